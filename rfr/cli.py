@@ -1,0 +1,102 @@
+"""The four commands. Exit codes: 0 done, 2 the user's input is wrong (one line), 130 interrupted, 1 anything else.
+
+Nothing heavy is imported before Hydra has answered `--help`.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import hydra
+from omegaconf import DictConfig
+from omegaconf.errors import OmegaConfBaseException
+
+from rfr.errors import Interrupted, UserError
+
+HERE = Path(__file__).resolve().parent
+# In the wheel conf/ lies inside the package, in a clone beside it.
+CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())
+
+
+def collect() -> None:
+    """Console script: fill a store."""
+    _command("collect", _collect)
+
+
+def train() -> None:
+    """Console script: train one run, or with -m a sweep."""
+    _command("train", _train)
+
+
+def generate() -> None:
+    """Console script: stories from a policy."""
+    _command("generate", _generate)
+
+
+def evaluate() -> None:
+    """Console script: judge a policy."""
+    _command("evaluate", _evaluate)
+
+
+def _collect(cfg: DictConfig) -> None:
+    from rfr.collect import run
+
+    run(cfg)
+
+
+def _train(cfg: DictConfig) -> None:
+    from rfr.jobs import run
+
+    run(cfg)
+
+
+def _generate(cfg: DictConfig) -> None:
+    from rfr.assess import generate
+
+    generate(cfg)
+
+
+def _evaluate(cfg: DictConfig) -> None:
+    from rfr.assess import evaluate
+
+    evaluate(cfg)
+
+
+def _command(name: str, task: Callable[[DictConfig], None]) -> None:
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the handlers below instead of Hydra's own printing
+    arguments = sys.argv[1:]
+    if {"--help", "-h"} & set(arguments):
+        from rfr.help import show
+
+        sys.exit(exit_code(lambda: show(name, CONF, [argument for argument in arguments if "=" in argument])))
+    sys.exit(exit_code(hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)))
+
+
+def exit_code(main: Callable[[], object]) -> int:
+    """Run a command; tell what went wrong in one line where it was the user's input."""
+    from hydra.errors import HydraException
+
+    try:
+        main()
+    except Interrupted as stop:
+        print(stop, file=sys.stderr)
+        return 130
+    except KeyboardInterrupt:
+        print("interrupted", file=sys.stderr)
+        return 130
+    except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("RFR_DEBUG"):
+            raise
+        print(f"rfr: {_one_line(error)}", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    """The message on one line; of errors that Hydra wraps, the cause."""
+    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
+    lines = [line.strip() for line in str(cause).splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    return "; ".join(lines)

@@ -1,0 +1,9 @@
+"""What a user did wrong, told in one line. Commands turn it into exit code 2."""
+
+
+class UserError(ValueError):
+    """The user's input is wrong; the message is one line and says what to do."""
+
+
+class Interrupted(Exception):
+    """The user stopped the run; the message says how to go on. Commands exit with 130 as shells expect."""

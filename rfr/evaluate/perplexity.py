@@ -1,0 +1,47 @@
+"""Log-likelihood of held-out stories, per token, per word and per story."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence as SequenceOf
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rfr.data.module import ValidationBatches
+from rfr.model.module import document_mask
+from rfr.objective.logprobs import token_nll
+from rfr.records import Pair, Rows
+
+
+@torch.no_grad()
+def story_nll(model: PreTrainedModel, rows: Rows, stories: int, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Summed -log p and number of target tokens of every story; two float64 arrays of shape (stories,)."""
+    nll_sums, tokens = np.zeros(stories), np.zeros(stories)
+    batches, model = ValidationBatches(rows, micro_batch=micro_batch, rank=0, ranks=1), model.eval()
+    for index in range(len(batches)):
+        batch = batches[index]
+        logits_BTV = model(
+            input_ids=batch.input_ids_BT.to(model.device), attention_mask=document_mask(batch.documents_BT).to(model.device),
+            position_ids=batch.positions_BT.to(model.device), use_cache=False,
+        ).logits  # fmt: skip
+        nll, is_target_BT = token_nll(logits_BTV, batch.labels_BT.to(model.device))
+        start = index * micro_batch
+        owners = np.zeros(batch.labels_BT.shape, dtype=np.int64)
+        owners[: len(rows.stories) - start] = rows.stories[start : start + micro_batch]
+        owner = owners[is_target_BT.cpu().numpy()]
+        nll_sums += np.bincount(owner, nll.double().cpu().numpy(), minlength=stories)
+        tokens += np.bincount(owner, minlength=stories)
+    return nll_sums, tokens
+
+
+def perplexity(nll_sums: np.ndarray, tokens: np.ndarray, pairs: SequenceOf[Pair]) -> dict[str, float]:
+    """Per token and per word (Fan et al. 2018 count words; the end-of-text token's share is included)."""
+    words = sum(len(pair.response.split()) for pair in pairs)
+    total = float(nll_sums.sum())
+    return {
+        "nll_per_token": total / float(tokens.sum()),
+        "perplexity_per_token": math.exp(total / float(tokens.sum())),
+        "perplexity_per_word": math.exp(total / words),
+    }

@@ -1,0 +1,48 @@
+"""Does a score rank same-thread pairs as karma does? Thread-bootstrap 95 % intervals."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Sequence as SequenceOf
+from itertools import combinations
+
+from rfr.evaluate.quality import cluster_interval
+from rfr.records import Pair
+
+
+def pair_accuracy(
+    pairs: SequenceOf[Pair], score: SequenceOf[float], ratio: float, keep: Callable[[Pair, Pair], bool] = lambda a, b: True
+) -> dict[str, float | int | None]:
+    """Share of same-thread pairs, karma apart by `ratio` or more, in which `score` is higher where karma is; ties count half.
+
+    Args:
+        score: one per pair.
+        keep: a further condition on the two, such as equal length.
+    """
+    threads: dict[str, list[int]] = defaultdict(list)
+    for index, pair in enumerate(pairs):
+        threads[pair.thread_id].append(index)
+    groups = [_hits(pairs, score, members, ratio, keep) for members in threads.values()]
+    groups = [group for group in groups if group]
+    total = sum(map(len, groups))
+    if not total:
+        return {"accuracy": None, "low": None, "high": None, "pairs": 0}
+    low, high = cluster_interval(groups)
+    return {"accuracy": sum(map(sum, groups)) / total, "low": low, "high": high, "pairs": total}
+
+
+def length_matched(a: Pair, b: Pair) -> bool:
+    """Word counts within 10 % of the longer."""
+    lengths = sorted((len(a.response.split()), len(b.response.split())))
+    return lengths[0] >= 0.9 * lengths[1]
+
+
+def _hits(
+    pairs: SequenceOf[Pair], score: SequenceOf[float], members: SequenceOf[int], ratio: float, keep: Callable[[Pair, Pair], bool]
+) -> list[float]:
+    hits = []
+    for i, j in combinations(members, 2):
+        better, worse = (i, j) if pairs[i].score > pairs[j].score else (j, i)
+        if pairs[better].score >= ratio * max(1, pairs[worse].score) and keep(pairs[i], pairs[j]):
+            hits.append(0.5 if score[better] == score[worse] else float(score[better] > score[worse]))
+    return hits

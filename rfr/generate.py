@@ -1,0 +1,73 @@
+"""Stories from a policy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rfr.data.tokenise import prompt_tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sampling:
+    """How to draw. `top_k` 0 and `top_p` 1 leave the policy as it is."""
+
+    max_new_tokens: int
+    temperature: float = 1.0
+    top_p: float = 1.0
+    top_k: int = 0
+    batch_size: int = 64
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise ValueError(f"sampling.temperature must be above 0, not {self.temperature}")
+
+
+@torch.no_grad()
+def sample(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: SequenceOf[str], sampling: Sampling
+) -> list[str]:
+    """One story per prompt, drawn token by token; the global random state is left as it was.
+
+    Raises:
+        ValueError: a prompt leaves no room for a story.
+    """
+    conditions = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
+    block = getattr(model.config, "max_position_embeddings", None) or model.config.n_positions
+    longest = max(map(len, conditions))
+    if longest >= block:
+        raise ValueError(f"the prompt has {longest} tokens, the model's block {block}: shorten the prompt")
+    stories: list[str] = []
+    with _drawing(model, sampling.seed):
+        for start in range(0, len(conditions), sampling.batch_size):
+            stories += _sample_batch(model, tokenizer, conditions[start : start + sampling.batch_size], sampling, block)
+    return stories
+
+
+def _sample_batch(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, conditions: list[list[int]], sampling: Sampling, block: int
+) -> list[str]:
+    longest, eos = max(map(len, conditions)), tokenizer.eos_token_id
+    padded_BT = torch.tensor([[eos] * (longest - len(c)) + c for c in conditions], device=model.device)
+    mask_BT = torch.tensor([[0] * (longest - len(c)) + [1] * len(c) for c in conditions], device=model.device)
+    drawn_BT = model.generate(
+        input_ids=padded_BT, attention_mask=mask_BT, do_sample=True, max_new_tokens=min(sampling.max_new_tokens, block - longest),
+        temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, pad_token_id=eos, eos_token_id=eos,
+    )  # fmt: skip
+    return [story.strip() for story in tokenizer.batch_decode(drawn_BT[:, longest:], skip_special_tokens=True)]
+
+
+@contextmanager
+def _drawing(model: PreTrainedModel, seed: int):
+    """Evaluation mode and a random state of one's own."""
+    was_training, cuda = model.training, [model.device] if model.device.type == "cuda" else []
+    model.eval()
+    with torch.random.fork_rng(devices=cuda):
+        torch.manual_seed(seed)
+        yield
+    model.train(was_training)

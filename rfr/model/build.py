@@ -1,0 +1,91 @@
+"""Models and tokenizers: pretrained by Hugging Face name, random, or from a path."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from importlib.util import find_spec
+from pathlib import Path
+
+import torch
+from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rfr.errors import UserError
+
+MakeConfig = Callable[[int], PretrainedConfig]  # from the vocabulary's size
+
+
+def build_model(weights: str, hub_name: str, make_config: MakeConfig, vocab_size: int, seed: int, dropout: float) -> PreTrainedModel:
+    """A causal language model in fp32.
+
+    Args:
+        weights: `pretrained` (from `hub_name`), `random`, or a path to a Hugging Face model folder.
+        dropout: of every kind the architecture has. Fine-tuning wants 0: it halves CPU speed and karma is noise enough.
+
+    Raises:
+        UserError: the weights can't be reached.
+    """
+    if weights == "random":
+        torch.manual_seed(seed)
+        return AutoModelForCausalLM.from_config(make_config(vocab_size), attn_implementation="sdpa").float()
+    source, options = _locate(weights, hub_name)
+    try:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        for kind in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"):
+            if hasattr(config, kind):
+                setattr(config, kind, dropout)
+        model = AutoModelForCausalLM.from_pretrained(
+            source, config=config, attn_implementation="sdpa", dtype=torch.float32, trust_remote_code=False,
+            use_safetensors=True, **options,
+        )  # fmt: skip
+    except (OSError, ValueError) as error:
+        raise _unreachable("model.weights", weights, source, error) from error
+    return _without_quantisation(model) if options else model
+
+
+def build_tokenizer(tokenizer: str, hub_name: str) -> PreTrainedTokenizerBase:
+    """The tokenizer `pretrained` (from `hub_name`) or at a path.
+
+    Raises:
+        UserError: it can't be reached.
+    """
+    source, options = _locate(tokenizer, hub_name)
+    try:
+        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+    except (OSError, ValueError) as error:
+        raise _unreachable("model.tokenizer", tokenizer, source, error) from error
+
+
+def _locate(where: str, hub_name: str) -> tuple[str, dict[str, str]]:
+    """What `from_pretrained` is to load, and its extra options."""
+    if where != "pretrained":
+        return where, {}
+    package, _, gguf = hub_name.partition(":")  # `package:file.gguf`: weights that a Python package ships
+    if not gguf:
+        return hub_name, {}
+    spec = find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise UserError(f"the package {package} is not installed: run `make smollm2`, or set model.weights to random or a path")
+    return spec.submodule_search_locations[0], {"gguf_file": gguf}
+
+
+def _unreachable(key: str, value: str, source: str, error: Exception) -> UserError:
+    remedy = "random or a path" if key == "model.weights" else "corpus or a path"
+    what = f"no model folder at {source}" if value != "pretrained" and not Path(source).is_dir() else f"can't load {source}"
+    return UserError(f"{what} ({type(error).__name__}): is the network there? Otherwise set {key} to {remedy}")
+
+
+def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
+    """The same weights in a fresh model: one loaded from GGUF carries a quantiser that refuses to be saved."""
+    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation="sdpa").float()
+    fresh.load_state_dict(model.state_dict())
+    fresh.generation_config = model.generation_config
+    return fresh
+
+
+def no_random_weights(**_: object) -> PretrainedConfig:
+    """What model=auto has instead of a size.
+
+    Raises:
+        UserError: always; an architecture can't be guessed.
+    """
+    raise UserError("model=auto has no random weights: set model.weights to a path, or choose model=tiny or model=gpt2")

@@ -1,0 +1,94 @@
+"""The LightningModule: a model, an objective, an optimizer and a schedule; it knows nothing of rewards or Reddit."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import fields
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR
+from transformers import PreTrainedModel
+
+from rfr.model.schedule import Schedule
+from rfr.objective.weighted_nll import WeightedNLL
+from rfr.records import Batch
+
+
+class PolicyModule(pl.LightningModule):
+    """Trains `model` on rows of isolated documents.
+
+    Args:
+        make_optimizer: from parameter groups to the optimizer.
+        total_steps: optimizer steps of the whole run, for the schedule.
+    """
+
+    def __init__(
+        self,
+        model: PreTrainedModel,
+        objective: WeightedNLL,
+        make_optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
+        schedule: Schedule,
+        total_steps: int,
+        weight_decay: float,
+    ) -> None:
+        super().__init__()
+        self.model = model
+        self._objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
+        self._total_steps, self._weight_decay = total_steps, weight_decay
+        self._validation_sums: dict[str, torch.Tensor] = {}
+
+    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+        loss, sums = self._objective(self._logits(batch), batch)
+        # The shares of an optimizer batch add up to its loss, but Lightning divides each by the accumulation steps and
+        # data parallelism averages over the ranks: undo both.
+        self.log("train/nll_per_token", sums["nll_sum"] / sums["target_tokens"].clamp(min=1))
+        scaled = loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+        self.log("train/loss", scaled.detach())
+        return scaled
+
+    def on_validation_epoch_start(self) -> None:
+        self._validation_sums = {}
+
+    def validation_step(self, batch: Batch, _: int) -> None:
+        _, sums = self._objective(self._logits(batch), batch)
+        for name, value in sums.items():
+            self._validation_sums[name] = self._validation_sums.get(name, 0) + value.double()
+
+    def on_validation_epoch_end(self) -> None:
+        totals = {name: self.trainer.strategy.reduce(total, reduce_op="sum") for name, total in self._validation_sums.items()}
+        self.log("val/nll_per_token", totals["nll_sum"] / totals["target_tokens"], rank_zero_only=True, prog_bar=True)
+
+    def configure_optimizers(self) -> Any:
+        """AdamW's usual rule: matrices decay, vectors (biases, norms) do not."""
+        parameters = [p for p in self.parameters() if p.requires_grad]
+        groups = [
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self._weight_decay},
+            {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
+        ]
+        optimizer = self._make_optimizer(groups)
+        scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(step, self._total_steps - 1), self._total_steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+    def _logits(self, batch: Batch) -> torch.Tensor:
+        return self.model(
+            input_ids=batch.input_ids_BT,
+            attention_mask=document_mask(batch.documents_BT),
+            position_ids=batch.positions_BT,
+            use_cache=False,
+        ).logits
+
+    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+        values = {field.name: getattr(batch, field.name) for field in fields(batch)}
+        return Batch(**{k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in values.items()})
+
+
+def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
+    """True where a token may look: itself and earlier tokens of its own document; shape (B, 1, T, T).
+
+    Restarting positions alone would not isolate documents. Padding is a document too, so no row of the mask is empty.
+    """
+    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
+    return same_BTT.tril()[:, None]

@@ -1,0 +1,124 @@
+"""Every noun that crosses a stage. Stages import this file and nothing downstream of themselves.
+
+Shape suffixes: B rows of a micro-batch, T tokens of a row (the block), N rows of a split.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import numpy as np
+    import torch
+
+IGNORE = -100  # a label that is no target; torch's cross_entropy uses the same number
+
+
+@dataclass(frozen=True, kw_only=True)
+class Post:
+    """A writing prompt as Reddit returned it, unjudged. Times are Unix seconds, UTC."""
+
+    id: str
+    subreddit: str
+    title: str
+    body: str = ""
+    author: str | None = None  # None: deleted, or unknown to the source
+    created_utc: float | None = None
+    flair: str | None = None
+    stickied: bool = False
+    distinguished: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Reply:
+    """A top-level reply to a post, as Reddit returned it, unjudged."""
+
+    id: str
+    post_id: str
+    body: str
+    author: str | None = None
+    created_utc: float | None = None
+    stickied: bool = False
+    distinguished: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Observation:
+    """One reading of a score. Karma is a time series, so an item has many of these."""
+
+    item_id: str
+    seen_at: float | None  # None: the source does not say when it read the score
+    source: str
+    score: int | None
+    hidden: bool = False  # Reddit shows 1 instead of the score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thread:
+    """A post, all its top-level replies, and the newest usable observation of each item (by item id)."""
+
+    post: Post
+    replies: tuple[Reply, ...]
+    observations: dict[str, Observation]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pair:
+    """One prompt, one response and what a reward may look at. No tokens, no reward."""
+
+    thread_id: str
+    reply_id: str
+    prompt: str
+    response: str
+    score: int
+    post_score: int | None = None
+    delay_s: float | None = None  # from the post to the reply
+    created_utc: float | None = None
+    score_age_s: float | None = None  # from the reply to the reading of its score
+
+
+@dataclass(frozen=True, kw_only=True)
+class Sequence:
+    """One document of a row: prompt, perhaps context, and a stretch of story.
+
+    `input_ids` and `labels` have equal length; `labels[t]` is the token after `input_ids[t]`, or IGNORE
+    where that token is prompt or context. `story` is the index of the story in its split.
+    """
+
+    input_ids: SequenceOf[int]
+    labels: SequenceOf[int]
+    story: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Rows:
+    """A packed split: N rows of exactly T tokens. All arrays are int32 of shape (N, T).
+
+    `documents` is 0 on padding and counts from 1 within a row; `positions` restart with each document;
+    `stories` is the index into the split's stories (0 on padding, where no label is a target).
+    """
+
+    input_ids: np.ndarray
+    labels: np.ndarray
+    positions: np.ndarray
+    documents: np.ndarray
+    stories: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch:
+    """What a model step receives. All tensors have shape (B, T).
+
+    `target_tokens` is the number of target tokens in the *global optimizer batch* this micro-batch belongs
+    to (all accumulation steps, all ranks): the one denominator that makes the loss exact. `rows` is the
+    number of real rows; a rank that ran out of rows receives rows without targets.
+    """
+
+    input_ids_BT: torch.Tensor
+    labels_BT: torch.Tensor
+    positions_BT: torch.Tensor
+    documents_BT: torch.Tensor
+    weights_BT: torch.Tensor
+    target_tokens: int

@@ -1,0 +1,88 @@
+"""Where karma comes from: `conf/source/*.yaml` names one of these; `collect(store, progress)` fills the store."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from filelock import FileLock
+
+from rfr.reddit.tables import import_table
+from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.store import Store
+
+Progress = Callable[[int], None]
+
+
+@dataclass(frozen=True, kw_only=True)
+class RedditSource:
+    """The live API, through asyncpraw. Credentials are asyncpraw's business: environment or praw.ini."""
+
+    subreddit: str
+    limit: int
+    user_agent: str
+
+    def collect(self, store: Store, progress: Progress) -> None:
+        from rfr.reddit.client import Client, reddit  # asyncpraw takes a while to import
+        from rfr.reddit.crawl import crawl_once
+
+        async def run() -> None:
+            async with reddit(self.user_agent) as session:
+                await crawl_once(Client(session), store, self.subreddit, limit=self.limit, progress=progress)
+
+        asyncio.run(run())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSource:
+    """The demo subreddit, served by a fake Reddit on the loopback and collected by the real collector."""
+
+    demo: DemoSubreddit
+    subreddit: str = SUBREDDIT
+
+    def collect(self, store: Store, progress: Progress) -> None:
+        from rfr.reddit.client import Client, reddit
+        from rfr.reddit.crawl import crawl_once
+        from rfr.reddit.fake import FakeReddit
+
+        month_later = float(EPOCH + 1800 * self.demo.threads + 30 * 86400)  # a fixed clock: the same store on any day
+
+        async def run() -> None:
+            async with FakeReddit(self.demo).serve() as url:
+                login = {"client_id": "demo", "client_secret": "demo", "oauth_url": url, "reddit_url": url}
+                async with reddit("linux:rfr-demo:0.1 (by /u/rfr)", **login) as session:
+                    client = Client(session)
+                    await crawl_once(
+                        client, store, SUBREDDIT, source="demo", clock=lambda: month_later, progress=progress
+                    )
+
+        asyncio.run(run())
+
+
+@dataclass(frozen=True, kw_only=True)
+class TableSource:
+    """A file people already have; see `tables.import_table` for the columns."""
+
+    path: str
+    columns: Mapping[str, str]
+    subreddit: str
+    seen_at: float | None = None
+
+    def collect(self, store: Store, progress: Progress) -> None:
+        import_table(store, self.path, self.columns, subreddit=self.subreddit, seen_at=self.seen_at, progress=progress)
+
+
+def build_demo_store(path: Path, demo: DemoSubreddit, progress: Progress = lambda posts: None) -> None:
+    """Collect the demo subreddit into `path` unless it is there already; two processes build it once."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(f"{path}.lock"):
+        if path.exists():
+            return
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)
+        with Store(partial, create=True) as store:
+            DemoSource(demo=demo).collect(store, progress)
+        os.replace(partial, path)

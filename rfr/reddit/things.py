@@ -1,0 +1,53 @@
+"""Reddit's JSON ("things") into records. Judges nothing; refuses what has no id or no parent."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from rfr.records import Observation, Post, Reply
+
+Json = dict[str, Any]
+
+
+def listing_children(listing: Any) -> list[Json]:
+    """The children of a Listing.
+
+    Raises:
+        ValueError: the response is not a Listing (an error object, HTML turned to null, ...).
+    """
+    try:
+        children = listing["data"]["children"]
+    except (KeyError, TypeError):
+        raise ValueError(f"Reddit answered with something that is no listing: {str(listing)[:120]!r}") from None
+    return list(children)
+
+
+def to_post(data: Json) -> Post:
+    return Post(
+        id=data["id"], subreddit=data["subreddit"], title=data["title"], body=data.get("selftext") or "",
+        author=_author(data), created_utc=data.get("created_utc"), flair=data.get("link_flair_text"),
+        stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"),
+    )  # fmt: skip
+
+
+def to_reply(data: Json) -> Reply | None:
+    """The reply, or None where it answers another comment and not the post."""
+    parent = data["parent_id"]
+    if not parent.startswith("t3_"):
+        return None
+    return Reply(
+        id=data["id"], post_id=parent.removeprefix("t3_"), body=data.get("body") or "", author=_author(data),
+        created_utc=data.get("created_utc"), stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"),
+    )  # fmt: skip
+
+
+def to_observation(data: Json, seen_at: float, source: str) -> Observation:
+    """A reading of the score. While `score_hidden` is set Reddit reports 1 whatever the score is."""
+    return Observation(
+        item_id=data["id"], seen_at=seen_at, source=source, score=data.get("score"), hidden=bool(data.get("score_hidden"))
+    )
+
+
+def _author(data: Json) -> str | None:
+    author = data.get("author")
+    return None if author == "[deleted]" else author

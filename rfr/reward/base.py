@@ -1,0 +1,43 @@
+"""The contract of a reward, and the statistics several rewards share."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from typing import Protocol
+
+import numpy as np
+from scipy.stats import rankdata
+
+from rfr.records import Pair
+
+ReplyThread = SequenceOf[Pair]
+
+
+class Reward(Protocol):
+    """`fit(training threads)`, then thread -> float64 array, one reward per reply, in the thread's order."""
+
+    def fit(self, threads: SequenceOf[ReplyThread]) -> None: ...
+
+    def __call__(self, thread: ReplyThread) -> np.ndarray: ...
+
+
+def scores(thread: ReplyThread) -> np.ndarray:
+    """Karma of each reply, float64."""
+    return np.array([pair.score for pair in thread], dtype=np.float64)
+
+
+def log_scores(thread: ReplyThread) -> np.ndarray:
+    """Symmetric log of karma, sign(k) log(1 + |k|): a negative score stays negative."""
+    karma = scores(thread)
+    return np.sign(karma) * np.log1p(np.abs(karma))
+
+
+def mid_ranks(values: np.ndarray) -> np.ndarray:
+    """Ranks in (0, 1), ties sharing their mean rank: (rank - 1/2) / n."""
+    return (rankdata(values) - 0.5) / len(values)
+
+
+def zscores(values: np.ndarray) -> np.ndarray:
+    """(x - mean) / sd within the array; all 0 where nothing varies (ties, a single reply)."""
+    deviation = values.std()
+    return (values - values.mean()) / deviation if deviation > 1e-12 else np.zeros_like(values)

@@ -1,0 +1,256 @@
+"""cfg -> objects -> fit -> metrics. The only place that instantiates, and the only one that sees everything."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import resource
+import shutil
+import sys
+import warnings
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+import transformers.utils.logging
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rfr.callbacks import Checkpoints, Samples, StopCleanly, Throughput, checkpoints, progress_display, step_of
+from rfr.config import resolve
+from rfr.data.cache import key_of
+from rfr.data.module import RowsModule
+from rfr.data.prepare import Prepared, PreparedSplit
+from rfr.data.tokenise import train_bpe
+from rfr.errors import Interrupted, UserError
+from rfr.evaluate.quality import judge
+from rfr.generate import sample
+from rfr.model.build import build_model, build_tokenizer
+from rfr.model.module import PolicyModule
+from rfr.model.precision import LIGHTNING
+from rfr.model.precision import resolve as resolve_precision
+from rfr.objective.weights import WeightHealth, story_weights
+from rfr.records import Pair
+from rfr.report.table import print_table
+
+RESULT = "result.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Job:
+    """All that a training run is made of, before the first file is written."""
+
+    cfg: DictConfig
+    run_dir: Path
+    precision: str
+    prepared: Prepared
+    weights: np.ndarray
+    health: WeightHealth
+    model: PreTrainedModel
+    quality: Any
+
+
+def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
+    """Train one run, from the start or from its newest checkpoint; returns (and prints) its result.
+
+    Raises:
+        ValueError: a value is wrong; nothing has been written then.
+        Interrupted: stopped by a signal; the message says how to resume.
+    """
+    quiet()
+    job = build(cfg, run_dir)
+    run_dir.mkdir(parents=True, exist_ok=True)
+    if fresh:
+        OmegaConf.save(cfg, run_dir / "config.yaml")
+        (run_dir / "ledger.json").write_text(json.dumps(job.prepared.ledger, indent=2) + "\n")
+    stop, throughput = StopCleanly(), Throughput()
+    trainer = fit(job, [stop, throughput])
+    if stop.stopped and trainer.global_step < cfg.trainer.max_steps:
+        raise Interrupted(f"stopped at step {trainer.global_step}; go on with: python train.py resume={run_dir}")
+    return _finish(job, trainer, throughput)
+
+
+def build(cfg: DictConfig, run_dir: Path) -> Job:
+    """Config into objects; everything that can be checked is checked here."""
+    precision = resolve_precision(cfg.precision)
+    schedule, weight = instantiate(cfg.schedule), instantiate(cfg.objective.weight)
+    schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
+    corpus = instantiate(cfg.corpus)
+    prepared = _prepare(cfg, corpus)
+    rewards = _rewards(instantiate(cfg.reward), prepared.train)
+    weights, health = story_weights(weight, rewards, prepared.train.target_tokens)
+    model = _policy(cfg, prepared.tokenizer)
+    _say_what_starts(cfg, run_dir, precision, prepared, health, model)
+    return Job(
+        cfg=cfg, run_dir=run_dir, precision=precision, prepared=prepared, weights=weights, health=health, model=model,
+        quality=corpus.quality,
+    )  # fmt: skip
+
+
+def _prepare(cfg: DictConfig, corpus: Any) -> Prepared:
+    def make_tokenizer(pairs: list[Pair]) -> PreTrainedTokenizerBase:
+        if cfg.model.tokenizer == "corpus":
+            return train_bpe((text for pair in pairs for text in (pair.prompt, pair.response)), cfg.model.corpus_vocabulary)
+        return build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)
+
+    if cfg.model.tokenizer != "corpus":
+        build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)  # raises before a store is read for an hour
+    identity = OmegaConf.to_container(cfg.preprocess), cfg.model.tokenizer, cfg.model.hub_name, cfg.model.corpus_vocabulary
+    with corpus.open() as store:
+        return instantiate(cfg.preprocess).prepare(store, make_tokenizer, identity, Path(cfg.data_dir) / "cache")
+
+
+def _rewards(reward: Any, split: PreparedSplit) -> np.ndarray:
+    """One reward per story of the split, float64, in the order of its pairs."""
+    threads = split.threads
+    reward.fit(threads)
+    by_reply = {p.reply_id: r for thread in threads for p, r in zip(thread, reward(thread), strict=True)}
+    return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)
+
+
+def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+    random = instantiate(cfg.model.random)
+    special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+
+    def make_config(vocab_size: int) -> Any:
+        drops = {"attn_pdrop": cfg.model.dropout, "embd_pdrop": cfg.model.dropout, "resid_pdrop": cfg.model.dropout}
+        return random(vocab_size=vocab_size, max_position_embeddings=cfg.model.block_size, **special, **drops)
+
+    size = -(-len(tokenizer) // 64) * 64  # a multiple of 64 is kind to matrix units
+    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, size, cfg.seed, cfg.model.dropout)
+    if cfg.model.block_size > model.config.max_position_embeddings:
+        raise UserError(
+            f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"
+        )
+    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
+    if cfg.model.activation_checkpointing:
+        model.gradient_checkpointing_enable({"use_reentrant": False})
+    return model
+
+
+def _say_what_starts(
+    cfg: DictConfig, run_dir: Path, precision: str, prepared: Prepared, health: WeightHealth, model: PreTrainedModel
+) -> None:
+    if int(os.environ.get("RANK", 0)) > 0:
+        return
+    train_ledger = prepared.ledger["train"]
+    facts = {
+        "run": run_dir, "precision": precision, "parameters": f"{model.num_parameters():,}",
+        "pairs": f"{train_ledger['pairs']:,} of {train_ledger['replies']:,} replies",
+        "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
+        "ESS/N": f"{health.ess:.3f}", "largest weight's share": f"{health.largest_share:.2%}",
+    }  # fmt: skip
+    print_table([facts], title=f"{cfg.objective.name} on {train_ledger['threads']} threads", vertical=True)
+
+
+def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
+    """Run Lightning; on return the newest checkpoint holds the state the model is in."""
+    cfg, settings = job.cfg, job.cfg.trainer
+    saved = checkpoints(job.run_dir / "checkpoints")
+    strategy, plugin = instantiate(cfg.strategy)(job.precision)
+    module = PolicyModule(
+        job.model, instantiate(cfg.objective.loss), instantiate({k: v for k, v in cfg.optimizer.items() if k != "weight_decay"}),
+        instantiate(cfg.schedule), settings.max_steps, cfg.optimizer.weight_decay,
+    )  # fmt: skip
+    data = RowsModule(
+        job.prepared.train.rows, job.prepared.validation.rows, job.weights, micro_batch=settings.micro_batch,
+        accumulate=settings.accumulate, steps=settings.max_steps, seed=cfg.seed, start_step=step_of(saved[-1]) if saved else 0,
+    )  # fmt: skip
+    prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))[: cfg.samples.prompts]
+    pl.seed_everything(cfg.seed, verbose=False)
+    trainer = pl.Trainer(
+        accelerator="gpu" if torch.cuda.is_available() else "cpu",
+        devices=settings.ranks,
+        strategy=strategy,
+        plugins=[plugin] if plugin else None,
+        precision=None if plugin else LIGHTNING[job.precision],
+        max_steps=settings.max_steps,
+        max_epochs=1,
+        accumulate_grad_batches=settings.accumulate,
+        gradient_clip_val=settings.gradient_clip,
+        val_check_interval=min(settings.validate_every, settings.max_steps) * settings.accumulate,
+        num_sanity_val_steps=0,
+        log_every_n_steps=1,
+        use_distributed_sampler=False,
+        enable_model_summary=False,
+        enable_checkpointing=False,
+        enable_progress_bar=sys.stderr.isatty(),
+        logger=_loggers(job),
+        callbacks=[
+            *extra_callbacks,
+            Checkpoints(job.run_dir / "checkpoints", every_n_steps=settings.checkpoint_every, keep=settings.keep_checkpoints),
+            Samples(job.run_dir, prompts, job.prepared.tokenizer, instantiate(cfg.samples.sampling)),
+            progress_display(),
+        ],
+    )
+    trainer.fit(module, data, ckpt_path=saved[-1] if saved else None, weights_only=False)
+    return trainer
+
+
+def _loggers(job: Job) -> list[Any]:
+    if int(os.environ.get("RANK", 0)) > 0:
+        return []
+    cfg = job.cfg
+    about = {
+        "run_dir": job.run_dir, "config": OmegaConf.to_container(cfg) | {"weights": job.health.as_dict()},
+        "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group,
+    }  # fmt: skip
+    return [make(**about) for make in instantiate(cfg.logger).values()]
+
+
+def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
+    """Export, judge where quality is known, leave result.json and the JSON line; the last thing that marks a run done."""
+    model_dir = job.run_dir / "model"
+    result: dict[str, Any] = {
+        "run_dir": str(job.run_dir),
+        "steps": trainer.global_step,
+        "val/nll_per_token": float(trainer.callback_metrics["val/nll_per_token"]),
+        "tokens_per_second": round(throughput.tokens_per_second, 1),
+        "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
+        "ess": round(job.health.ess, 4),
+    }
+    if trainer.is_global_zero:
+        export(job.model, job.prepared.tokenizer, model_dir)
+        result |= _judged(job)
+        (job.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
+        for logger in trainer.loggers:
+            logger.log_metrics({k: v for k, v in result.items() if k.startswith("quality")}, trainer.global_step)
+            logger.finalize("success")
+        if "wandb" in sys.modules:
+            sys.modules["wandb"].finish()
+        print(json.dumps(result), flush=True)
+    return result
+
+
+def _judged(job: Job) -> dict[str, float]:
+    count = job.cfg.evaluation.stories
+    if not count or job.quality is None:
+        return {}
+    prompts = [pair.prompt for pair in job.prepared.validation.pairs]
+    sampling = instantiate(job.cfg.evaluation.sampling)
+    return judge(lambda chosen: sample(job.model, job.prepared.tokenizer, chosen, sampling), prompts, count, job.quality)
+
+
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A Hugging Face folder, complete or absent."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)
+
+
+def quiet() -> None:
+    """Libraries' chatter off; warnings about our own choices off; errors stay."""
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("pytorch_lightning", "lightning.pytorch", "DeepSpeed", "deepspeed", "transformers", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

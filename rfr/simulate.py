@@ -1,0 +1,146 @@
+"""The demo subreddit: threads whose stories have a known true quality and whose karma has a known cause.
+
+The model of karma, per thread. A post draws `popularity` (lognormal) readers, spread over log-spaced rounds of its
+first two days. In a round each story already posted gets the share of readers
+
+    share ~ (1 + votes so far) ^ herding * max(1, words / 80) ^ length_bias
+
+A reader votes up with probability sigmoid(-3 + quality_effect * z(quality) + noise * eps), eps one standard normal
+per story (taste, fame, luck), and down with probability `downvotes`. Early stories meet the crowd before it leaves;
+herding turns a small lead into a large one.
+"""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from rfr.grammar import PROMPTS, Plot, all_plots, fill, true_quality, write_story
+from rfr.records import Observation, Post, Reply, Thread
+
+SUBREDDIT = "rfr_demo"
+EPOCH = 1_700_000_000  # the first post's time; fixed, so that a seed gives the same subreddit on any day
+QUALITY_MEAN, QUALITY_SD = 0.445, 0.23  # of stories by `write_story`, so that quality_effect is per standard deviation
+ROUNDS_H = np.geomspace(0.25, 48.0, 24)  # hours after the post at which the rounds of voting happen
+
+
+@dataclass(frozen=True, kw_only=True)
+class KarmaModel:
+    """Every cause of karma. The defaults are set beside the real corpus (`bench/calibrate.py` prints both)."""
+
+    popularity_log_mean: float = 10.3
+    popularity_log_sd: float = 0.4
+    thread_size_log_mean: float = 2.64
+    thread_size_log_sd: float = 0.6
+    delay_log_mean: float = 1.0  # of the reply's delay in hours
+    delay_log_sd: float = 0.9
+    quality_effect: float = 0.8
+    herding: float = 0.75
+    length_bias: float = 0.05
+    noise: float = 1.0
+    downvotes: float = 0.002
+    deleted_share: float = 0.03
+    bot_share: float = 0.3  # of threads that carry a sticky moderator comment
+
+
+@dataclass(frozen=True, kw_only=True)
+class DemoSubreddit:
+    """Deterministic by seed: the same arguments give the same threads, text and karma."""
+
+    threads: int = 480
+    seed: int = 0
+    karma: KarmaModel = field(default_factory=KarmaModel)
+
+    def __iter__(self) -> Iterator[Thread]:
+        plots = all_plots()
+        random.Random(self.seed).shuffle(plots)
+        for index in range(self.threads):
+            yield self._thread(index, plots[index % len(plots)])
+
+    def _thread(self, index: int, plot: Plot) -> Thread:
+        rng = random.Random(f"{self.seed}/{index}")
+        generator = np.random.default_rng([self.seed, index])
+        model = self.karma
+        size = max(1, round(math.exp(rng.gauss(model.thread_size_log_mean, model.thread_size_log_sd))))
+        prompt = fill(rng.choice(PROMPTS), vars(plot), rng)
+        stories = [write_story(plot, rng.betavariate(1.6, 1.6), rng.randint(4, 12), rng) for _ in range(size)]
+        delays_h = np.exp(generator.normal(model.delay_log_mean, model.delay_log_sd, size))
+        scores = draw_karma(prompt, stories, delays_h, model, generator)
+        return self._as_reddit_shows_it(index, prompt, stories, delays_h, scores, rng)
+
+    def _as_reddit_shows_it(
+        self, index: int, prompt: str, stories: list[str], delays_h: np.ndarray, scores: np.ndarray, rng: random.Random
+    ) -> Thread:
+        created = float(EPOCH + index * 1800)
+        post = Post(
+            id=_base36(index, "d"), subreddit=SUBREDDIT, title=prompt, author=f"prompter_{index}",
+            created_utc=created, flair="Writing Prompt",
+        )  # fmt: skip
+        replies = [
+            _reply(f"{index:04d}{number:03d}", post, story, created + 3600 * delay, self.karma.deleted_share, rng)
+            for number, (story, delay) in enumerate(zip(stories, delays_h, strict=True))
+        ]
+        if rng.random() < self.karma.bot_share:
+            replies.append(_moderator_note(index, post))
+        by_id = dict(zip([reply.id for reply in replies], [int(s) for s in scores] + [1], strict=False))
+        by_id[post.id] = int(scores.clip(0).sum() * 2 + rng.randint(20, 400))
+        seen_at = created + 30 * 86400
+        readings = {
+            item: Observation(item_id=item, seen_at=seen_at, source="demo", score=score) for item, score in by_id.items()
+        }
+        return Thread(post=post, replies=tuple(replies), observations=readings)
+
+
+def draw_karma(
+    prompt: str, stories: list[str], delays_h: np.ndarray, model: KarmaModel, generator: np.random.Generator
+) -> np.ndarray:
+    """Scores of one thread's stories under the model in this file's docstring: int array, one per story."""
+    quality = np.array([true_quality(prompt, story) for story in stories])
+    words = np.array([len(story.split()) for story in stories])
+    appeal = model.quality_effect * (quality - QUALITY_MEAN) / QUALITY_SD + model.noise * generator.normal(size=len(stories))
+    upvote = 1 / (1 + np.exp(3 - appeal))
+    readers = generator.lognormal(model.popularity_log_mean, model.popularity_log_sd)
+    votes = np.zeros(len(stories))
+    ups, downs = votes.copy(), votes.copy()
+    for hour in ROUNDS_H:
+        share = (1 + votes) ** model.herding * np.maximum(1, words / 80) ** model.length_bias * (delays_h <= hour)
+        if share.sum() == 0:
+            continue
+        views = readers * _attention(hour) * share / share.sum()
+        ups += generator.poisson(views * upvote)
+        downs += generator.poisson(views * model.downvotes)
+        votes = np.maximum(0, ups - downs)
+    return (1 + ups - downs).astype(int)
+
+
+def _attention(hour: float) -> float:
+    """Share of a post's readers that come in the round at `hour`; sums to 1 over ROUNDS_H."""
+    weights = ROUNDS_H * np.exp(-ROUNDS_H / 8)  # log-spaced rounds of a crowd that leaves with a time constant of 8 h
+    return float(hour * math.exp(-hour / 8) / weights.sum())
+
+
+def _reply(number: str, post: Post, story: str, created: float, deleted_share: float, rng: random.Random) -> Reply:
+    gone = rng.random() < deleted_share
+    body = rng.choice(("[deleted]", "[removed]")) if gone else story
+    author = None if gone else f"writer_{rng.randrange(900)}"
+    return Reply(id=_base36(int(number), "c"), post_id=post.id, body=body, author=author, created_utc=created)
+
+
+def _moderator_note(index: int, post: Post) -> Reply:
+    return Reply(
+        id=_base36(index, "m"), post_id=post.id, author="AutoModerator", created_utc=post.created_utc,
+        body="**Off-Topic Discussion**: all top-level comments must be stories. Reply here for other comments.",
+        stickied=True, distinguished="moderator",
+    )  # fmt: skip
+
+
+def _base36(number: int, prefix: str) -> str:
+    digits = ""
+    while number:
+        number, digit = divmod(number, 36)
+        digits = "0123456789abcdefghijklmnopqrstuvwxyz"[digit] + digits
+    return f"{prefix}{digits or '0'}"

@@ -1,0 +1,77 @@
+"""Fixtures: a small demo store, its prepared rows, a tiny policy; and the rule that unit tests never leave the machine."""
+
+from __future__ import annotations
+
+import os
+import socket
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
+
+from rfr.data.clean import Clean
+from rfr.data.fit import Segment
+from rfr.data.prepare import Prepared, Preprocess
+from rfr.data.split import Split
+from rfr.data.tokenise import train_bpe
+from rfr.reddit.sources import build_demo_store
+from rfr.simulate import DemoSubreddit
+from rfr.store import Store
+
+ROOT = Path(__file__).resolve().parent.parent
+SHARED = ROOT.parent / "shared" / "data"
+
+os.environ["HF_HUB_OFFLINE"] = "1"
+os.environ["WANDB_MODE"] = "offline"
+
+
+@pytest.fixture(autouse=True)
+def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    real = socket.socket.connect
+
+    def connect(self: socket.socket, address: object) -> None:
+        if isinstance(address, tuple):
+            assert address[0] in {"127.0.0.1", "::1", "localhost"}, f"a unit test tried to reach {address}"
+        real(self, address)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(socket.socket, "connect", connect)
+
+
+@pytest.fixture(scope="session")
+def demo_store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A demo subreddit of 40 threads, collected by the real collector."""
+    path = tmp_path_factory.mktemp("demo") / "demo.db"
+    build_demo_store(path, DemoSubreddit(threads=40))
+    return path
+
+
+@pytest.fixture(scope="session")
+def prepared(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Prepared:
+    """The demo store in rows of 128 tokens."""
+    preprocess = Preprocess(
+        clean=Clean(min_words=20), split=Split(validation_share=0.2, salt="t"), fit=Segment(context_tokens=16), block_size=128
+    )
+
+    def make_tokenizer(pairs: list) -> object:
+        return train_bpe((text for pair in pairs for text in (pair.prompt, pair.response)), 600)
+
+    with Store(demo_store) as store:
+        return preprocess.prepare(store, make_tokenizer, "test", tmp_path_factory.mktemp("cache"))  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def tiny_model(prepared: Prepared) -> PreTrainedModel:
+    config = GPT2Config(
+        vocab_size=640, n_layer=2, n_head=2, n_embd=32, n_positions=128, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0,
+        bos_token_id=0, eos_token_id=0,
+    )  # fmt: skip
+    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+
+
+@pytest.fixture
+def shared_data() -> Iterator[Path]:
+    """The folder of real data beside the clone."""
+    if not SHARED.is_dir():
+        pytest.skip("SKIPPED LOUDLY: the real data is not beside this clone")
+    yield SHARED
