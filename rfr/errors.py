@@ -7,3 +7,11 @@ class UserError(ValueError):
 
 class Interrupted(Exception):
     """The user stopped the run; the message says how to go on. Commands exit with 130 as shells expect."""
+
+
+class RunFailed(Exception):
+    """A child process that trains has ended with `code` and has told why on its own."""
+
+    def __init__(self, message: str, code: int) -> None:
+        super().__init__(message)
+        self.code = code

@@ -13,7 +13,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
-from rfr.errors import Interrupted, UserError
+from rfr.errors import Interrupted, RunFailed, UserError
 
 RESULT = "result.json"
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to
@@ -92,9 +92,7 @@ def _run_child(cfg: DictConfig, run_dir: Path) -> None:
     if code == 130:
         raise Interrupted(f"interrupted in {run_dir}: start the same command again to go on")
     if code:
-        # The child has told its own story on stderr; this line says which run it was.
-        error = UserError if code == 2 else RuntimeError
-        raise error(f"the run in {run_dir} failed with exit code {code}")
+        raise RunFailed(f"the run in {run_dir} failed with exit code {code}; its own message stands above", max(1, code))
 
 
 def result_of(run_dir: Path) -> dict | None:

@@ -161,6 +161,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
     data = RowsModule(
         job.prepared.train.rows, job.prepared.validation.rows, job.weights, micro_batch=settings.micro_batch,
         accumulate=settings.accumulate, steps=settings.max_steps, seed=cfg.seed, start_step=step_of(saved[-1]) if saved else 0,
+        validation_rows=settings.validation_rows,
     )  # fmt: skip
     prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))[: cfg.samples.prompts]
     pl.seed_everything(cfg.seed, verbose=False)
@@ -175,7 +176,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.gradient_clip,
         val_check_interval=min(settings.validate_every, settings.max_steps) * settings.accumulate,
-        num_sanity_val_steps=0,
+        num_sanity_val_steps=-1 if settings.validate_first else 0,
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_model_summary=False,
@@ -215,6 +216,8 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
         "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
         "ess": round(job.health.ess, 4),
     }
+    if (before := trainer.lightning_module.nll_before) is not None:
+        result["val/nll_per_token_before"] = before
     if trainer.is_global_zero:
         export(job.model, job.prepared.tokenizer, model_dir)
         result |= _judged(job)

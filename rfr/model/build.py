@@ -37,7 +37,7 @@ def build_model(weights: str, hub_name: str, make_config: MakeConfig, vocab_size
             source, config=config, attn_implementation="sdpa", dtype=torch.float32, trust_remote_code=False,
             use_safetensors=True, **options,
         )  # fmt: skip
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
     return _without_quantisation(model) if options else model
 
@@ -51,7 +51,7 @@ def build_tokenizer(tokenizer: str, hub_name: str) -> PreTrainedTokenizerBase:
     source, options = _locate(tokenizer, hub_name)
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.tokenizer", tokenizer, source, error) from error
 
 
@@ -71,7 +71,8 @@ def _locate(where: str, hub_name: str) -> tuple[str, dict[str, str]]:
 def _unreachable(key: str, value: str, source: str, error: Exception) -> UserError:
     remedy = "random or a path" if key == "model.weights" else "corpus or a path"
     what = f"no model folder at {source}" if value != "pretrained" and not Path(source).is_dir() else f"can't load {source}"
-    return UserError(f"{what} ({type(error).__name__}): is the network there? Otherwise set {key} to {remedy}")
+    reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
+    return UserError(f"{what} ({reason}): is the network there? Otherwise set {key} to {remedy}")
 
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:

@@ -39,6 +39,7 @@ class PolicyModule(pl.LightningModule):
         self._objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
         self._total_steps, self._weight_decay = total_steps, weight_decay
         self._validation_sums: dict[str, torch.Tensor] = {}
+        self.nll_before: float | None = None  # before the first step, where asked for
 
     def training_step(self, batch: Batch, _: int) -> torch.Tensor:
         loss, sums = self._objective(self._logits(batch), batch)
@@ -59,7 +60,13 @@ class PolicyModule(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         totals = {name: self.trainer.strategy.reduce(total, reduce_op="sum") for name, total in self._validation_sums.items()}
-        self.log("val/nll_per_token", totals["nll_sum"] / totals["target_tokens"], rank_zero_only=True, prog_bar=True)
+        nll = totals["nll_sum"] / totals["target_tokens"]
+        if self.trainer.sanity_checking:  # Lightning drops what is logged here, but it is the figure before training
+            self.nll_before = float(nll)
+            for logger in self.loggers:
+                logger.log_metrics({"val/nll_per_token": self.nll_before}, 0)
+        else:
+            self.log("val/nll_per_token", nll, rank_zero_only=True, prog_bar=True)
 
     def configure_optimizers(self) -> Any:
         """AdamW's usual rule: matrices decay, vectors (biases, norms) do not."""
