@@ -141,27 +141,26 @@ def parse_prompt(prompt: str) -> Plot | None:
 def true_quality(prompt: str, story: str) -> float:
     """The quality of any text as an answer to a prompt, in [0, 1].
 
-        quality = valid^2 * distinct * steady * (0.35 relevance + 0.35 arc + 0.30 craft)
+        quality = valid^2 * steady * (0.35 relevance + 0.35 arc + 0.30 craft)
 
-    valid: share of words inside grammatical sentences. distinct: different sentences / sentences.
+    A grammatical sentence counts once, where it first stands. valid: share of the story's words inside those.
     steady: share of name mentions that go to the most mentioned character. relevance: over the three roles,
     right mentions / mentions (0 where a role is never mentioned). arc: longest chain of beats told in order / 4.
     craft: vivid sentences up to two fifths of the story, less the share of cliches. All are shares, so neither
     length nor repetition raises them. Prompts outside the grammar give 0.
     """
     plot = parse_prompt(prompt)
-    sentences = [s for s in SENTENCE_END.split(story.strip()) if s]
-    parsed = [(sentence, result) for sentence in sentences if (result := parse_sentence(sentence))]
+    sentences = dict.fromkeys(s for s in SENTENCE_END.split(story.strip()) if s)
+    parsed = {sentence: result for sentence in sentences if (result := parse_sentence(sentence))}
     if plot is None or not parsed:
         return 0.0
-    kinds = [kind for _, (kind, _) in parsed]
-    fillers = [pair for _, (_, pairs) in parsed for pair in pairs]
-    valid = sum(len(s.split()) for s, _ in parsed) / len(story.split())
-    distinct = len({s for s, _ in parsed}) / len(parsed)
+    kinds = [kind for kind, _ in parsed.values()]
+    fillers = [pair for _, pairs in parsed.values() for pair in pairs]
+    valid = sum(len(sentence.split()) for sentence in parsed) / len(story.split())
     relevance = sum(_share(fillers, role, getattr(plot, role)) for role in ROLES) / len(ROLES)
     craft = min(1.0, kinds.count("vivid") / len(kinds) / 0.4) - kinds.count("cliche") / len(kinds)
     blend = 0.35 * relevance + 0.35 * _longest_chain(kinds) / len(BEATS) + 0.30 * max(0.0, craft)
-    return valid**2 * distinct * _steadiness(fillers) * blend
+    return valid**2 * _steadiness(fillers) * blend
 
 
 def _share(fillers: list[tuple[str, str]], role: str, wanted: str) -> float:

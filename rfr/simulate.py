@@ -24,7 +24,7 @@ from rfr.records import Observation, Post, Reply, Thread
 
 SUBREDDIT = "rfr_demo"
 EPOCH = 1_700_000_000  # the first post's time; fixed, so that a seed gives the same subreddit on any day
-QUALITY_MEAN, QUALITY_SD = 0.445, 0.23  # of stories by `write_story`, so that quality_effect is per standard deviation
+QUALITY_MEAN, QUALITY_SD = 0.421, 0.237  # of stories by `write_story`, so that quality_effect is per standard deviation
 ROUNDS_H = np.geomspace(0.25, 48.0, 24)  # hours after the post at which the rounds of voting happen
 
 

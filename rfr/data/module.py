@@ -1,0 +1,140 @@
+"""Rows into batches, the same for every rank layout, and the Lightning wiring around that."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from functools import lru_cache
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from torch.utils.data import DataLoader, Dataset, Sampler
+
+from rfr.records import IGNORE, Batch, Rows
+
+
+def to_batch(rows: Rows, indices: np.ndarray, weights: np.ndarray, target_tokens: int) -> Batch:
+    """The named rows as tensors; index -1 stands for a row without targets.
+
+    Args:
+        weights: story weights, float64 of shape (stories,).
+    """
+    real = indices >= 0
+    take = np.where(real, indices, 0)
+    labels_BT = np.where(real[:, None], rows.labels[take], IGNORE)
+    return Batch(
+        input_ids_BT=torch.from_numpy(rows.input_ids[take].astype(np.int64)),
+        labels_BT=torch.from_numpy(labels_BT.astype(np.int64)),
+        positions_BT=torch.from_numpy(rows.positions[take].astype(np.int64)),
+        documents_BT=torch.from_numpy(rows.documents[take].astype(np.int64)),
+        weights_BT=torch.from_numpy(weights[rows.stories[take]].astype(np.float32)),
+        target_tokens=target_tokens,
+    )
+
+
+class TrainBatches(Dataset[Batch]):
+    """Micro-batch i of a run, for one rank. Row order depends on the seed and the epoch, never on the rank layout.
+
+    Optimizer step s consumes the global rows [s * G, (s + 1) * G), G = accumulation * ranks * micro-batch, of an
+    endless stream of shuffled epochs; so a resumed run needs no more than the number of its next step.
+    """
+
+    def __init__(
+        self, rows: Rows, weights: np.ndarray, *, micro_batch: int, accumulate: int, steps: int, seed: int, rank: int, ranks: int
+    ) -> None:
+        self._rows, self._weights, self._seed = rows, weights, seed
+        self._micro, self._accumulate, self._rank, self._ranks = micro_batch, accumulate, rank, ranks
+        self._targets_N = (rows.labels != IGNORE).sum(axis=1)
+        self._length = steps * accumulate
+
+    def __len__(self) -> int:
+        return self._length
+
+    def __getitem__(self, index: int) -> Batch:
+        step, part = divmod(index, self._accumulate)
+        per_step = self._accumulate * self._ranks * self._micro
+        of_step = self._row_indices(np.arange(step * per_step, (step + 1) * per_step))
+        start = (part * self._ranks + self._rank) * self._micro
+        targets = int(self._targets_N[of_step].sum())
+        return to_batch(self._rows, of_step[start : start + self._micro], self._weights, targets)
+
+    def _row_indices(self, slots: np.ndarray) -> np.ndarray:
+        epochs, places = np.divmod(slots, len(self._targets_N))
+        return np.array([_permutation(self._seed, e, len(self._targets_N))[p] for e, p in zip(epochs, places, strict=True)])
+
+
+@lru_cache(maxsize=4)
+def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
+    return np.random.default_rng([seed, int(epoch)]).permutation(length)
+
+
+class ValidationBatches(Dataset[Batch]):
+    """All rows once, or `limit` of them spread evenly; unweighted, dealt to the ranks in turn.
+
+    A rank that runs short gets rows without targets.
+    """
+
+    def __init__(self, rows: Rows, *, micro_batch: int, rank: int, ranks: int, limit: int | None = None) -> None:
+        self._rows, self._micro, self._rank, self._ranks = rows, micro_batch, rank, ranks
+        # Evenly, since packing has sorted the rows by length.
+        self._chosen = np.linspace(0, len(rows.labels) - 1, min(limit or len(rows.labels), len(rows.labels))).astype(np.int64)
+        self._weights = np.ones(int(rows.stories.max()) + 1)
+        self._targets = int((rows.labels[self._chosen] != IGNORE).sum())
+
+    def __len__(self) -> int:
+        return -(-len(self._chosen) // (self._micro * self._ranks))
+
+    def __getitem__(self, index: int) -> Batch:
+        start = (index * self._ranks + self._rank) * self._micro
+        indices = np.full(self._micro, -1)
+        mine = self._chosen[start : start + self._micro]
+        indices[: len(mine)] = mine
+        return to_batch(self._rows, indices, self._weights, self._targets)
+
+
+class FromStart(Sampler[int]):
+    """range(start, total), of length total: Lightning counts the batches before a resumed run's start as done."""
+
+    def __init__(self, total: int, start: int) -> None:
+        self._total, self._start = total, start
+
+    def __iter__(self) -> Iterator[int]:
+        return iter(range(self._start, self._total))
+
+    def __len__(self) -> int:
+        return self._total
+
+
+class RowsModule(pl.LightningDataModule):
+    """Train and validation loaders for the rank that asks.
+
+    Args:
+        weights: training story weights, float64 of shape (stories,).
+        start_step: optimizer steps already done, when resuming.
+        validation_rows: validate on this many rows, None for all.
+    """
+
+    def __init__(
+        self, train: Rows, validation: Rows, weights: np.ndarray, *, micro_batch: int, accumulate: int, steps: int, seed: int,
+        start_step: int = 0, validation_rows: int | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__()
+        self._train, self._validation, self._weights = train, validation, weights
+        self._micro, self._accumulate, self._steps, self._seed = micro_batch, accumulate, steps, seed
+        self._start, self._validation_rows = start_step * accumulate, validation_rows
+
+    def train_dataloader(self) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        batches = TrainBatches(
+            self._train, self._weights, micro_batch=self._micro, accumulate=self._accumulate, steps=self._steps,
+            seed=self._seed, rank=self.trainer.global_rank, ranks=self.trainer.world_size,
+        )  # fmt: skip
+        return DataLoader(batches, batch_size=None, sampler=FromStart(len(batches), self._start))
+
+    def val_dataloader(self) -> DataLoader[Batch]:
+        assert self.trainer is not None
+        batches = ValidationBatches(
+            self._validation, micro_batch=self._micro, rank=self.trainer.global_rank, ranks=self.trainer.world_size,
+            limit=self._validation_rows,
+        )  # fmt: skip
+        return DataLoader(batches, batch_size=None)

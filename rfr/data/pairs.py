@@ -1,0 +1,40 @@
+"""A thread into prompt-response pairs; what can't be a pair gets a reason."""
+
+from __future__ import annotations
+
+from rfr.records import Pair, Reply, Thread
+
+GONE = {"[deleted]", "[removed]", ""}
+
+
+def thread_pairs(thread: Thread) -> list[Pair | str]:
+    """One entry per reply: its pair, or the reason why there is none."""
+    return [_to_pair(thread, reply) for reply in thread.replies]
+
+
+def _to_pair(thread: Thread, reply: Reply) -> Pair | str:
+    if reply.body.strip() in GONE:
+        return "deleted or removed"
+    if reply.stickied or reply.distinguished:
+        return "moderator"
+    if (reply.author or "").lower().endswith(("bot", "moderator")):
+        return "bot"
+    reading = thread.observations.get(reply.id)
+    if reading is None or reading.score is None:
+        return "no score"
+    post, post_reading = thread.post, thread.observations.get(thread.post.id)
+    return Pair(
+        thread_id=post.id,
+        reply_id=reply.id,
+        prompt=post.title,
+        response=reply.body,
+        score=reading.score,
+        post_score=post_reading and post_reading.score,
+        created_utc=reply.created_utc,
+        delay_s=_difference(reply.created_utc, post.created_utc),
+        score_age_s=_difference(reading.seen_at, reply.created_utc),
+    )
+
+
+def _difference(later: float | None, earlier: float | None) -> float | None:
+    return None if later is None or earlier is None else later - earlier

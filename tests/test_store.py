@@ -1,0 +1,67 @@
+"""The ledger: transactions, append-only observations, a digest that does not depend on the order of collection."""
+
+from __future__ import annotations
+
+import sqlite3
+from pathlib import Path
+
+import pytest
+
+from rfr.errors import UserError
+from rfr.records import Observation, Post, Reply
+from rfr.store import Store
+
+POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
+REPLIES = [Reply(id=f"r{i}", post_id="p1", body=f"story {i}", created_utc=float(i)) for i in range(3)]
+
+
+def _reading(item: str, seen_at: float, score: int | None, hidden: bool = False) -> Observation:
+    return Observation(item_id=item, seen_at=seen_at, source="test", score=score, hidden=hidden)
+
+
+def test_newest_visible_reading_counts_and_none_is_lost(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", create=True) as store:
+        with store.transaction():
+            store.add([POST, *REPLIES, _reading("r0", 1, 5), _reading("r0", 3, 1, hidden=True), _reading("r0", 2, 7)])
+            store.add([_reading("r0", 2, 7)])  # the same reading again
+        (thread,) = store.threads()
+        assert thread.observations["r0"].score == 7
+        assert store.counts() == {"post": 1, "reply": 3, "observation": 3}
+        assert [reply.id for reply in thread.replies] == ["r0", "r1", "r2"]
+
+
+def test_digest_ignores_the_order_of_collection(tmp_path: Path) -> None:
+    records = [POST, *REPLIES, *(_reading(f"r{i}", 9, i) for i in range(3))]
+    digests = []
+    for name, order in (("a", records), ("b", records[::-1]), ("c", [*records, *records])):
+        with Store(tmp_path / name, create=True) as store:
+            store.add(order)
+            digests.append(store.digest())
+    assert digests[0] == digests[1] == digests[2]
+
+
+def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", create=True) as store:
+        with pytest.raises(RuntimeError), store.transaction():
+            store.add([POST])
+            raise RuntimeError("cut off")
+        assert store.counts()["post"] == 0
+
+
+def test_orphan_replies_are_no_thread(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", create=True) as store:
+        store.add([Reply(id="x", post_id="a-before", body="orphan"), POST, *REPLIES, Reply(id="y", post_id="z-after", body="orphan")])
+        assert [len(thread.replies) for thread in store.threads()] == [3]
+
+
+def test_bad_stores_are_refused(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"run collect\.py first"):
+        Store(tmp_path / "missing.db")
+    (tmp_path / "text.db").write_text("no database at all, but long enough to have been one" * 20)
+    with pytest.raises(UserError, match="no rfr store"):
+        Store(tmp_path / "text.db")
+    newer = sqlite3.connect(tmp_path / "newer.db")
+    newer.executescript("CREATE TABLE t (x); PRAGMA user_version = 99;")
+    newer.close()
+    with pytest.raises(UserError, match="schema version 99"):
+        Store(tmp_path / "newer.db")
