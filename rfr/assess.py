@@ -20,10 +20,10 @@ from rfr.evaluate.perplexity import perplexity, story_nll
 from rfr.evaluate.quality import judge
 from rfr.evaluate.ranking import length_matched, pair_accuracy
 from rfr.generate import sample
+from rfr.loggers import quiet
 from rfr.model.build import build_model, build_tokenizer
 from rfr.report.page import evaluation_page
 from rfr.report.table import print_table
-from rfr.run import quiet
 
 
 def generate(cfg: DictConfig) -> None:
@@ -40,16 +40,19 @@ def generate(cfg: DictConfig) -> None:
     prompts = [canonical_prompt(str(cfg.prompt))] * cfg.stories
     del settings["_target_"]
     for prompt, story in zip(prompts, sample(model, tokenizer, prompts, sampling), strict=True):
-        print(json.dumps({"prompt": prompt, "response": story, "settings": {"weights": cfg.model.weights, **settings}}), flush=True)
+        print(
+            json.dumps({"prompt": prompt, "response": story, "settings": {"weights": cfg.model.weights, **settings}}), flush=True
+        )
 
 
 def load_policy(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Model (on the GPU where there is one, in evaluation mode) and tokenizer of a Hugging Face folder."""
     if not (Path(weights) / "config.json").is_file():
         raise ValueError(f"no model folder at {weights}: train.py leaves one in runs/<name>/model")
-    tokenizer = build_tokenizer(weights, "")
-    model = build_model(weights, "", _never, len(tokenizer), seed=0, dropout=0.0)
-    return model.to("cuda" if torch.cuda.is_available() else "cpu").eval(), tokenizer
+    tokenizer = build_tokenizer(weights, None)
+    model = build_model(weights, None, _never, len(tokenizer), seed=0, dropout=0.0)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+    return model.eval(), tokenizer
 
 
 def _never(_: int) -> Any:

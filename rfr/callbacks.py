@@ -18,6 +18,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
 from rfr.generate import Sampling, sample
+from rfr.model.module import PolicyModule
 from rfr.records import Batch
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
@@ -51,11 +52,14 @@ class Samples(Callback):
         self._path, self._prompts, self._tokenizer, self._sampling = run_dir / "samples.jsonl", prompts, tokenizer, sampling
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, PolicyModule)
         if trainer.sanity_checking or not self._prompts:
             return
         stories = sample(module.model, self._tokenizer, self._prompts, self._sampling)  # every rank: ZeRO-3 gathers
         if trainer.is_global_zero:
-            rows = [{"step": trainer.global_step, "prompt": p, "response": s} for p, s in zip(self._prompts, stories, strict=True)]
+            rows = [
+                {"step": trainer.global_step, "prompt": p, "response": s} for p, s in zip(self._prompts, stories, strict=True)
+            ]
             with self._path.open("a") as lines:
                 lines.writelines(json.dumps(row) + "\n" for row in rows)
             for logger in trainer.loggers:
@@ -71,12 +75,14 @@ class Checkpoints(Callback):
         self._last_saved = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Here and not when fit ends: by then Lightning counts the epoch as done and would not go on with it.
         step = trainer.global_step
-        if step and step % self._every == 0 and step != self._last_saved and not _inside_accumulation(trainer):
+        due = (step % self._every == 0 or trainer.should_stop) and step < trainer.max_steps
+        if due and step > max(0, self._last_saved) and not _inside_accumulation(trainer):
             self.save(trainer)
 
-    def on_fit_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        if trainer.global_step > max(0, self._last_saved):
+    def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.global_step == trainer.max_steps > self._last_saved:  # the last one knows how good the policy is
             self.save(trainer)
 
     def save(self, trainer: pl.Trainer) -> None:
@@ -123,9 +129,13 @@ class StopCleanly(Callback):
         signal.signal(number, signal.default_int_handler)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if _any_rank(self.stopped, trainer) and not _inside_accumulation(trainer):
+        if _inside_accumulation(trainer):
+            return
+        if _any_rank(self.stopped, trainer):
             self.stopped = True
             trainer.should_stop = True
+        elif trainer.global_step == trainer.max_steps:
+            trainer.should_stop = True  # at max_steps alone Lightning would end without a last validation
 
     def on_fit_end(self, *_: Any) -> None:
         for number, handler in self._before.items():
@@ -133,7 +143,8 @@ class StopCleanly(Callback):
 
 
 def _inside_accumulation(trainer: pl.Trainer) -> bool:
-    return trainer.fit_loop.epoch_loop.batch_progress.current.processed % trainer.accumulate_grad_batches != 0
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return batches % trainer.accumulate_grad_batches != 0
 
 
 def _any_rank(flag: bool, trainer: pl.Trainer) -> bool:
@@ -144,11 +155,22 @@ def _any_rank(flag: bool, trainer: pl.Trainer) -> bool:
 
 
 class Lines(Callback):
-    """The progress display where there is no terminal: a line per validation, so that logs stay readable."""
+    """The progress display where there is no terminal: a line per validation and one a minute, so that logs stay readable."""
+
+    def __init__(self) -> None:
+        self._told_at = time.monotonic()
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        if time.monotonic() - self._told_at > 60:
+            self._tell(trainer, {"train/loss": ".4f", "tokens_per_second": ",.0f"})
 
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        if trainer.is_global_zero and not trainer.sanity_checking:
-            figures = {"val/nll_per_token": ".4f", "train/loss": ".4f", "tokens_per_second": ",.0f"}
+        if not trainer.sanity_checking:
+            self._tell(trainer, {"val/nll_per_token": ".4f", "train/loss": ".4f", "tokens_per_second": ",.0f"})
+
+    def _tell(self, trainer: pl.Trainer, figures: dict[str, str]) -> None:
+        self._told_at = time.monotonic()
+        if trainer.is_global_zero:
             told = "  ".join(f"{name} {trainer.callback_metrics[name]:{form}}" for name, form in figures.items())
             print(f"step {trainer.global_step}/{trainer.max_steps}  {told}", flush=True)
 

@@ -15,18 +15,31 @@ ALLOWED = ("rfr.", "torch.", "pytorch_lightning.", "transformers.", "wandb.")
 NOT_IDENTITY = ("data_dir", "runs_dir", "name", "group", "resume", "logger")
 
 
+def plain(cfg: DictConfig) -> dict[str, Any]:
+    """The config as a dictionary, interpolations replaced, nothing missing."""
+    container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
+    assert isinstance(container, dict)
+    return {str(key): value for key, value in container.items()}
+
+
+def read(path: Path) -> DictConfig:
+    """A config file, resolved and checked."""
+    cfg = OmegaConf.load(path)
+    assert isinstance(cfg, DictConfig)
+    return resolve(cfg)
+
+
 def resolve(cfg: DictConfig) -> DictConfig:
     """The config with every interpolation replaced and every target checked.
 
     Raises:
         UserError: a `_target_` outside the allow-list: configs of run folders travel between people.
     """
-    plain = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)
-    assert isinstance(plain, dict)
-    for target in _targets(plain):
+    resolved = plain(cfg)
+    for target in _targets(resolved):
         if not target.startswith(ALLOWED):
             raise UserError(f"_target_: {target} is refused: only {', '.join(ALLOWED)} may be named in a config")
-    return OmegaConf.create(plain)
+    return OmegaConf.create(resolved)
 
 
 def _targets(node: Any) -> list[str]:
@@ -37,10 +50,18 @@ def _targets(node: Any) -> list[str]:
 
 
 def identity(cfg: DictConfig) -> str:
-    """A short hash of what a run is: its config without paths and loggers."""
-    plain = OmegaConf.to_container(cfg)
-    assert isinstance(plain, dict)
-    return key_of({key: value for key, value in plain.items() if key not in NOT_IDENTITY})[:10]
+    """A short hash of what a run is: its config without loggers, and paths as seen from the data and run folders."""
+    config = plain(cfg)
+    kept = {key: value for key, value in config.items() if key not in NOT_IDENTITY}
+    return key_of(_relative(kept, (config["data_dir"], config["runs_dir"])))[:10]
+
+
+def _relative(node: Any, folders: tuple[str, ...]) -> Any:
+    if isinstance(node, dict):
+        return {key: _relative(value, folders) for key, value in node.items()}
+    if isinstance(node, str):
+        return next((node.removeprefix(folder) for folder in folders if node.startswith(f"{folder}/")), node)
+    return node
 
 
 def run_folder(cfg: DictConfig) -> Path:
@@ -57,6 +78,4 @@ def load(run_dir: Path) -> DictConfig:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise UserError(f"{run_dir} is no run folder (it has no config.yaml): give the folder that train.py printed")
-    cfg = OmegaConf.load(path)
-    assert isinstance(cfg, DictConfig)
-    return resolve(cfg)
+    return read(path)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -29,9 +30,7 @@ class Sampling:
 
 
 @torch.no_grad()
-def sample(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: SequenceOf[str], sampling: Sampling
-) -> list[str]:
+def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: SequenceOf[str], sampling: Sampling) -> list[str]:
     """One story per prompt, drawn token by token; the global random state is left as it was.
 
     Raises:
@@ -55,7 +54,7 @@ def _sample_batch(
     longest, eos = max(map(len, conditions)), tokenizer.eos_token_id
     padded_BT = torch.tensor([[eos] * (longest - len(c)) + c for c in conditions], device=model.device)
     mask_BT = torch.tensor([[0] * (longest - len(c)) + [1] * len(c) for c in conditions], device=model.device)
-    drawn_BT = model.generate(
+    drawn_BT = model.generate(  # type: ignore[operator]
         input_ids=padded_BT, attention_mask=mask_BT, do_sample=True, max_new_tokens=min(sampling.max_new_tokens, block - longest),
         temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, pad_token_id=eos, eos_token_id=eos,
     )  # fmt: skip
@@ -63,7 +62,7 @@ def _sample_batch(
 
 
 @contextmanager
-def _drawing(model: PreTrainedModel, seed: int):
+def _drawing(model: PreTrainedModel, seed: int) -> Iterator[None]:
     """Evaluation mode and a random state of one's own."""
     was_training, cuda = model.training, [model.device] if model.device.type == "cuda" else []
     model.eval()

@@ -19,7 +19,7 @@ def show(name: str, conf: Path, overrides: list[str]) -> None:
         for group in groups:
             choices = sorted(path.stem for path in (conf / group).glob("*.yaml"))
             print(f"  {group:<12}" + "  ".join(f"*{c}" if c in str(chosen[group]) else c for c in choices))
-    keys = OmegaConf.masked_copy(cfg, [key for key in cfg if key != "hydra"])
+    keys = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     print("\nkeys:\n\n" + OmegaConf.to_yaml(keys))
     print("also: -m sweeps over comma-separated values; --cfg job prints the config; --info explains it (Hydra's flags)")
 

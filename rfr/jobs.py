@@ -107,7 +107,7 @@ def _main() -> None:
     from rfr.run import train
 
     handover, run_dir = map(Path, sys.argv[1:])
-    cfg = config.resolve(OmegaConf.load(handover))
+    cfg = config.read(handover)
     fresh = not (run_dir / "config.yaml").exists()
     sys.exit(exit_code(lambda: train(cfg, run_dir, fresh=fresh)))
 

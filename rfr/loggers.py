@@ -1,12 +1,18 @@
-"""Where metrics go: W&B (offline unless logged in, never a prompt), a CSV file that survives a resume, TensorBoard."""
+"""Where metrics go: W&B (offline unless logged in, never a prompt), a CSV file that survives a resume, TensorBoard.
+
+And what libraries may say beside them.
+"""
 
 from __future__ import annotations
 
 import csv
+import logging
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
+import transformers.utils.logging
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -70,18 +76,21 @@ def wandb_logger(run_dir: Path, config: dict, run_id: str, name: str, group: str
     import wandb
 
     os.environ.setdefault("WANDB_SILENT", "true")
-    mode = os.environ.get("WANDB_MODE") or ("online" if _logged_in() else "offline")
-    # resume: an offline run can't know what the server has, and W&B warns when told to.
+    logged_in = os.environ.get("WANDB_MODE") is None and wandb.login(prompt=False, verify=False)
+    mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
+    # An offline run can't know what the server has, and W&B warns when told to resume.
     settings = wandb.Settings(console="off", silent=True)
     run = wandb.init(
-        project=project, group=group, name=name, id=run_id, dir=run_dir, config=config, mode=mode, settings=settings,
-        resume="allow" if mode == "online" else None,
+        project=project, group=group, name=name, id=run_id, dir=run_dir, config=config,
+        mode=mode, settings=settings, resume="allow" if mode == "online" else None,  # type: ignore[arg-type]
     )  # fmt: skip
     return WandbLogger(experiment=run)
 
 
-def _logged_in() -> bool:
-    """Whether a key is at hand; asking wandb.login() would prompt."""
-    import wandb
-
-    return bool(os.environ.get("WANDB_API_KEY") or wandb.api.api_key)
+def quiet() -> None:
+    """Libraries' chatter off; warnings about our own choices off; errors stay."""
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("pytorch_lightning", "lightning.pytorch", "DeepSpeed", "deepspeed", "transformers", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

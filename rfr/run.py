@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import json
-import logging
 import os
 import resource
-import shutil
 import sys
-import warnings
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,13 +13,12 @@ from typing import Any
 import numpy as np
 import pytorch_lightning as pl
 import torch
-import transformers.utils.logging
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.callbacks import Checkpoints, Samples, StopCleanly, Throughput, checkpoints, progress_display, step_of
-from rfr.config import resolve
+from rfr.config import plain
 from rfr.data.cache import key_of
 from rfr.data.module import RowsModule
 from rfr.data.prepare import Prepared, PreparedSplit
@@ -30,7 +26,8 @@ from rfr.data.tokenise import train_bpe
 from rfr.errors import Interrupted, UserError
 from rfr.evaluate.quality import judge
 from rfr.generate import sample
-from rfr.model.build import build_model, build_tokenizer
+from rfr.loggers import quiet
+from rfr.model.build import build_model, build_tokenizer, export
 from rfr.model.module import PolicyModule
 from rfr.model.precision import LIGHTNING
 from rfr.model.precision import resolve as resolve_precision
@@ -127,7 +124,7 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedMo
         raise UserError(
             f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"
         )
-    if len(tokenizer) > model.get_input_embeddings().num_embeddings:
+    if len(tokenizer) > model.config.vocab_size:
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
     if cfg.model.activation_checkpointing:
         model.gradient_checkpointing_enable({"use_reentrant": False})
@@ -170,7 +167,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         devices=settings.ranks,
         strategy=strategy,
         plugins=[plugin] if plugin else None,
-        precision=None if plugin else LIGHTNING[job.precision],
+        precision=None if plugin else LIGHTNING[job.precision],  # type: ignore[arg-type]
         max_steps=settings.max_steps,
         max_epochs=1,
         accumulate_grad_batches=settings.accumulate,
@@ -199,7 +196,7 @@ def _loggers(job: Job) -> list[Any]:
         return []
     cfg = job.cfg
     about = {
-        "run_dir": job.run_dir, "config": OmegaConf.to_container(cfg) | {"weights": job.health.as_dict()},
+        "run_dir": job.run_dir, "config": plain(cfg) | {"weights": job.health.as_dict()},
         "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group,
     }  # fmt: skip
     return [make(**about) for make in instantiate(cfg.logger).values()]
@@ -211,7 +208,7 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
     result: dict[str, Any] = {
         "run_dir": str(job.run_dir),
         "steps": trainer.global_step,
-        "val/nll_per_token": float(trainer.callback_metrics["val/nll_per_token"]),
+        "val/nll_per_token": trainer.lightning_module.nll_per_token,
         "tokens_per_second": round(throughput.tokens_per_second, 1),
         "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
         "ess": round(job.health.ess, 4),
@@ -238,22 +235,3 @@ def _judged(job: Job) -> dict[str, float]:
     prompts = [pair.prompt for pair in job.prepared.validation.pairs]
     sampling = instantiate(job.cfg.evaluation.sampling)
     return judge(lambda chosen: sample(job.model, job.prepared.tokenizer, chosen, sampling), prompts, count, job.quality)
-
-
-def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A Hugging Face folder, complete or absent."""
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-
-
-def quiet() -> None:
-    """Libraries' chatter off; warnings about our own choices off; errors stay."""
-    transformers.utils.logging.disable_progress_bar()
-    for name in ("pytorch_lightning", "lightning.pytorch", "DeepSpeed", "deepspeed", "transformers", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")

@@ -89,9 +89,7 @@ class DemoSubreddit:
         by_id = dict(zip([reply.id for reply in replies], [int(s) for s in scores] + [1], strict=False))
         by_id[post.id] = int(scores.clip(0).sum() * 2 + rng.randint(20, 400))
         seen_at = created + 30 * 86400
-        readings = {
-            item: Observation(item_id=item, seen_at=seen_at, source="demo", score=score) for item, score in by_id.items()
-        }
+        readings = {item: Observation(item_id=item, seen_at=seen_at, source="demo", score=score) for item, score in by_id.items()}
         return Thread(post=post, replies=tuple(replies), observations=readings)
 
 

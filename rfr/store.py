@@ -59,7 +59,9 @@ class Store:
         if version == 0 and tables == 0:
             self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
         elif version != SCHEMA_VERSION:
-            raise UserError(f"{self.path} has schema version {version}, this rfr reads {SCHEMA_VERSION}: install the matching rfr")
+            raise UserError(
+                f"{self.path} has schema version {version}, this rfr reads {SCHEMA_VERSION}: install the matching rfr"
+            )
 
     def close(self) -> None:
         self._db.close()
@@ -100,8 +102,7 @@ class Store:
     def counts(self) -> dict[str, int]:
         """Rows per table."""
         return {
-            table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0]
-            for table in ("post", "reply", "observation")
+            table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("post", "reply", "observation")
         }
 
     def digest(self) -> str:

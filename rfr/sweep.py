@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from hydra.experimental.callback import Callback
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
 from rfr import config
 from rfr.data.cache import key_of
@@ -33,7 +33,7 @@ class Comparison(Callback):
 def compare(folder: Path) -> None:
     """Print the runs of a folder side by side; write `comparison.csv` and `summary.json` beside them."""
     run_dirs = sorted(path.parent for path in folder.glob("*/config.yaml"))
-    configs = {run_dir.name: _flat(config.load(run_dir)) for run_dir in run_dirs}
+    configs = {run_dir.name: _flat(config.plain(config.load(run_dir))) for run_dir in run_dirs}
     results = {run_dir.name: result_of(run_dir) or {} for run_dir in run_dirs}
     varied = _differing(list(configs.values()))
     rows = []
@@ -62,17 +62,18 @@ def _readable(row: dict[str, Any]) -> dict[str, Any]:
 
 
 def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
-    plain = OmegaConf.to_container(node) if isinstance(node, DictConfig) else node
-    if not isinstance(plain, dict):
-        return {prefix: plain}
-    return {k: v for key, child in plain.items() for k, v in _flat(child, f"{prefix}.{key}" if prefix else str(key)).items()}
+    if not isinstance(node, dict):
+        return {prefix: node}
+    return {k: v for key, child in node.items() for k, v in _flat(child, f"{prefix}.{key}" if prefix else str(key)).items()}
 
 
 def _differing(configs: list[dict[str, Any]]) -> list[str]:
     """The keys in which the runs differ; where a variant is a class, its name says it all."""
     keys = dict.fromkeys(key for flat in configs for key in flat)
     differing = [key for key in keys if len({str(flat.get(key)) for flat in configs}) > 1]
-    different = [key for key in differing if key.split(".")[0] not in config.NOT_IDENTITY and not key.startswith("model.suggested")]
+    different = [
+        key for key in differing if key.split(".")[0] not in config.NOT_IDENTITY and not key.startswith("model.suggested")
+    ]
     classes = [key.removesuffix("._target_") for key in different if key.endswith("._target_")]
     kept = [key for key in different if not any(key.startswith(f"{c}.") and not key.endswith("._target_") for c in classes)]
     return [key for key in kept if not key.endswith("weight._target_")]  # the objective's name says the same

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import socket
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -70,8 +69,8 @@ def tiny_model(prepared: Prepared) -> PreTrainedModel:
 
 
 @pytest.fixture
-def shared_data() -> Iterator[Path]:
+def shared_data() -> Path:
     """The folder of real data beside the clone."""
     if not SHARED.is_dir():
         pytest.skip("SKIPPED LOUDLY: the real data is not beside this clone")
-    yield SHARED
+    return SHARED

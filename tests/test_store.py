@@ -31,7 +31,7 @@ def test_newest_visible_reading_counts_and_none_is_lost(tmp_path: Path) -> None:
 
 
 def test_digest_ignores_the_order_of_collection(tmp_path: Path) -> None:
-    records = [POST, *REPLIES, *(_reading(f"r{i}", 9, i) for i in range(3))]
+    records: list[Post | Reply | Observation] = [POST, *REPLIES, *(_reading(f"r{i}", 9, i) for i in range(3))]
     digests = []
     for name, order in (("a", records), ("b", records[::-1]), ("c", [*records, *records])):
         with Store(tmp_path / name, create=True) as store:
@@ -50,7 +50,9 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
 
 def test_orphan_replies_are_no_thread(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db", create=True) as store:
-        store.add([Reply(id="x", post_id="a-before", body="orphan"), POST, *REPLIES, Reply(id="y", post_id="z-after", body="orphan")])
+        store.add(
+            [Reply(id="x", post_id="a-before", body="orphan"), POST, *REPLIES, Reply(id="y", post_id="z-after", body="orphan")]
+        )
         assert [len(thread.replies) for thread in store.threads()] == [3]
 
 

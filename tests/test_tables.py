@@ -13,7 +13,10 @@ from rfr.reddit.tables import import_table
 from rfr.store import Store
 
 COLUMNS = {"title": "prompt", "body": "text", "score": "karma", "post_id": "", "reply_id": ""}
-ROWS = [{"prompt": "[WP] A.", "text": "one", "karma": 3}, {"prompt": "[WP] A.", "text": "two", "karma": "5"}]
+ROWS: list[dict[str, object]] = [
+    {"prompt": "[WP] A.", "text": "one", "karma": 3},
+    {"prompt": "[WP] A.", "text": "two", "karma": "5"},
+]
 
 
 @pytest.fixture
@@ -65,6 +68,8 @@ def test_a_missing_table_and_a_missing_mapping(tmp_path: Path, store: Store) -> 
 
 def test_the_real_table(shared_data: Path, store: Store) -> None:
     names = ("title", "body", "score", "post_id", "reply_id", "post_score", "post_created_utc")
-    rows = import_table(store, shared_data / "writingprompts.jsonl.gz", {name: name for name in names}, subreddit="WritingPrompts")
+    rows = import_table(
+        store, shared_data / "writingprompts.jsonl.gz", {name: name for name in names}, subreddit="WritingPrompts"
+    )
     assert rows == 8923
     assert store.counts() == {"post": 522, "reply": 8923, "observation": 9445}

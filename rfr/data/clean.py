@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 from rfr.records import Pair
 
-TAG = re.compile(r"^\s*\[?\s*(wp|eu|pi|rf|cw|tt|sp|cc|mp|ip|ot)\s*[\]:]?\s+", re.IGNORECASE)
+TAG = re.compile(r"^\s*\[?\s*(wp|eu|pi|rf|cw|tt|sp|cc|mp|ip|ot)\s*(?:[\]:]\s*|\s)", re.IGNORECASE)
 INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
 
 

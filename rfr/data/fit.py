@@ -36,7 +36,8 @@ class Segment:
 
     def __call__(self, tokens: Tokens, block_size: int, eos: int, story: int) -> list[Sequence] | str:
         room = story_room(tokens, block_size)
-        if room <= 2 * self.context_tokens and room <= len(tokens.story):
+        too_little = block_size // 8  # new story tokens per segment, below which the context is most of the cost
+        if room == 0 or (len(tokens.story) >= room and room - self.context_tokens < too_little):
             return PROMPT_TOO_LONG
         segments, start = [], 0
         while True:

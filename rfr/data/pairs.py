@@ -29,7 +29,7 @@ def _to_pair(thread: Thread, reply: Reply) -> Pair | str:
         prompt=post.title,
         response=reply.body,
         score=reading.score,
-        post_score=post_reading and post_reading.score,
+        post_score=post_reading.score if post_reading else None,
         created_utc=reply.created_utc,
         delay_s=_difference(reply.created_utc, post.created_utc),
         score_age_s=_difference(reading.seen_at, reply.created_utc),

@@ -95,7 +95,9 @@ class Preprocess:
         return pairs, ledger
 
     def _build_split(self, pairs: list[Pair], tokenizer: PreTrainedTokenizerBase, ledger: dict, folder: Path) -> None:
-        kept, sequences, story_tokens = [], [], []
+        kept: list[Pair] = []
+        sequences: list[Sequence] = []
+        story_tokens: list[int] = []
         for pair in pairs:
             tokens = tokenise(tokenizer, pair.prompt, pair.response)
             fitted = self.fit(tokens, self.block_size, tokenizer.eos_token_id, len(kept))

@@ -2,19 +2,32 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 
 import torch
-from transformers import AutoConfig, AutoModelForCausalLM, AutoTokenizer, PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rfr.errors import UserError
 
 MakeConfig = Callable[[int], PretrainedConfig]  # from the vocabulary's size
 
+REMEDY = {"model.weights": "random or a path", "model.tokenizer": "corpus or a path"}
 
-def build_model(weights: str, hub_name: str, make_config: MakeConfig, vocab_size: int, seed: int, dropout: float) -> PreTrainedModel:
+
+def build_model(
+    weights: str, hub_name: str | None, make_config: MakeConfig, vocab_size: int, seed: int, dropout: float
+) -> PreTrainedModel:
     """A causal language model in fp32.
 
     Args:
@@ -27,7 +40,7 @@ def build_model(weights: str, hub_name: str, make_config: MakeConfig, vocab_size
     if weights == "random":
         torch.manual_seed(seed)
         return AutoModelForCausalLM.from_config(make_config(vocab_size), attn_implementation="sdpa").float()
-    source, options = _locate(weights, hub_name)
+    source, options = _locate("model.weights", weights, hub_name)
     try:
         config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
         for kind in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"):
@@ -42,23 +55,25 @@ def build_model(weights: str, hub_name: str, make_config: MakeConfig, vocab_size
     return _without_quantisation(model) if options else model
 
 
-def build_tokenizer(tokenizer: str, hub_name: str) -> PreTrainedTokenizerBase:
+def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer `pretrained` (from `hub_name`) or at a path.
 
     Raises:
         UserError: it can't be reached.
     """
-    source, options = _locate(tokenizer, hub_name)
+    source, options = _locate("model.tokenizer", tokenizer, hub_name)
     try:
         return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.tokenizer", tokenizer, source, error) from error
 
 
-def _locate(where: str, hub_name: str) -> tuple[str, dict[str, str]]:
+def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, str]]:
     """What `from_pretrained` is to load, and its extra options."""
     if where != "pretrained":
         return where, {}
+    if hub_name is None:
+        raise UserError(f"this model has nothing pretrained: set {key} to {REMEDY[key]}")
     package, _, gguf = hub_name.partition(":")  # `package:file.gguf`: weights that a Python package ships
     if not gguf:
         return hub_name, {}
@@ -69,10 +84,9 @@ def _locate(where: str, hub_name: str) -> tuple[str, dict[str, str]]:
 
 
 def _unreachable(key: str, value: str, source: str, error: Exception) -> UserError:
-    remedy = "random or a path" if key == "model.weights" else "corpus or a path"
     what = f"no model folder at {source}" if value != "pretrained" and not Path(source).is_dir() else f"can't load {source}"
     reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-    return UserError(f"{what} ({reason}): is the network there? Otherwise set {key} to {remedy}")
+    return UserError(f"{what} ({reason}): is the network there? Otherwise set {key} to {REMEDY[key]}")
 
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
@@ -90,3 +104,13 @@ def no_random_weights(**_: object) -> PretrainedConfig:
         UserError: always; an architecture can't be guessed.
     """
     raise UserError("model=auto has no random weights: set model.weights to a path, or choose model=tiny or model=gpt2")
+
+
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
+    """A Hugging Face folder, complete or absent."""
+    partial = folder.with_suffix(".partial")
+    shutil.rmtree(partial, ignore_errors=True)
+    model.save_pretrained(partial)
+    tokenizer.save_pretrained(partial)
+    shutil.rmtree(folder, ignore_errors=True)
+    os.replace(partial, folder)

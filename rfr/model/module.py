@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import fields
+from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -39,9 +39,10 @@ class PolicyModule(pl.LightningModule):
         self._objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
         self._total_steps, self._weight_decay = total_steps, weight_decay
         self._validation_sums: dict[str, torch.Tensor] = {}
+        self.nll_per_token: float | None = None  # at the last validation
         self.nll_before: float | None = None  # before the first step, where asked for
 
-    def training_step(self, batch: Batch, _: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss, sums = self._objective(self._logits(batch), batch)
         # The shares of an optimizer batch add up to its loss, but Lightning divides each by the accumulation steps and
         # data parallelism averages over the ranks: undo both.
@@ -53,10 +54,11 @@ class PolicyModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._validation_sums = {}
 
-    def validation_step(self, batch: Batch, _: int) -> None:
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
         _, sums = self._objective(self._logits(batch), batch)
         for name, value in sums.items():
-            self._validation_sums[name] = self._validation_sums.get(name, 0) + value.double()
+            before = self._validation_sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
+            self._validation_sums[name] = before + value.double()
 
     def on_validation_epoch_end(self) -> None:
         totals = {name: self.trainer.strategy.reduce(total, reduce_op="sum") for name, total in self._validation_sums.items()}
@@ -66,7 +68,14 @@ class PolicyModule(pl.LightningModule):
             for logger in self.loggers:
                 logger.log_metrics({"val/nll_per_token": self.nll_before}, 0)
         else:
+            self.nll_per_token = float(nll)
             self.log("val/nll_per_token", nll, rank_zero_only=True, prog_bar=True)
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["nll_per_token"] = self.nll_per_token
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.nll_per_token = checkpoint["nll_per_token"]
 
     def configure_optimizers(self) -> Any:
         """AdamW's usual rule: matrices decay, vectors (biases, norms) do not."""
@@ -88,8 +97,8 @@ class PolicyModule(pl.LightningModule):
         ).logits
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        values = {field.name: getattr(batch, field.name) for field in fields(batch)}
-        return Batch(**{k: v.to(device, non_blocking=True) if torch.is_tensor(v) else v for k, v in values.items()})
+        tensors = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if torch.is_tensor(value)}
+        return replace(batch, **tensors)  # type: ignore[arg-type]
 
 
 def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:

@@ -73,7 +73,7 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
 def deepspeed(precision: str, **settings: Any) -> tuple[Strategy, Precision | None]:
     """DeepSpeed ZeRO; `settings` are those of Lightning's DeepSpeedStrategy."""
     settings = {"zero_allow_untested_optimizer": True, "logging_batch_size_per_gpu": 1, **settings}
-    return DeepSpeedAnywhere(**settings), BatchKeepingPrecision(LIGHTNING[precision])
+    return DeepSpeedAnywhere(**settings), BatchKeepingPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
 
 
 def ddp(precision: str) -> tuple[Strategy, Precision | None]:

@@ -31,8 +31,7 @@ def reddit(user_agent: str, **settings: Any) -> asyncpraw.Reddit:
         session = asyncpraw.Reddit(user_agent=user_agent, check_for_updates=False, **settings)
     except MissingRequiredAttributeException:
         raise UserError(
-            "no Reddit credentials: set praw_client_id and praw_client_secret in the environment (see README), "
-            "or try source=demo"
+            "no Reddit credentials: set praw_client_id and praw_client_secret in the environment (see README), or try source=demo"
         ) from None
     session.read_only = True
     return session

@@ -32,7 +32,7 @@ async def crawl_once(
     """
     stored = 0
     async for post in new_posts(client, subreddit, limit):
-        records = [to_post(post), to_observation(post, clock(), source)]
+        records: list[Post | Reply | Observation] = [to_post(post), to_observation(post, clock(), source)]
         for reply in await top_level_replies(client, post["id"]):
             records += _reply_records(reply, clock(), source)
         with store.transaction():
@@ -43,7 +43,8 @@ async def crawl_once(
 
 async def new_posts(client: Client, subreddit: str, limit: int) -> AsyncIterator[Json]:
     """The newest posts, newest first, page by page. Reddit ends the listing after 1,000."""
-    after, seen = "", set()
+    after = ""
+    seen: set[str] = set()
     while len(seen) < limit:
         page = await client.get(f"r/{subreddit}/new", limit=min(PAGE, limit - len(seen)), after=after)
         fresh = [c["data"] for c in listing_children(page) if c["kind"] == "t3" and c["data"]["id"] not in seen]

@@ -55,9 +55,7 @@ class DemoSource:
                 login = {"client_id": "demo", "client_secret": "demo", "oauth_url": url, "reddit_url": url}
                 async with reddit("linux:rfr-demo:0.1 (by /u/rfr)", **login) as session:
                     client = Client(session)
-                    await crawl_once(
-                        client, store, SUBREDDIT, source="demo", clock=lambda: month_later, progress=progress
-                    )
+                    await crawl_once(client, store, SUBREDDIT, source="demo", clock=lambda: month_later, progress=progress)
 
         asyncio.run(run())
 

@@ -1,0 +1,97 @@
+"""Weights and the loss: cloning is reward weighting with constant weights, to the bit."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+
+from rfr.objective.weighted_nll import WeightedNLL
+from rfr.objective.weights import Constant, Exponential, effective_sample_size, exponential_weights, story_weights
+from rfr.records import IGNORE, Batch
+
+RNG = np.random.default_rng(0)
+REWARDS = RNG.normal(size=500)
+TOKENS = RNG.integers(5, 900, size=500)
+
+
+def test_constant_weights_are_exactly_one() -> None:
+    weights, health = story_weights(Constant(), REWARDS, TOKENS)
+    assert (weights == 1.0).all()
+    assert health.ess == 1.0
+
+
+def test_weights_have_a_token_weighted_mean_of_one() -> None:
+    weights, health = story_weights(Exponential(beta=0.7), REWARDS, TOKENS)
+    assert np.isclose((weights * TOKENS).sum() / TOKENS.sum(), 1, rtol=1e-12)
+    assert 0 < health.ess < 1
+    ratio = weights[3] / weights[8]
+    assert np.isclose(ratio, np.exp((REWARDS[3] - REWARDS[8]) / 0.7))
+
+
+def test_gaussian_rewards_follow_the_known_law() -> None:
+    """ESS/N = exp(-1 / beta^2) for standard normal rewards."""
+    many = np.random.default_rng(1).normal(size=400_000)
+    assert np.isclose(effective_sample_size(exponential_weights(many, 1.0)), np.exp(-1), rtol=0.03)
+
+
+@pytest.mark.parametrize("target", [0.05, 0.3, 0.5, 0.9])
+def test_beta_is_solved_for_the_target(target: float) -> None:
+    _, health = story_weights(Exponential(target_ess=target), REWARDS * 1000, TOKENS)
+    assert abs(health.ess - target) < 0.01 * target
+
+
+@pytest.mark.parametrize(
+    ("make", "rewards", "message"),
+    [
+        (lambda: Exponential(beta=0.0), REWARDS, "above 0"),
+        (lambda: Exponential(beta=-1.0), REWARDS, "above 0"),
+        (lambda: Exponential(), REWARDS, "beta or"),
+        (lambda: Exponential(target_ess=1.5), REWARDS, "between 0 and 1"),
+        (lambda: Exponential(beta=1.0), np.ones(4), "all rewards are equal"),
+        (lambda: Exponential(target_ess=0.1), np.array([1.0] * 9 + [0.0]), "out of reach"),
+        (lambda: Constant(), np.array([1.0, np.nan]), "NaN"),
+    ],
+)
+def test_bad_input(make: object, rewards: np.ndarray, message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        story_weights(make(), rewards, np.ones(len(rewards)))  # type: ignore[operator]
+
+
+def _batch(weights: torch.Tensor, labels: torch.Tensor) -> Batch:
+    zeros = torch.zeros_like(labels)
+    return Batch(
+        input_ids_BT=zeros, labels_BT=labels, positions_BT=zeros, documents_BT=zeros, weights_BT=weights,
+        target_tokens=int((labels != IGNORE).sum()),
+    )  # fmt: skip
+
+
+def test_the_loss_is_the_weighted_sum_over_the_targets() -> None:
+    torch.manual_seed(0)
+    logits, labels = torch.randn(2, 5, 11), torch.randint(11, (2, 5))
+    labels[0, :3] = IGNORE
+    weights = torch.rand(2, 5)
+    loss, sums = WeightedNLL()(logits, _batch(weights, labels))
+    expected = torch.zeros(())
+    for b in range(2):
+        for t in range(5):
+            if labels[b, t] != IGNORE:
+                expected -= weights[b, t] * logits[b, t].log_softmax(-1)[labels[b, t]]
+    assert torch.isclose(loss, expected / 7)
+    assert sums["target_tokens"] == 7
+
+
+def test_fp16_logits_are_judged_in_fp32() -> None:
+    logits = torch.tensor([[[60000.0, 0.0]]], dtype=torch.float16)
+    loss, _ = WeightedNLL()(logits, _batch(torch.ones(1, 1), torch.tensor([[1]])))
+    assert torch.isfinite(loss)
+
+
+def test_rows_without_targets_cost_nothing() -> None:
+    labels = torch.full((1, 4), IGNORE)
+    loss, sums = WeightedNLL()(torch.randn(1, 4, 7, requires_grad=True), Batch(
+        input_ids_BT=labels, labels_BT=labels, positions_BT=labels, documents_BT=labels, weights_BT=torch.ones(1, 4),
+        target_tokens=12))  # fmt: skip
+    assert loss == 0
+    assert sums["target_tokens"] == 0
+    loss.backward()
