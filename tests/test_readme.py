@@ -1,0 +1,77 @@
+"""The README tells the truth: its commands run, its table of groups is the config's, it names nothing outside the clone."""
+
+from __future__ import annotations
+
+import os
+import re
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+
+from rfr import config
+from tests.conftest import ROOT
+
+README = (ROOT / "README.md").read_text()
+BLOCK = re.compile(r"(<!-- test: compose -->\n)?```bash\n(.*?)```", re.DOTALL)
+BLOCKS = [(bool(match[1]), [line for line in match[2].splitlines() if line]) for match in BLOCK.finditer(README)]
+RUN = [line for composed_only, lines in BLOCKS if not composed_only for line in lines]
+COMPOSED = [line for composed_only, lines in BLOCKS if composed_only for line in lines if line.startswith("python ")]
+
+
+def test_every_block_was_found() -> None:
+    assert len(BLOCKS) == README.count("```bash")
+    assert len(RUN) >= 6
+    assert len(COMPOSED) >= 5
+
+
+def test_commands_that_need_more_than_this_machine_compose() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for line in COMPOSED:
+            _, script, *overrides = shlex.split(line)
+            assert config.resolve(compose(script.removesuffix(".py"), overrides))
+
+
+def test_the_table_of_groups_is_the_configs() -> None:
+    rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", README, re.MULTILINE)
+    told = {group: set(re.findall(r"`([^`]+)`", choices)) for group, choices in rows}
+    there = {
+        folder.name: {path.stem for path in folder.glob("*.yaml")}
+        for folder in (ROOT / "conf").iterdir()
+        if folder.is_dir() and folder.name not in ("base", "trainer")
+    }
+    assert told == there
+
+
+def test_it_names_nothing_outside_the_clone() -> None:
+    assert "../" not in README
+    assert not re.search(r"(?<![\w.])/(work|home|root|tmp|opt)\b", README)
+    named = set(re.findall(r"`((?:bench|conf|docs|rfr|sweep|tests)/[\w./-]+)`", README))
+    assert all((ROOT / name).exists() for name in named)
+    targets = set(re.findall(r"make ([a-z0-9-]+)", README))
+    assert targets <= set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+@pytest.mark.slow
+def test_the_tour_runs_as_written(tmp_path: Path) -> None:
+    for script in ("train", "collect", "generate", "evaluate"):
+        (tmp_path / f"{script}.py").symlink_to(ROOT / f"{script}.py")
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    for line in RUN:
+        done = subprocess.run(
+            line,
+            shell=True,
+            cwd=tmp_path,
+            env={**os.environ, "PATH": path},
+            text=True,
+            capture_output=True,
+            timeout=600,
+            check=False,
+        )
+        assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+    assert (tmp_path / "runs/rewarded/report.html").exists()
+    assert (tmp_path / "runs/rewarded/evaluation.json").exists()
+    assert len(list((tmp_path / "runs").glob("sweep-*/*/result.json"))) == 4
