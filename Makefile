@@ -16,7 +16,9 @@ $(READY): pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
 	@touch $(READY)
 
+# Cloning from nothing, then both objectives from the cloned policy; what is finished is skipped, what is not resumed.
 demo: $(READY)
+	$(BIN)/python train.py -m experiment=demo_start
 	$(BIN)/python train.py -m experiment=demo objective=bc,rwr
 
 test: $(READY)
