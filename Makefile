@@ -14,6 +14,8 @@ $(READY): pyproject.toml
 	@command -v c++ >/dev/null || { echo "rfr needs a C++ compiler, DeepSpeed builds its parts with it: install g++"; exit 2; }
 	@$(BIN)/python -c pass 2>/dev/null || $(PYTHON) -m venv --clear $(VENV) || { echo "Python's venv module is missing: install python3-venv"; exit 2; }
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@# DeepSpeed compiles this part on first use; better now than in the middle of the first run.
+	$(BIN)/python -c 'from deepspeed.comm.torch import build_shm_op; build_shm_op()' >/dev/null 2>&1 || true
 	@touch $(READY)
 
 # Cloning from nothing, then both objectives from the cloned policy; what is finished is skipped, what is not resumed.
