@@ -26,18 +26,20 @@ from rfr.report.page import evaluation_page
 from rfr.report.table import print_table
 
 
-def generate(cfg: DictConfig) -> None:
+def generate(cfg: DictConfig, prompts: list[str]) -> None:
     """Print one JSON line per story: prompt, response, settings.
 
     Raises:
         ValueError: no model at the path, an empty prompt, or one longer than the model's block.
     """
     quiet()
+    if not prompts or not all(prompt.strip() for prompt in prompts):
+        raise ValueError('nothing to answer: give prompt="[WP] ..."')
     settings = OmegaConf.to_container(cfg.sampling, resolve=True)
     assert isinstance(settings, dict)
     sampling = instantiate(cfg.sampling)
     model, tokenizer = load_policy(cfg.model.weights)
-    prompts = [canonical_prompt(str(cfg.prompt))] * cfg.stories
+    prompts = [canonical_prompt(prompt) for prompt in prompts for _ in range(cfg.stories)]
     del settings["_target_"]
     for prompt, story in zip(prompts, sample(model, tokenizer, prompts, sampling), strict=True):
         print(

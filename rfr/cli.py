@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import hydra
@@ -34,7 +35,10 @@ def train() -> None:
 
 def generate() -> None:
     """Console script: stories from a policy."""
-    _command("generate", _generate)
+    # A prompt is text: Hydra would read "[WP] ..." as a list and "${...}" as a reference.
+    prompts = [argument for argument in sys.argv[1:] if argument.startswith("prompt=")]
+    sys.argv = [argument for argument in sys.argv if argument not in prompts]
+    _command("generate", partial(_generate, [prompt.removeprefix("prompt=") for prompt in prompts]))
 
 
 def evaluate() -> None:
@@ -54,10 +58,10 @@ def _train(cfg: DictConfig) -> None:
     run(cfg)
 
 
-def _generate(cfg: DictConfig) -> None:
+def _generate(prompts: list[str], cfg: DictConfig) -> None:
     from rfr.assess import generate
 
-    generate(cfg)
+    generate(cfg, prompts)
 
 
 def _evaluate(cfg: DictConfig) -> None:

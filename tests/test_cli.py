@@ -128,9 +128,15 @@ def test_a_block_larger_than_the_models_positions(
     code, _, err = command("train", *DEMO, *where, "model.block_size=512")
     assert code == 2
     assert "larger than the model's 128 positions" in err
-    code, _, err = command("generate", f"model.weights={tmp_path / 'm'}", f"prompt='{'very ' * 300}'")
+    code, _, err = command("generate", f"model.weights={tmp_path / 'm'}", f"prompt={'very ' * 300}")
     assert code == 2
     assert "shorten the prompt" in err
+    code, out, _ = command("generate", f"model.weights={tmp_path / 'm'}", "prompt=[WP] It's ${oc.env:HOME}, no?", "stories=2")
+    assert code == 0
+    assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["[WP] It's ${oc.env:HOME}, no?"] * 2
+    code, _, err = command("generate", f"model.weights={tmp_path / 'm'}")
+    assert code == 2
+    assert "nothing to answer" in err
     code, _, err = command("generate", f"model.weights={tmp_path}", "prompt=x")
     assert code == 2
     assert "no model folder" in err
