@@ -31,6 +31,7 @@ from rfr.model.build import build_model, build_tokenizer, export
 from rfr.model.module import PolicyModule
 from rfr.model.precision import LIGHTNING
 from rfr.model.precision import resolve as resolve_precision
+from rfr.model.strategy import whole_parameters
 from rfr.objective.weights import WeightHealth, story_weights
 from rfr.records import Pair
 from rfr.report.table import print_table
@@ -215,9 +216,11 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
     }
     if (before := trainer.lightning_module.nll_before) is not None:
         result["val/nll_per_token_before"] = before
+    with whole_parameters(job.model):
+        if trainer.is_global_zero:
+            export(job.model, job.prepared.tokenizer, model_dir)
+            result |= _judged(job)
     if trainer.is_global_zero:
-        export(job.model, job.prepared.tokenizer, model_dir)
-        result |= _judged(job)
         (job.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in result.items() if k.startswith("quality")}, trainer.global_step)

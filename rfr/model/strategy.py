@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import argparse
 import os
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import torch
@@ -68,6 +70,19 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
     def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Lightning has divided the loss by the accumulation steps; DeepSpeed must not divide it again."""
         return BaseStrategy.backward(self, closure_loss, *args, scale_wrt_gas=False, **kwargs)
+
+
+@contextmanager
+def whole_parameters(model: torch.nn.Module) -> Iterator[None]:
+    """Under ZeRO-3 every rank holds a part of each parameter; inside, all of it. Every rank must enter."""
+    parameters = list(model.parameters())
+    if not any(hasattr(parameter, "ds_id") for parameter in parameters):
+        yield
+        return
+    import deepspeed
+
+    with deepspeed.zero.GatheredParameters(parameters):
+        yield
 
 
 def deepspeed(precision: str, **settings: Any) -> tuple[Strategy, Precision | None]:
