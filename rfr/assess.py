@@ -88,7 +88,7 @@ def _judge(
     evaluation: dict[str, Any] = {
         "model": cfg.model.weights,
         "threads": len(split.threads),
-        "stories": len(split.pairs),
+        "held_out_stories": len(split.pairs),
         **perplexity(nll_sums, tokens, split.pairs),
         "pair_accuracy": _accuracies(split, {"log-likelihood per token": likelihood, "length alone": lengths}),
     }
