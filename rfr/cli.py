@@ -1,6 +1,6 @@
 """The four commands. Exit codes: 0 done, 2 the user's input is wrong (one line), 130 interrupted, 1 anything else.
 
-Nothing heavy is imported before Hydra has answered `--help`.
+Nothing heavy is imported before Hydra has answered `--help`, and nothing installed before an error can be told.
 """
 
 from __future__ import annotations
@@ -10,12 +10,12 @@ import sys
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-
-import hydra
-from omegaconf import DictConfig
-from omegaconf.errors import OmegaConfBaseException
+from typing import TYPE_CHECKING
 
 from rfr.errors import Interrupted, RunFailed, UserError
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 INTERRUPTED = 130  # what shells report of a process that Ctrl-C ended
 HERE = Path(__file__).resolve().parent
@@ -70,13 +70,22 @@ def _evaluate(cfg: DictConfig) -> None:
     evaluate(cfg)
 
 
+def _help(name: str, overrides: list[str]) -> None:
+    from rfr.help import show
+
+    show(name, CONF, overrides)
+
+
 def _command(name: str, task: Callable[[DictConfig], None]) -> None:
     """Compose the config, run the task (once per point of a sweep) and exit with the worst of its codes."""
     arguments = sys.argv[1:]
     if {"--help", "-h"} & set(arguments):
-        from rfr.help import show
+        sys.exit(exit_code(partial(_help, name, [argument for argument in arguments if "=" in argument])))
+    sys.exit(max(_run(name, task)))
 
-        sys.exit(exit_code(lambda: show(name, CONF, [argument for argument in arguments if "=" in argument])))
+
+def _run(name: str, task: Callable[[DictConfig], None]) -> list[int]:
+    """The exit codes of the command and of each point it ran."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
     codes = [0]
 
@@ -86,14 +95,29 @@ def _command(name: str, task: Callable[[DictConfig], None]) -> None:
         if codes[-1] == INTERRUPTED:
             raise SystemExit(INTERRUPTED)
 
-    main = hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)
+    def main() -> None:
+        import hydra
+
+        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
+
     codes.append(exit_code(main))
-    sys.exit(max(codes))
+    return codes
 
 
 def exit_code(main: Callable[[], object]) -> int:
-    """Run something; tell what went wrong in one line where it was the user's input."""
+    """Run something; tell what went wrong in one line where it was the user's input, or an installation cut short."""
+    try:
+        return _exit_code(main)
+    except ModuleNotFoundError as error:
+        if os.environ.get("RFR_DEBUG") or (error.name or "").startswith("rfr"):
+            raise
+        print(f"rfr: the module {error.name} is missing, the installation is not whole: run `make setup`", file=sys.stderr)
+        return 2
+
+
+def _exit_code(main: Callable[[], object]) -> int:
     from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
 
     try:
         main()

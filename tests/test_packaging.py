@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -44,3 +45,35 @@ def test_the_wheel_works_from_an_empty_folder(tmp_path: Path) -> None:
     assert (empty / "data" / "rfr_demo.db").exists()
     for script in ("rfr-generate", "rfr-evaluate"):
         assert "groups" in run(script, "--help").stdout or "keys" in run(script, "--help").stdout
+
+
+def test_an_interrupted_install_is_taken_up_again(tmp_path: Path) -> None:
+    """The marker comes last: pip fails at first (as when it is cut off), then works."""
+    for name in ("Makefile", "pyproject.toml"):
+        shutil.copy(ROOT / name, tmp_path)
+    fake = tmp_path / ".venv" / "bin" / "python"
+    fake.parent.mkdir(parents=True)
+    fake.write_text('#!/bin/sh\ncase "$*" in *pip*) [ -e online ];; esac\n')
+    fake.chmod(0o755)
+
+    def setup() -> int:
+        return subprocess.run(["make", "setup"], cwd=tmp_path, capture_output=True, check=False).returncode
+
+    assert setup() != 0
+    assert not (tmp_path / ".venv" / ".ready").exists()
+    (tmp_path / "online").touch()
+    assert setup() == 0
+    assert (tmp_path / ".venv" / ".ready").exists()
+
+
+@pytest.mark.parametrize("missing", ["hydra", "torch"])
+def test_what_an_interrupted_install_left_out_is_named(tmp_path: Path, missing: str) -> None:
+    (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None")
+    done = subprocess.run(
+        [sys.executable, str(ROOT / "train.py"), "model=tiny", "corpus=demo", "corpus.demo.threads=3", "name=x"],
+        cwd=tmp_path, env={**os.environ, "PYTHONPATH": f"{tmp_path}:{ROOT}"}, text=True, capture_output=True, check=False,
+    )  # fmt: skip
+    assert done.returncode == 2
+    assert done.stderr.count("\n") == 1
+    assert f"the module {missing}" in done.stderr
+    assert "make setup" in done.stderr

@@ -5,10 +5,13 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from typing import Any
 
 import torch
+from huggingface_hub import constants, get_session
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -52,7 +55,7 @@ def build_model(
         )  # fmt: skip
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
-    return _without_quantisation(model) if options else model
+    return _without_quantisation(model) if "gguf_file" in options else model
 
 
 def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizerBase:
@@ -68,7 +71,7 @@ def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizer
         raise _unreachable("model.tokenizer", tokenizer, source, error) from error
 
 
-def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, str]]:
+def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, Any]]:
     """What `from_pretrained` is to load, and its extra options."""
     if where != "pretrained":
         return where, {}
@@ -76,11 +79,21 @@ def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, 
         raise UserError(f"this model has nothing pretrained: set {key} to {REMEDY[key]}")
     package, _, gguf = hub_name.partition(":")  # `package:file.gguf`: weights that a Python package ships
     if not gguf:
-        return hub_name, {}
+        return hub_name, {"local_files_only": not _hub_answers()}
     spec = find_spec(package)
     if spec is None or not spec.submodule_search_locations:
         raise UserError(f"the package {package} is not installed: run `make smollm2`, or set model.weights to random or a path")
     return spec.submodule_search_locations[0], {"gguf_file": gguf}
+
+
+@cache
+def _hub_answers() -> bool:
+    """One try; without it the hub's client repeats its requests for a minute before it takes what lies in its cache."""
+    try:
+        get_session().head(constants.ENDPOINT, timeout=10)
+    except Exception:  # the client's HTTP library, and so the error's class, changes between its versions
+        return False
+    return True
 
 
 def _unreachable(key: str, value: str, source: str, error: Exception) -> UserError:

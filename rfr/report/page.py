@@ -11,7 +11,7 @@ STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; }
 td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; }
+td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 article { border-left: 3px solid #c96; padding: .2rem 1rem; margin: 1rem 0; } article p { white-space: pre-wrap; }
 .bar { display: inline-block; height: .7rem; background: #c96; vertical-align: middle; }
 """
@@ -43,7 +43,7 @@ def _accuracy_row(name: str, found: Mapping[str, Any]) -> str:
     interval = f"{found['low']:.3f} to {found['high']:.3f}"
     bar = f"<span class=bar style='width:{width}'></span>"
     accuracy, pairs = f"{found['accuracy']:.3f}", found["pairs"]
-    return f"<tr><td>{_safe(name)}<td class=number>{accuracy}<td>{interval}<td class=number>{pairs}<td>{bar}</tr>"
+    return f"<tr><td>{_safe(name)}<td class=number>{accuracy}<td class=number>{interval}<td class=number>{pairs}<td>{bar}</tr>"
 
 
 def _safe(value: Any) -> str:

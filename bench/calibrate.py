@@ -1,0 +1,63 @@
+"""Set the demo subreddit's karma beside a real store's: `python bench/calibrate.py data/WritingPrompts.db`.
+
+What KarmaModel's defaults were chosen by: score quantiles, thread sizes, how often the longer of two replies has the
+more karma, and how wide karma spreads within a thread. True quality is not looked at; the real one is not known.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Iterable
+
+import numpy as np
+
+from rfr.data.pairs import thread_pairs
+from rfr.evaluate.ranking import pair_accuracy
+from rfr.records import Pair, Thread
+from rfr.report.table import print_table
+from rfr.simulate import DemoSubreddit
+from rfr.store import Store
+
+QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
+
+
+def shape(threads: Iterable[Thread]) -> dict[str, str]:
+    """The figures of one corpus, as a column of the table."""
+    by_thread = [[entry for entry in thread_pairs(thread) if isinstance(entry, Pair)] for thread in threads]
+    by_thread = [pairs for pairs in by_thread if pairs]
+    pairs = [pair for of_thread in by_thread for pair in of_thread]
+    lengths = [len(pair.response.split()) for pair in pairs]
+    spreads = [np.std(np.log1p([max(0, pair.score) for pair in of_thread])) for of_thread in by_thread if len(of_thread) > 5]
+    figures = {
+        "threads": f"{len(by_thread):,}",
+        "replies": f"{len(pairs):,}",
+        **_quantiles("score", [pair.score for pair in pairs]),
+        **_quantiles("replies of a thread", [len(of_thread) for of_thread in by_thread]),
+        "scores below 0": f"{np.mean([pair.score < 0 for pair in pairs]):.1%}",
+        "spread of log(1 + score) in a thread": f"{np.mean(spreads):.2f}",
+    }
+    for ratio in (2, 5):
+        found = pair_accuracy(pairs, lengths, ratio)
+        figures[f"the longer has the more karma, x{ratio}"] = f"{found['accuracy']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+    return figures
+
+
+def _quantiles(name: str, values: list[int]) -> dict[str, str]:
+    return {
+        f"{name}, {level:.0%}": f"{value:,.0f}" for level, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
+    }
+
+
+def main() -> None:
+    if len(sys.argv) != 2:
+        sys.exit("usage: python bench/calibrate.py path/to/a/real/store.db")
+    with Store(sys.argv[1]) as store:
+        real = shape(store.threads())
+    demo = shape(DemoSubreddit())
+    print_table(
+        [{"": name, "real": real[name], "demo": demo[name]} for name in real], title="the demo's karma beside the real one"
+    )
+
+
+if __name__ == "__main__":
+    main()
