@@ -39,7 +39,7 @@ def compare(folder: Path) -> None:
     rows = []
     for name, result in results.items():
         figures = {key: result.get(key) for key in FIGURES if any(key in other for other in results.values())}
-        rows.append({"run": name, **{key: configs[name].get(key) for key in varied}, **figures})
+        rows.append({"run": name, **dict(_named(key, configs[name].get(key)) for key in varied), **figures})
     if not rows:
         return
     with (folder / "comparison.csv").open("w", newline="") as lines:
@@ -49,6 +49,11 @@ def compare(folder: Path) -> None:
     summary = {name: {key.split("/")[-1]: value for key, value in result.items()} for name, result in results.items()}
     (folder / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     print_table([_readable(row) for row in rows], title=f"{folder}: {len(rows)} runs")
+
+
+def _named(key: str, value: Any) -> tuple[str, Any]:
+    """A class stands under its group, by its own name alone."""
+    return (key.removesuffix("._target_"), str(value).rsplit(".", 1)[-1]) if key.endswith("._target_") else (key, value)
 
 
 def _readable(row: dict[str, Any]) -> dict[str, Any]:
