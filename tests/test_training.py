@@ -66,7 +66,7 @@ def cloned(folders: list[str]) -> Path:
     return _train(folders, "cloned")[0]
 
 
-def test_a_run_leaves_what_the_design_promises(cloned: Path) -> None:
+def test_a_run_leaves_what_the_design_promises(folders: list[str], cloned: Path) -> None:
     for name in ("config.yaml", "metrics.csv", "ledger.json", "samples.jsonl", "result.json", "checkpoints/step-00000006"):
         assert (cloned / name).exists(), name
     result = json.loads((cloned / "result.json").read_text())
@@ -75,7 +75,8 @@ def test_a_run_leaves_what_the_design_promises(cloned: Path) -> None:
     losses = [float(value) for _, value in _metrics(cloned, "train/loss")]
     assert len(losses) == 6
     assert losses[-1] < losses[0]
-    assert [float(value) for _, value in _metrics(cloned, "lr")][:3] == pytest.approx([0.002, 0.004, 0.004])
+    peak = _config(folders, "cloned").optimizer.lr
+    assert [float(value) for _, value in _metrics(cloned, "lr")][:3] == pytest.approx([peak / 2, peak, peak])
     assert len((cloned / "samples.jsonl").read_text().splitlines()) == 2
     model = AutoModelForCausalLM.from_pretrained(cloned / "model")
     tokenizer = AutoTokenizer.from_pretrained(cloned / "model")
