@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfr.errors import Interrupted, RunFailed, UserError
+from rfr.reddit.credentials import refuse_on_command_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -81,6 +82,8 @@ def _command(name: str, task: Callable[[DictConfig], None]) -> None:
     arguments = sys.argv[1:]
     if {"--help", "-h"} & set(arguments):
         sys.exit(exit_code(partial(_help, name, [argument for argument in arguments if "=" in argument])))
+    if refused := exit_code(partial(refuse_on_command_line, arguments)):
+        sys.exit(refused)
     sys.exit(max(_run(name, task)))
 
 

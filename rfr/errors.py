@@ -15,3 +15,10 @@ class RunFailed(Exception):
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)
         self.code = code
+
+
+class RedditDown(RunFailed):
+    """Reddit kept failing; what was collected until then is in the store."""
+
+    def __init__(self, message: str) -> None:
+        super().__init__(message, 1)

@@ -162,3 +162,14 @@ def test_collecting_the_demo_prints_its_counts_last(command: Callable[..., tuple
     assert last["post"] == 12
     build_demo_store(tmp_path / "other.db", DemoSubreddit(threads=12))
     assert os.path.exists(last["store"])
+
+
+@pytest.mark.parametrize("key", ["source.client_secret", "+source.password", "praw_client_id", "++token"])
+def test_credentials_on_the_command_line_are_refused_and_not_repeated(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, key: str
+) -> None:
+    code, out, err = command("collect", "source=reddit", f"{key}=CANARY-1")
+    assert code == 2
+    assert "does not belong on the command line" in err
+    assert "CANARY" not in out + err
+    assert not list(tmp_path.rglob("*"))

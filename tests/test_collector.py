@@ -3,81 +3,211 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import os
+from collections.abc import Callable
+from email.utils import formatdate
 from pathlib import Path
+from typing import Any
 
+import asyncpraw
 import pytest
-from aiohttp import web
 
-from rfr.errors import UserError
-from rfr.reddit.client import Client, reddit
+from rfr.errors import RedditDown, UserError
+from rfr.reddit.client import Client, connect
+from rfr.reddit.clock import Clock, FastClock
 from rfr.reddit.crawl import crawl_once
-from rfr.reddit.fake import FakeReddit
-from rfr.simulate import SUBREDDIT, DemoSubreddit
+from rfr.reddit.fake import FakeReddit, fake_login
+from rfr.reddit.faults import Fault, Faults, RateLimit, answers, cuts_body, hangs, resets, sends_headers
+from rfr.reddit.pacer import Pacer
+from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
 
-Handler = Callable[[web.Request], Awaitable[web.Response]]
+THREADS = list(DemoSubreddit(threads=12))[-6:]
+assert max(len(thread.replies) for thread in THREADS) > 25  # so that /api/info is needed
+REPLIES = sum(len(thread.replies) for thread in THREADS)
 
 
-class Moody(FakeReddit):
-    """Answers some comment-tree requests with the given responses first."""
-
-    def __init__(self, first: list[web.Response]) -> None:
-        super().__init__(DemoSubreddit(threads=6))
-        self.first, self.trees = first, 0
-
-    async def _tree(self, request: web.Request) -> web.Response:
-        self.trees += 1
-        return self.first.pop() if self.first else await super()._tree(request)
+@pytest.fixture
+def store(tmp_path: Path) -> Store:
+    return Store(tmp_path / "s.db", create=True)
 
 
-def _crawl(fake: FakeReddit, store: Store, subreddit: str = SUBREDDIT) -> Client:
-    async def run() -> Client:
-        async with fake.serve() as url:
-            login = {"client_id": "x", "client_secret": "y", "oauth_url": url, "reddit_url": url}
-            async with reddit("test", **login) as session:
-                client = Client(session, tries=3, backoff_s=0.01)
-                await crawl_once(client, store, subreddit)
-                return client
+def _fast() -> Clock:
+    return FastClock(start=EPOCH, speed=200)
+
+
+def _crawl(fake: FakeReddit, store: Store, subreddit: str = SUBREDDIT, **options: Any) -> int:
+    """One pass; how many requests it took."""
+
+    async def run() -> int:
+        clock = _fast()
+        async with fake.serve() as url, connect(clock, **options, **fake_login(url)) as client:
+            await crawl_once(client, store, subreddit, clock=clock)
+            return client.requests
 
     return asyncio.run(run())
 
 
+TROUBLES: dict[str, Callable[[], Fault]] = {
+    "429, Retry-After in seconds": lambda: answers(429, retry_after="7"),
+    "429, Retry-After as a date": lambda: answers(429, retry_after=formatdate(EPOCH + 20, usegmt=True)),
+    "429, no Retry-After": lambda: answers(429),
+    "429, garbled Retry-After": lambda: answers(429, retry_after="soon"),
+    "500": lambda: answers(500),
+    "503 in HTML": lambda: answers(503, "<html>down</html>"),
+    "529": lambda: answers(529),
+    "HTML with 200": lambda: answers(200, "<html>busy</html>"),
+    "empty": lambda: answers(200),
+    "null": lambda: answers(200, "null"),
+    "error object with 200": lambda: answers(200, '{"message": "busy", "error": 503}'),
+    "reset": lambda: resets,
+    "cut body": lambda: cuts_body,
+}
+
+
+@pytest.mark.parametrize("trouble", TROUBLES)
+@pytest.mark.parametrize("path", ["/r/", "/comments/", "/api/info", "/api/v1/access_token"])
+def test_trouble_costs_a_request_and_no_data(store: Store, trouble: str, path: str) -> None:
+    faults = Faults({path: [TROUBLES[trouble]()]})
+    fake, calm = FakeReddit(THREADS, faults=faults), FakeReddit(THREADS)
+    _crawl(fake, store)
+    _crawl(calm, Store(store.path.with_name("calm.db"), create=True))
+    assert faults.left == 0
+    assert len(fake.requests) == len(calm.requests) + 1  # counted there: aiohttp repeats some resets on its own
+    assert store.counts()["post"] == len(THREADS)
+    assert store.counts()["reply"] == REPLIES
+
+
+def test_a_hang_is_given_up_and_tried_again(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("rfr.reddit.client.TIMEOUT_S", 0.3)
+    faults = Faults({"/comments/": [hangs(5)]})
+    _crawl(FakeReddit(THREADS, faults=faults), store)
+    assert faults.left == 0
+    assert store.counts()["reply"] == REPLIES
+
+
 @pytest.mark.parametrize(
-    "trouble",
+    "headers",
     [
-        lambda: web.Response(status=429, headers={"retry-after": "0"}),
-        lambda: web.Response(status=429),
-        lambda: web.Response(status=529),
-        lambda: web.Response(text="<html>busy</html>"),
+        {"x_ratelimit_reset": "3.5"},
+        {"x_ratelimit_reset": "soon", "x_ratelimit_remaining": "many"},
+        {"x_ratelimit_remaining": "nan"},
+        {"x_ratelimit_used": "a few"},
     ],
 )
-def test_trouble_costs_a_retry_and_no_data(tmp_path: Path, trouble: Callable[[], web.Response]) -> None:
-    fake = Moody([trouble()])
-    with Store(tmp_path / "s.db", create=True) as store:
+def test_odd_rate_headers_lose_no_good_answer(store: Store, headers: dict[str, str]) -> None:
+    fake = FakeReddit(THREADS, faults=Faults({"/comments/": [sends_headers(**headers)] * 3}))
+    undisturbed = _crawl(FakeReddit(THREADS), Store(store.path.with_name("calm.db"), create=True))
+    assert _crawl(fake, store) == undisturbed
+    assert store.counts()["reply"] == REPLIES
+
+
+def test_a_token_that_expires_in_between_is_renewed(store: Store) -> None:
+    fake = FakeReddit(THREADS, faults=Faults({"/comments/": [answers(401)]}))
+    _crawl(fake, store)
+    assert fake.requests.count("/api/v1/access_token") == 2
+    assert store.counts()["reply"] == REPLIES
+
+
+@pytest.mark.parametrize("path", ["/comments/", "/api/v1/access_token"])
+def test_refused_credentials_are_the_users_error(store: Store, path: str) -> None:
+    with pytest.raises(UserError, match="refuses these credentials"):
+        _crawl(FakeReddit(THREADS, faults=Faults({path: [answers(401)] * 10})), store)
+
+
+def test_a_reddit_that_stays_down_is_given_up_and_what_was_collected_stays(store: Store) -> None:
+    third = FakeReddit(THREADS, faults=Faults({f"/comments/{THREADS[2].post.id}": [answers(503)] * 1000}))
+    with pytest.raises(RedditDown, match=r"did not answer for 300 s \(status 503\)"):
+        _crawl(third, store, patience_s=300)
+    assert 0 < store.counts()["post"] < len(THREADS)
+
+
+def test_nobody_there(store: Store) -> None:
+    async def run() -> None:
+        clock = _fast()
+        async with connect(clock, patience_s=60, **fake_login("http://127.0.0.1:9")) as client:
+            await crawl_once(client, store, SUBREDDIT, clock=clock)
+
+    with pytest.raises(RedditDown, match="ClientConnectorError"):
+        asyncio.run(run())
+
+
+@pytest.mark.parametrize("status", [302, 403, 404, 451])
+def test_a_subreddit_that_cannot_be_read_is_the_users_error(store: Store, status: int) -> None:
+    fake = FakeReddit(THREADS, faults=Faults({"/r/": [answers(status, location="/subreddits/search?q=x")]}))
+    with pytest.raises(UserError, match=f"no readable r/{SUBREDDIT}/new"):
         _crawl(fake, store)
-        assert fake.trees == 6 + 1
-        assert store.counts()["post"] == 6
-        assert store.counts()["reply"] == sum(len(thread.replies) for thread in DemoSubreddit(threads=6))
 
 
-def test_an_error_object_instead_of_a_thread_is_told(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.db", create=True) as store, pytest.raises(ValueError, match="no thread"):
-        _crawl(Moody([web.json_response({"message": "oops", "error": 500})]), store)
+async def _hammer(fake: FakeReddit, clock: Clock, tasks: int, for_s: float) -> Client:
+    async with fake.serve() as url, connect(clock, **fake_login(url)) as client:
+        began = clock.monotonic()
+
+        async def ask() -> None:
+            while clock.monotonic() - began < for_s:
+                await client.get(f"comments/{THREADS[0].post.id}")
+
+        await asyncio.gather(*(ask() for _ in range(tasks)))
+        return client
 
 
-def test_an_unknown_subreddit_is_the_users_error(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.db", create=True) as store, pytest.raises(UserError, match="no readable r/nowhere/new"):
-        _crawl(FakeReddit(DemoSubreddit(threads=2)), store, "nowhere")
+@pytest.mark.parametrize("tasks", [1, 8, 32])
+def test_the_pacer_uses_the_allowance_and_meets_no_429(tasks: int) -> None:
+    clock = FastClock(start=EPOCH, speed=100)
+    limit = RateLimit(clock, allowed=100, window_s=60)
+    asyncio.run(_hammer(FakeReddit(THREADS, limit=limit), clock, tasks, for_s=300))
+    assert limit.refused == 0
+    assert limit.served > 0.85 * 5 * limit.allowed
+
+
+def test_a_429_holds_everybody() -> None:
+    async def run() -> float:
+        clock = FastClock(start=0, speed=100)
+        pacer = Pacer(clock, per_minute=6000)
+        pacer.hold(30)
+        began = clock.monotonic()
+
+        async def go() -> None:
+            async with pacer.turn():
+                pass
+
+        await asyncio.gather(*(go() for _ in range(5)))
+        return clock.monotonic() - began
+
+    assert asyncio.run(run()) >= 30
+
+
+async def _connect(**login: Any) -> None:
+    async with connect(**login):
+        pass
 
 
 def test_credentials_travel_encrypted_or_not_at_all() -> None:
     with pytest.raises(UserError, match="neither https nor on this machine"):
-        reddit("test", client_id="x", client_secret="CANARY-1", oauth_url="http://example.com", reddit_url="https://example.com")
+        asyncio.run(_connect(**fake_login("http://user:CANARY-1@example.com")))
 
 
 def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("praw_client_id", "praw_client_secret"):
+    for name in ("praw_client_id", "praw_client_secret", "praw_user_agent"):
         monkeypatch.delenv(name, raising=False)
-    with pytest.raises(UserError, match="praw_client_id"):
-        reddit("test")
+    with pytest.raises(UserError, match=r"praw_client_id.*docs/reddit\.md"):
+        asyncio.run(_connect())
+
+
+def test_a_praw_ini_in_the_working_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "praw.ini").write_text("[DEFAULT]\noauth_url=https://evil.example\n")
+    with pytest.raises(UserError, match=r"move it to ~/\.config/praw\.ini"):
+        asyncio.run(_connect())
+
+
+def test_a_praw_ini_that_others_can_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    monkeypatch.setattr(asyncpraw.config.Config, "CONFIG", None)  # it reads the files once per process
+    ini = tmp_path / "praw.ini"
+    ini.write_text("[DEFAULT]\nclient_id=a\nclient_secret=b\nuser_agent=linux:test:1 (by /u/x)\n")
+    os.chmod(ini, 0o644)
+    with pytest.raises(UserError, match="chmod 600"):
+        asyncio.run(_connect())
+    os.chmod(ini, 0o600)
+    asyncio.run(_connect())

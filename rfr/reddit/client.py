@@ -1,88 +1,85 @@
-"""asyncpraw for authentication and transport, one pacer for everybody: no request is lost to a rate limit."""
+"""A read-only session with Reddit: asyncpraw authenticates, our transport carries."""
 
 from __future__ import annotations
 
-import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
-from urllib.parse import urlsplit
 
-import aiohttp
 import asyncpraw
 from asyncpraw.exceptions import MissingRequiredAttributeException
 from asyncprawcore import exceptions as core
 
 from rfr.errors import UserError
+from rfr.reddit.clock import Clock
+from rfr.reddit.credentials import FIRST_STEPS, check_files, check_url
+from rfr.reddit.pacer import Pacer
+from rfr.reddit.transport import Transport
 
-TRANSIENT = (core.RequestException, core.ServerError, core.BadJSON, aiohttp.ClientError, TimeoutError, ConnectionError)
-# Token requests carry the client secret in the exception; hence every `from None` below.
-
-
-def reddit(user_agent: str, **settings: Any) -> asyncpraw.Reddit:
-    """A read-only session; credentials come from the environment (praw_client_id, ...) or praw.ini, never from Hydra.
-
-    Raises:
-        UserError: no credentials, or a URL that is neither https nor loopback.
-    """
-    for url in (settings.get("oauth_url"), settings.get("reddit_url")):
-        if url and not _is_safe(url):
-            raise UserError(f"{url} is neither https nor on this machine: credentials would travel in the clear")
-    try:
-        session = asyncpraw.Reddit(user_agent=user_agent, check_for_updates=False, **settings)
-    except MissingRequiredAttributeException:
-        raise UserError(
-            "no Reddit credentials: set praw_client_id and praw_client_secret in the environment (see README), or try source=demo"
-        ) from None
-    session.read_only = True
-    return session
+TIMEOUT_S = 30.0  # of one try
+NO_ACCESS = (core.Forbidden, core.NotFound, core.Redirect, core.UnavailableForLegalReasons)
 
 
-def _is_safe(url: str) -> bool:
-    parts = urlsplit(url)
-    return parts.scheme == "https" or parts.hostname in {"127.0.0.1", "localhost", "::1"}
+class Unreadable(UserError):
+    """What was asked for is not there, or not for us: 403, 404, 451, or a redirect to the search page."""
 
 
 class Client:
-    """GETs with retries. One request at a time: asyncpraw's own pacing loses requests when tasks share it.
+    """GETs. Safe to share between tasks: the pacer serves them in turn.
 
     Raises (from `get`):
-        UserError: the credentials are wrong, or the subreddit is unknown, private or banned.
-        RuntimeError: Reddit kept failing after `tries` attempts.
+        UserError: Reddit refuses the credentials.
+        Unreadable: the path does not exist, is private, banned or blocked.
+        RedditDown: Reddit kept failing longer than the transport's patience.
     """
 
-    def __init__(self, session: asyncpraw.Reddit, *, tries: int = 6, backoff_s: float = 1.0) -> None:
-        self._session = session
-        self._tries = tries
-        self._backoff_s = backoff_s
-        self._pacer = asyncio.Lock()
-        self.requests = 0
+    def __init__(self, session: asyncpraw.Reddit, pacer: Pacer) -> None:
+        self._session, self.pacer = session, pacer
+
+    @property
+    def requests(self) -> int:
+        """Sent so far, repeated ones and those for tokens included."""
+        transport = self._session.requestor
+        assert isinstance(transport, Transport)
+        return transport.requests
 
     async def get(self, path: str, **params: str | int) -> Any:
         """The parsed JSON of a GET."""
-        for attempt in range(self._tries):
-            try:
-                async with self._pacer:
-                    self.requests += 1
-                    return await self._session.request(method="GET", path=path, params=params)
-            except core.TooManyRequests as error:
-                await asyncio.sleep(_retry_after(error.response.headers, self._backoff_s * 2**attempt))
-            except (core.ResponseException, core.OAuthException, *TRANSIENT) as error:
-                _raise_if_final(error, path)
-                await asyncio.sleep(self._backoff_s * 2**attempt)
-        raise RuntimeError(f"Reddit did not answer {path} in {self._tries} tries: try again later; nothing was lost")
+        # `from None` everywhere: asyncprawcore's exceptions hold the request, the token's with the client secret in it.
+        try:
+            return await self._session.request(method="GET", path=path, params=params)
+        except NO_ACCESS as error:
+            raise Unreadable(
+                f"Reddit has no readable {path} ({type(error).__name__}): is the subreddit's name right, and is it public?"
+            ) from None
+        except (core.OAuthException, core.InvalidToken, core.ResponseException) as error:
+            status = getattr(getattr(error, "response", None), "status", None)
+            if status in (400, 401) or isinstance(error, core.OAuthException | core.InvalidToken):
+                raise UserError("Reddit refuses these credentials: check praw_client_id and praw_client_secret") from None
+            raise Unreadable(f"Reddit answers {path} with status {status}") from None
 
 
-def _raise_if_final(error: Exception, path: str) -> None:
-    if isinstance(error, core.OAuthException | core.InvalidToken) or _status(error) == 401:
-        raise UserError("Reddit refuses these credentials: check praw_client_id and praw_client_secret") from None
-    if isinstance(error, core.Forbidden | core.NotFound | core.Redirect | core.UnavailableForLegalReasons):
-        raise UserError(f"Reddit has no readable {path}: is the subreddit's name right, and is it public?") from None
+@asynccontextmanager
+async def connect(clock: Clock | None = None, *, patience_s: float | None = 600.0, **login: Any) -> AsyncIterator[Client]:
+    """A session; credentials come from the environment (praw_client_id, ...) or praw.ini unless `login` has them.
 
+    Args:
+        login: asyncpraw's settings; the fake Reddit gives its own.
 
-def _status(error: Exception) -> int | None:
-    return getattr(getattr(error, "response", None), "status", None)
-
-
-def _retry_after(headers: Mapping[str, str], default_s: float) -> float:
-    value = headers.get("retry-after", "")
-    return float(value) if value.isdigit() else default_s
+    Raises:
+        UserError: no credentials, a praw.ini where it must not be, or a URL that is neither https nor loopback.
+    """
+    clock = clock or Clock()
+    pacer = Pacer(clock)
+    transport = {"pacer": pacer, "clock": clock, "timeout_s": TIMEOUT_S, "patience_s": patience_s}
+    check_files(Path.cwd())
+    try:
+        session = asyncpraw.Reddit(check_for_updates=False, requestor_class=Transport, requestor_kwargs=transport, **login)
+    except MissingRequiredAttributeException:
+        raise UserError(FIRST_STEPS) from None
+    async with session:
+        for url in (session.config.oauth_url, session.config.reddit_url):
+            check_url(url)
+        session.read_only = True
+        yield Client(session, pacer)

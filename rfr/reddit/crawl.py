@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import AsyncIterator, Callable, Iterable
 from itertools import islice
 
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.client import Client
+from rfr.reddit.clock import Clock
 from rfr.reddit.things import Json, listing_children, to_observation, to_post, to_reply
 from rfr.store import Store
 
@@ -21,20 +21,20 @@ async def crawl_once(
     *,
     limit: int = 1000,
     source: str = "reddit",
-    clock: Callable[[], float] = time.time,
+    clock: Clock | None = None,
     progress: Callable[[int], None] = lambda posts: None,
 ) -> None:
     """Collect up to `limit` of the newest posts; each thread commits whole, so a stop loses at most one.
 
     Args:
-        clock: Unix seconds, stamped on every reading of a score.
+        clock: its time is stamped on every reading of a score.
         progress: called with the number of posts stored so far.
     """
-    stored = 0
+    clock, stored = clock or Clock(), 0
     async for post in new_posts(client, subreddit, limit):
-        records: list[Post | Reply | Observation] = [to_post(post), to_observation(post, clock(), source)]
+        records: list[Post | Reply | Observation] = [to_post(post), to_observation(post, clock.time(), source)]
         for reply in await top_level_replies(client, post["id"]):
-            records += _reply_records(reply, clock(), source)
+            records += _reply_records(reply, clock.time(), source)
         with store.transaction():
             store.add(records)
         stored += 1

@@ -9,16 +9,30 @@ from typing import Any
 from aiohttp import web
 
 from rfr.records import Observation, Post, Reply, Thread
+from rfr.reddit.faults import Faults, Handler, RateLimit
 
 LISTING_CAP = 1000  # Reddit's, for every listing
 TREE_CAP = 25  # replies a tree holds before it only names the rest; Reddit's is 500
 
 
-class FakeReddit:
-    """Serves threads over HTTP: /new, comment trees with `more` stubs, /api/info, tokens."""
+def fake_login(url: str) -> dict[str, Any]:
+    """asyncpraw's settings for a fake Reddit at `url`; they win over the environment's."""
+    agent = "linux:rfr-demo:0.1 (by /u/rfr)"
+    return {"client_id": "demo", "client_secret": "demo", "user_agent": agent, "oauth_url": url, "reddit_url": url}
 
-    def __init__(self, threads: Iterable[Thread]) -> None:
+
+class FakeReddit:
+    """Serves threads over HTTP: /new, comment trees with `more` stubs, /api/info, tokens.
+
+    Args:
+        faults: what goes wrong, by path.
+        limit: enforced on all but token requests; None: no limit, told as a large one.
+    """
+
+    def __init__(self, threads: Iterable[Thread], *, faults: Faults | None = None, limit: RateLimit | None = None) -> None:
         threads = list(threads)
+        self._faults, self._limit = faults or Faults({}), limit
+        self.requests: list[str] = []  # paths asked for, in order, those met by a fault included
         self._subreddit = threads[0].post.subreddit
         self._newest_first = sorted(threads, key=lambda t: t.post.created_utc or 0, reverse=True)[:LISTING_CAP]
         self._threads = {thread.post.id: thread for thread in threads}
@@ -27,7 +41,7 @@ class FakeReddit:
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
         """Listen on a free loopback port; yields the base URL."""
-        app = web.Application()
+        app = web.Application(middlewares=[self._gate])
         app.router.add_post("/api/v1/access_token", self._token)
         app.router.add_get("/r/{subreddit}/new", self._new)
         app.router.add_get("/comments/{id}", self._tree)
@@ -42,6 +56,23 @@ class FakeReddit:
         finally:
             await runner.cleanup()
 
+    @web.middleware
+    async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
+        self.requests.append(request.path)
+        headers = {"x-ratelimit-remaining": "100000.0", "x-ratelimit-used": "1", "x-ratelimit-reset": "1"}
+        if self._limit is not None and not request.path.startswith("/api/v1"):
+            fits, headers = self._limit.admit()
+            if not fits:
+                return web.json_response({"message": "Too Many Requests", "error": 429}, status=429, headers=headers)
+
+        async def answer(request: web.Request) -> web.StreamResponse:
+            response = await handler(request)
+            response.headers.update(headers)
+            return response
+
+        fault = self._faults.next_for(request.path)
+        return await (fault(request, answer) if fault else answer(request))
+
     async def _token(self, request: web.Request) -> web.Response:
         return web.json_response({"access_token": "demo", "token_type": "bearer", "expires_in": 86400, "scope": "*"})
 
@@ -53,7 +84,7 @@ class FakeReddit:
         start = names.index(after) + 1 if after in names else 0
         page = self._newest_first[start : start + limit]
         more = start + limit < len(names)
-        return _json(_listing([_post(thread) for thread in page], after=names[start + limit - 1] if more else None))
+        return web.json_response(_listing([_post(thread) for thread in page], after=names[start + limit - 1] if more else None))
 
     async def _tree(self, request: web.Request) -> web.Response:
         thread = self._threads.get(request.match_info["id"])
@@ -65,17 +96,12 @@ class FakeReddit:
         if named:
             more = {"id": named[0].id, "parent_id": f"t3_{thread.post.id}", "children": [reply.id for reply in named]}
             children.append({"kind": "more", "data": more})
-        return _json([_listing([_post(thread)]), _listing(children)])
+        return web.json_response([_listing([_post(thread)]), _listing(children)])
 
     async def _info(self, request: web.Request) -> web.Response:
         ids = request.query["id"].split(",")[:100]
         found = [_reply(*self._replies[i[3:]]) for i in ids if i[3:] in self._replies]
-        return _json(_listing(found))
-
-
-def _json(body: Any) -> web.Response:
-    headers = {"x-ratelimit-remaining": "100000.0", "x-ratelimit-used": "1", "x-ratelimit-reset": "1"}
-    return web.json_response(body, headers=headers)
+        return web.json_response(_listing(found))
 
 
 def _listing(children: list[dict], after: str | None = None) -> dict:

@@ -23,15 +23,14 @@ class RedditSource:
 
     subreddit: str
     limit: int
-    user_agent: str
 
     def collect(self, store: Store, progress: Progress) -> None:
-        from rfr.reddit.client import Client, reddit  # asyncpraw takes a while to import
+        from rfr.reddit.client import connect  # asyncpraw takes a while to import
         from rfr.reddit.crawl import crawl_once
 
         async def run() -> None:
-            async with reddit(self.user_agent) as session:
-                await crawl_once(Client(session), store, self.subreddit, limit=self.limit, progress=progress)
+            async with connect() as client:
+                await crawl_once(client, store, self.subreddit, limit=self.limit, progress=progress)
 
         asyncio.run(run())
 
@@ -44,18 +43,16 @@ class DemoSource:
     subreddit: str = SUBREDDIT
 
     def collect(self, store: Store, progress: Progress) -> None:
-        from rfr.reddit.client import Client, reddit
+        from rfr.reddit.client import connect
+        from rfr.reddit.clock import FixedClock
         from rfr.reddit.crawl import crawl_once
-        from rfr.reddit.fake import FakeReddit
+        from rfr.reddit.fake import FakeReddit, fake_login
 
-        month_later = float(EPOCH + 1800 * self.demo.threads + 30 * 86400)  # a fixed clock: the same store on any day
+        month_later = FixedClock(float(EPOCH + 1800 * self.demo.threads + 30 * 86400))  # the same store on any day
 
         async def run() -> None:
-            async with FakeReddit(self.demo).serve() as url:
-                login = {"client_id": "demo", "client_secret": "demo", "oauth_url": url, "reddit_url": url}
-                async with reddit("linux:rfr-demo:0.1 (by /u/rfr)", **login) as session:
-                    client = Client(session)
-                    await crawl_once(client, store, SUBREDDIT, source="demo", clock=lambda: month_later, progress=progress)
+            async with FakeReddit(self.demo).serve() as url, connect(month_later, **fake_login(url)) as client:
+                await crawl_once(client, store, SUBREDDIT, source="demo", clock=month_later, progress=progress)
 
         asyncio.run(run())
 

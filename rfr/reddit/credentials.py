@@ -1,0 +1,57 @@
+"""Credentials: from the environment or ~/.config/praw.ini, and nowhere else; never shown."""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Iterable
+from pathlib import Path
+from urllib.parse import urlsplit
+
+from rfr.errors import UserError
+
+FIRST_STEPS = (
+    "no Reddit credentials: ask Reddit for API access, then set praw_client_id, praw_client_secret and praw_user_agent in the "
+    "environment (docs/reddit.md tells the steps), or try source=demo"
+)
+SECRET_KEY = re.compile(r"(client_id|client_secret|password|username|token)\s*[=:]", re.IGNORECASE)
+
+
+def refuse_on_command_line(arguments: Iterable[str]) -> None:
+    """Hydra prints overrides in its errors and sweeps write them to disk, so a secret must not come that way.
+
+    Raises:
+        UserError: an argument sets something that looks like a credential; its value is not repeated.
+    """
+    for argument in arguments:
+        if match := SECRET_KEY.search(argument.split("=", 1)[0] + "="):
+            raise UserError(
+                f"{match[1]} does not belong on the command line: set praw_{match[1]} in the environment or in ~/.config/praw.ini"
+            )
+
+
+def check_files(working_folder: Path) -> None:
+    """Look at the praw.ini files that asyncpraw would read.
+
+    Raises:
+        UserError: one lies in the working folder, or the user's is open to others.
+    """
+    if (working_folder / "praw.ini").exists():
+        raise UserError("a praw.ini in the working folder can send your credentials elsewhere: move it to ~/.config/praw.ini")
+    settings = os.environ.get("XDG_CONFIG_HOME") or Path.home() / ".config"
+    own = Path(settings) / "praw.ini"
+    if own.exists() and stat.S_IMODE(own.stat().st_mode) & 0o077:
+        raise UserError(f"{own} can be read by others: run chmod 600 {own}")
+
+
+def check_url(url: str) -> None:
+    """
+    Raises:
+        UserError: the URL is neither https nor loopback.
+    """
+    parts = urlsplit(url)
+    if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
+        raise UserError(
+            f"{parts.scheme}://{parts.hostname} is neither https nor on this machine: credentials would travel in the clear"
+        )
