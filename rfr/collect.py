@@ -16,14 +16,13 @@ def run(cfg: DictConfig) -> None:
     """Collect, then print one JSON line with what the store holds."""
     cfg = resolve(cfg)
     source = instantiate(cfg.source)
-    with Store(cfg.store, create=True) as store:
+    with Store(cfg.store, write=True) as store:
         fresh = not any(store.counts().values())
         try:
             source.collect(store, _progress)
         except UserError:
-            if fresh and not any(store.counts().values()):  # nothing was collected: leave no empty store behind
-                store.close()
-                store.path.unlink()
+            if fresh and not any(store.counts().values()):
+                store.discard()
             raise
         print(json.dumps({"store": str(store.path), **store.counts(), "digest": store.digest()}))
 

@@ -29,6 +29,7 @@ class Post:
     flair: str | None = None
     stickied: bool = False
     distinguished: str | None = None
+    seen_at: float | None = None  # when this text was read; None: the source does not say
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,6 +43,7 @@ class Reply:
     created_utc: float | None = None
     stickied: bool = False
     distinguished: str | None = None
+    seen_at: float | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -53,6 +55,9 @@ class Observation:
     source: str
     score: int | None
     hidden: bool = False  # Reddit shows 1 instead of the score
+    missing: bool = False  # asked for, and Reddit did not give it
+    archived: bool = False  # the score can't change any more
+    num_comments: int | None = None  # of a post, at all depths
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,61 +10,70 @@ from dataclasses import asdict, fields
 from itertools import groupby
 from pathlib import Path
 
+from filelock import FileLock, Timeout
+
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply, Thread
+from rfr.schema import VERSION, migrate, version_of
 
-SCHEMA_VERSION = 1
-SCHEMA = """
-CREATE TABLE post (
-    id TEXT PRIMARY KEY, subreddit TEXT NOT NULL, title TEXT NOT NULL, body TEXT NOT NULL, author TEXT,
-    created_utc REAL, flair TEXT, stickied INTEGER NOT NULL, distinguished TEXT
-) WITHOUT ROWID;
-CREATE TABLE reply (
-    id TEXT PRIMARY KEY, post_id TEXT NOT NULL, body TEXT NOT NULL, author TEXT,
-    created_utc REAL, stickied INTEGER NOT NULL, distinguished TEXT
-) WITHOUT ROWID;
-CREATE INDEX reply_by_post ON reply (post_id, id);
-CREATE TABLE observation (
-    item_id TEXT NOT NULL, seen_at REAL, source TEXT NOT NULL, score INTEGER, hidden INTEGER NOT NULL
-);
-CREATE UNIQUE INDEX observation_once ON observation (item_id, ifnull(seen_at, -1), source);
-CREATE TABLE cursor (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
-"""
+TEXTS, READINGS = ("post", "reply"), "observation"
+FLAGS = {"stickied", "hidden", "missing", "archived"}
 
 
 class Store:
     """One SQLite file. Writes go through `transaction()`, so that a page and its cursor commit together.
 
+    Args:
+        write: create the file where there is none, and keep other writers out until `close`.
+
     Raises:
-        UserError: the file does not exist (and `create` is false), is no store, or is of another version.
+        UserError: the file does not exist, is no store or is of a newer version; another process is writing to it.
     """
 
-    def __init__(self, path: str | Path, *, create: bool = False) -> None:
+    def __init__(self, path: str | Path, *, write: bool = False) -> None:
         self.path = Path(path)
-        if not create and not self.path.is_file():
+        if not write and not self.path.is_file():
             raise UserError(f"no store at {self.path}: run collect.py first, or use corpus=demo")
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        self._lock = FileLock(f"{self.path}.lock", blocking=False) if write else None
+        self._take_lock()
         self._db = sqlite3.connect(self.path, isolation_level=None)
         try:
             self._open()
         except sqlite3.DatabaseError as error:
-            self._db.close()
+            self.close()
             raise UserError(f"{self.path} is no rfr store ({error}): give another path, or move that file away") from error
+        except UserError:
+            self.close()
+            raise
+
+    def _take_lock(self) -> None:
+        try:
+            if self._lock is not None:
+                self._lock.acquire()
+        except Timeout:
+            raise UserError(f"another process is writing to {self.path}: wait for it to end, or give another store") from None
 
     def _open(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
-        (version,) = self._db.execute("PRAGMA user_version").fetchone()
-        (tables,) = self._db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-        if version == 0 and tables == 0:
-            self._db.executescript(f"BEGIN; {SCHEMA} PRAGMA user_version={SCHEMA_VERSION}; COMMIT;")
-        elif version != SCHEMA_VERSION:
-            raise UserError(
-                f"{self.path} has schema version {version}, this rfr reads {SCHEMA_VERSION}: install the matching rfr"
-            )
+        version = version_of(self._db)
+        if version is None or version > VERSION:
+            shown = "no" if version is None else str(version)
+            raise UserError(f"{self.path} has schema version {shown}, this rfr reads up to {VERSION}: install a newer rfr")
+        migrate(self._db, version)
 
     def close(self) -> None:
         self._db.close()
+        if self._lock is not None:
+            self._lock.release()
+
+    def discard(self) -> None:
+        """Close and remove a store into which nothing came."""
+        self._db.close()
+        self.path.unlink()
+        Path(f"{self.path}.lock").unlink()  # still held: who waits for it will see that it lost its name
+        self.close()
 
     def __enter__(self) -> Store:
         return self
@@ -84,13 +93,20 @@ class Store:
         self._db.execute("COMMIT")
 
     def add(self, records: Iterable[Post | Reply | Observation]) -> None:
-        """Insert or refresh posts and replies; append observations (the same reading twice is kept once)."""
+        """Append observations, each once; keep the newest text of a post or reply, and none of what was erased.
+
+        Of two texts read at the same time the greater one stays: any rule would do that does not ask which came first.
+        """
         for record in records:
-            table = type(record).__name__.lower()
-            row = asdict(record)
-            marks = ", ".join(f":{name}" for name in row)
-            verb = "INSERT OR IGNORE" if table == "observation" else "INSERT OR REPLACE"
-            self._db.execute(f"{verb} INTO {table} ({', '.join(row)}) VALUES ({marks})", row)
+            self._db.execute(INSERTIONS[type(record)], asdict(record))
+
+    def reject(self, source: str, offset: int, reason: str, line: bytes) -> None:
+        """Keep what could not be read: where it stood, why, and the line itself."""
+        self._db.execute("INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?)", (source, offset, reason, line))
+
+    def note_gap(self, listing: str, after_utc: float, before_utc: float, noticed_at: float) -> None:
+        """On record: what the listing held between these times was never seen."""
+        self._db.execute("INSERT INTO gap VALUES (?, ?, ?, ?)", (listing, after_utc, before_utc, noticed_at))
 
     def cursor(self, name: str) -> str | None:
         row = self._db.execute("SELECT value FROM cursor WHERE name = ?", (name,)).fetchone()
@@ -101,15 +117,17 @@ class Store:
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""
-        return {
-            table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in ("post", "reply", "observation")
-        }
+        return {table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in (*TEXTS, READINGS)}
 
     def digest(self) -> str:
         """SHA-256 over the content in key order: equal for equal content, however it was collected."""
         sha = hashlib.sha256()
-        for table, key in (("post", "id"), ("reply", "id"), ("observation", "item_id, seen_at, source")):
-            for row in self._db.execute(f"SELECT * FROM {table} ORDER BY {key}"):
+        for record in (Post, Reply, Observation):
+            names = [field.name for field in fields(record)]
+            for row in self._db.execute(f"SELECT {', '.join(names)} FROM {_table(record)} ORDER BY {', '.join(names)}"):
+                sha.update(repr(row).encode())
+        for table in ("reject", "tombstone"):
+            for row in self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2"):
                 sha.update(repr(row).encode())
         return sha.hexdigest()
 
@@ -139,7 +157,29 @@ class Store:
         names = [field.name for field in fields(record)]
         for row in self._db.execute(f"SELECT {', '.join(names)} FROM {clause}"):
             values = dict(zip(names, row, strict=True))
-            for flag in ("stickied", "hidden"):
-                if flag in values:
-                    values[flag] = bool(values[flag])
+            values |= {flag: bool(values[flag]) for flag in FLAGS & values.keys()}
             yield record(**values)
+
+
+def _table(record: type) -> str:
+    return record.__name__.lower()
+
+
+def _insertion(record: type) -> str:
+    """The statement that adds a row of this record."""
+    names = [field.name for field in fields(record)]
+    into = f"INTO {_table(record)} ({', '.join(names)})"
+    values = ", ".join(f":{name}" for name in names)
+    if record is Observation:
+        return f"INSERT OR IGNORE {into} VALUES ({values})"
+    rank = ["seen_at", *(name for name in names if name not in ("id", "seen_at"))]
+    new, old = (", ".join(f"ifnull({side}.{name}, {-1 if name == 'seen_at' else chr(39) * 2})" for name in rank)
+                for side in ("excluded", _table(record)))  # fmt: skip
+    updates = ", ".join(f"{name} = excluded.{name}" for name in names if name != "id")
+    return (
+        f"INSERT {into} SELECT {values} WHERE NOT EXISTS (SELECT 1 FROM tombstone WHERE item_id = :id) "
+        f"ON CONFLICT (id) DO UPDATE SET {updates} WHERE ({new}) > ({old})"
+    )
+
+
+INSERTIONS = {record: _insertion(record) for record in (Post, Reply, Observation)}

@@ -29,7 +29,7 @@ REPLIES = sum(len(thread.replies) for thread in THREADS)
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "s.db", create=True)
+    return Store(tmp_path / "s.db", write=True)
 
 
 def _fast() -> Clock:
@@ -71,7 +71,7 @@ def test_trouble_costs_a_request_and_no_data(store: Store, trouble: str, path: s
     faults = Faults({path: [TROUBLES[trouble]()]})
     fake, calm = FakeReddit(THREADS, faults=faults), FakeReddit(THREADS)
     _crawl(fake, store)
-    _crawl(calm, Store(store.path.with_name("calm.db"), create=True))
+    _crawl(calm, Store(store.path.with_name("calm.db"), write=True))
     assert faults.left == 0
     assert len(fake.requests) == len(calm.requests) + 1  # counted there: aiohttp repeats some resets on its own
     assert store.counts()["post"] == len(THREADS)
@@ -97,7 +97,7 @@ def test_a_hang_is_given_up_and_tried_again(store: Store, monkeypatch: pytest.Mo
 )
 def test_odd_rate_headers_lose_no_good_answer(store: Store, headers: dict[str, str]) -> None:
     fake = FakeReddit(THREADS, faults=Faults({"/comments/": [sends_headers(**headers)] * 3}))
-    undisturbed = _crawl(FakeReddit(THREADS), Store(store.path.with_name("calm.db"), create=True))
+    undisturbed = _crawl(FakeReddit(THREADS), Store(store.path.with_name("calm.db"), write=True))
     assert _crawl(fake, store) == undisturbed
     assert store.counts()["reply"] == REPLIES
 

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import sqlite3
+from dataclasses import replace
+from itertools import permutations
 from pathlib import Path
 
 import pytest
 
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
+from rfr.schema import FIRST
 from rfr.store import Store
 
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
@@ -20,7 +23,7 @@ def _reading(item: str, seen_at: float, score: int | None, hidden: bool = False)
 
 
 def test_newest_visible_reading_counts_and_none_is_lost(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.db", create=True) as store:
+    with Store(tmp_path / "s.db", write=True) as store:
         with store.transaction():
             store.add([POST, *REPLIES, _reading("r0", 1, 5), _reading("r0", 3, 1, hidden=True), _reading("r0", 2, 7)])
             store.add([_reading("r0", 2, 7)])  # the same reading again
@@ -34,14 +37,14 @@ def test_digest_ignores_the_order_of_collection(tmp_path: Path) -> None:
     records: list[Post | Reply | Observation] = [POST, *REPLIES, *(_reading(f"r{i}", 9, i) for i in range(3))]
     digests = []
     for name, order in (("a", records), ("b", records[::-1]), ("c", [*records, *records])):
-        with Store(tmp_path / name, create=True) as store:
+        with Store(tmp_path / name, write=True) as store:
             store.add(order)
             digests.append(store.digest())
     assert digests[0] == digests[1] == digests[2]
 
 
 def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.db", create=True) as store:
+    with Store(tmp_path / "s.db", write=True) as store:
         with pytest.raises(RuntimeError), store.transaction():
             store.add([POST])
             raise RuntimeError("cut off")
@@ -49,11 +52,66 @@ def test_a_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
 
 
 def test_orphan_replies_are_no_thread(tmp_path: Path) -> None:
-    with Store(tmp_path / "s.db", create=True) as store:
+    with Store(tmp_path / "s.db", write=True) as store:
         store.add(
             [Reply(id="x", post_id="a-before", body="orphan"), POST, *REPLIES, Reply(id="y", post_id="z-after", body="orphan")]
         )
         assert [len(thread.replies) for thread in store.threads()] == [3]
+
+
+def _versions() -> list[Reply]:
+    """One reply as read at three times, the last without its text; and once at an unknown time."""
+    first = REPLIES[0]
+    return [
+        replace(first, seen_at=None, body="from a table"),
+        replace(first, seen_at=10.0, body="as written"),
+        replace(first, seen_at=20.0, body="as edited"),
+        replace(first, seen_at=30.0, body="[deleted]", author=None),
+    ]
+
+
+def test_the_newest_text_wins_in_whatever_order_it_comes(tmp_path: Path) -> None:
+    digests, bodies = set(), set()
+    for number, order in enumerate(permutations(_versions())):
+        with Store(tmp_path / f"{number}.db", write=True) as store:
+            store.add([POST, *order])
+            digests.add(store.digest())
+            bodies |= {reply.body for thread in store.threads() for reply in thread.replies}
+    assert number == 23
+    assert bodies == {"[deleted]"}
+    assert len(digests) == 1
+
+
+def test_two_texts_read_at_once_are_ranked_by_content(tmp_path: Path) -> None:
+    one, other = (replace(POST, seen_at=5.0, title=title) for title in ("[WP] A.", "[WP] B."))
+    digests = set()
+    for name, order in (("a", [one, other]), ("b", [other, one])):
+        with Store(tmp_path / name, write=True) as store:
+            store.add(order)
+            digests.add(store.digest())
+    assert len(digests) == 1
+
+
+def test_a_second_writer_is_told_and_readers_are_let_in(tmp_path: Path) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        store.add([POST])
+        with pytest.raises(UserError, match="another process is writing"):
+            Store(tmp_path / "s.db", write=True)
+        with Store(tmp_path / "s.db") as reader:
+            assert reader.counts()["post"] == 1
+    Store(tmp_path / "s.db", write=True).close()
+
+
+def test_a_store_of_the_first_version_is_carried_over(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "old.db")
+    old.executescript(f"""{FIRST} PRAGMA user_version = 1;
+        INSERT INTO post VALUES ('p1', 's', '[WP] One.', '', NULL, 0.0, NULL, 0, NULL);
+        INSERT INTO reply VALUES ('r0', 'p1', 'story 0', NULL, 0.0, 0, NULL);
+        INSERT INTO observation VALUES ('r0', 9.0, 'test', 4, 0);""")
+    old.close()
+    with Store(tmp_path / "old.db") as carried, Store(tmp_path / "new.db", write=True) as new:
+        new.add([POST, REPLIES[0], _reading("r0", 9.0, 4)])
+        assert carried.digest() == new.digest()
 
 
 def test_bad_stores_are_refused(tmp_path: Path) -> None:

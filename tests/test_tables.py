@@ -21,7 +21,7 @@ ROWS: list[dict[str, object]] = [
 
 @pytest.fixture
 def store(tmp_path: Path) -> Store:
-    return Store(tmp_path / "s.db", create=True)
+    return Store(tmp_path / "s.db", write=True)
 
 
 def _write(path: Path, lines: list[str]) -> Path:
@@ -35,7 +35,7 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
     csv = _write(tmp_path / "t.csv", ["prompt,text,karma", "[WP] A.,one,3", "[WP] A.,two,5"])
     digests = []
     for number, table in enumerate((jsonl, csv, csv)):
-        with Store(tmp_path / f"{number // 2}-{number}.db", create=True) as store:
+        with Store(tmp_path / f"{number // 2}-{number}.db", write=True) as store:
             assert import_table(store, table, COLUMNS, subreddit="s") == 2
             assert store.counts() == {"post": 1, "reply": 2, "observation": 2}
             digests.append(store.digest())

@@ -32,7 +32,8 @@ async def crawl_once(
     """
     clock, stored = clock or Clock(), 0
     async for post in new_posts(client, subreddit, limit):
-        records: list[Post | Reply | Observation] = [to_post(post), to_observation(post, clock.time(), source)]
+        seen_at = clock.time()
+        records: list[Post | Reply | Observation] = [to_post(post, seen_at), to_observation(post, seen_at, source)]
         for reply in await top_level_replies(client, post["id"]):
             records += _reply_records(reply, clock.time(), source)
         with store.transaction():
@@ -71,7 +72,7 @@ async def top_level_replies(client: Client, post_id: str) -> list[Json]:
 
 
 def _reply_records(data: Json, seen_at: float, source: str) -> list[Post | Reply | Observation]:
-    reply = to_reply(data)
+    reply = to_reply(data, seen_at)
     return [] if reply is None else [reply, to_observation(data, seen_at, source)]
 
 

@@ -78,6 +78,7 @@ def build_demo_store(path: Path, demo: DemoSubreddit, progress: Progress = lambd
             return
         partial = path.with_suffix(".partial")
         partial.unlink(missing_ok=True)
-        with Store(partial, create=True) as store:
+        with Store(partial, write=True) as store:
             DemoSource(demo=demo).collect(store, progress)
         os.replace(partial, path)
+        Path(f"{partial}.lock").unlink()

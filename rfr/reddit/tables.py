@@ -87,9 +87,16 @@ def _records(
     title, body = value("title") or "", value("body") or ""
     post_id = str(value("post_id") or _hash(title))
     reply_id = str(value("reply_id") or _hash(title, body))
-    post = Post(id=post_id, subreddit=subreddit, title=title, created_utc=_number(value("post_created_utc"), where))
+    post = Post(
+        id=post_id, subreddit=subreddit, title=title, created_utc=_number(value("post_created_utc"), where), seen_at=seen_at
+    )
     reply = Reply(
-        id=reply_id, post_id=post_id, body=body, author=value("author"), created_utc=_number(value("created_utc"), where)
+        id=reply_id,
+        post_id=post_id,
+        body=body,
+        author=value("author"),
+        created_utc=_number(value("created_utc"), where),
+        seen_at=seen_at,
     )
     readings = [
         Observation(item_id=item, seen_at=seen_at, source="table", score=int(score))

@@ -22,15 +22,15 @@ def listing_children(listing: Any) -> list[Json]:
     return list(children)
 
 
-def to_post(data: Json) -> Post:
+def to_post(data: Json, seen_at: float | None) -> Post:
     return Post(
         id=data["id"], subreddit=data["subreddit"], title=data["title"], body=data.get("selftext") or "",
         author=_author(data), created_utc=data.get("created_utc"), flair=data.get("link_flair_text"),
-        stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"),
+        stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"), seen_at=seen_at,
     )  # fmt: skip
 
 
-def to_reply(data: Json) -> Reply | None:
+def to_reply(data: Json, seen_at: float | None) -> Reply | None:
     """The reply, or None where it answers another comment and not the post."""
     parent = data["parent_id"]
     if not parent.startswith("t3_"):
@@ -38,13 +38,20 @@ def to_reply(data: Json) -> Reply | None:
     return Reply(
         id=data["id"], post_id=parent.removeprefix("t3_"), body=data.get("body") or "", author=_author(data),
         created_utc=data.get("created_utc"), stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"),
+        seen_at=seen_at,
     )  # fmt: skip
 
 
-def to_observation(data: Json, seen_at: float, source: str) -> Observation:
+def to_observation(data: Json, seen_at: float | None, source: str) -> Observation:
     """A reading of the score. While `score_hidden` is set Reddit reports 1 whatever the score is."""
     return Observation(
-        item_id=data["id"], seen_at=seen_at, source=source, score=data.get("score"), hidden=bool(data.get("score_hidden"))
+        item_id=data["id"],
+        seen_at=seen_at,
+        source=source,
+        score=data.get("score"),
+        hidden=bool(data.get("score_hidden")),
+        archived=bool(data.get("archived")),
+        num_comments=data.get("num_comments"),
     )
 
 

@@ -1,0 +1,55 @@
+"""The store's tables, and the way from each older version to the present one."""
+
+from __future__ import annotations
+
+import sqlite3
+
+FIRST = """
+CREATE TABLE post (
+    id TEXT PRIMARY KEY, subreddit TEXT NOT NULL, title TEXT NOT NULL, body TEXT NOT NULL, author TEXT,
+    created_utc REAL, flair TEXT, stickied INTEGER NOT NULL, distinguished TEXT
+) WITHOUT ROWID;
+CREATE TABLE reply (
+    id TEXT PRIMARY KEY, post_id TEXT NOT NULL, body TEXT NOT NULL, author TEXT,
+    created_utc REAL, stickied INTEGER NOT NULL, distinguished TEXT
+) WITHOUT ROWID;
+CREATE INDEX reply_by_post ON reply (post_id, id);
+CREATE TABLE observation (
+    item_id TEXT NOT NULL, seen_at REAL, source TEXT NOT NULL, score INTEGER, hidden INTEGER NOT NULL
+);
+CREATE UNIQUE INDEX observation_once ON observation (item_id, ifnull(seen_at, -1), source);
+CREATE TABLE cursor (name TEXT PRIMARY KEY, value TEXT NOT NULL) WITHOUT ROWID;
+"""
+# Texts carry the time they were read, so that the newest wins in whatever order they arrive; readings say more than a
+# score; what was lost (gap), refused (reject) or erased (tombstone) is on record.
+SECOND = """
+ALTER TABLE post ADD COLUMN seen_at REAL;
+ALTER TABLE reply ADD COLUMN seen_at REAL;
+ALTER TABLE observation ADD COLUMN missing INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE observation ADD COLUMN archived INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE observation ADD COLUMN num_comments INTEGER;
+DROP INDEX observation_once;
+CREATE UNIQUE INDEX observation_once ON observation (
+    item_id, ifnull(seen_at, -1), source, ifnull(score, ''), hidden, missing, archived, ifnull(num_comments, '')
+);
+CREATE TABLE gap (listing TEXT NOT NULL, after_utc REAL NOT NULL, before_utc REAL NOT NULL, noticed_at REAL NOT NULL);
+CREATE TABLE reject (
+    source TEXT NOT NULL, offset INTEGER NOT NULL, reason TEXT NOT NULL, line BLOB NOT NULL, PRIMARY KEY (source, offset)
+) WITHOUT ROWID;
+CREATE TABLE tombstone (item_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
+"""
+STEPS = (FIRST, SECOND)
+VERSION = len(STEPS)
+
+
+def version_of(db: sqlite3.Connection) -> int | None:
+    """The schema's version, 0 for an empty file, None for a database that is no store."""
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
+    return None if version == 0 and tables else version
+
+
+def migrate(db: sqlite3.Connection, version: int) -> None:
+    """Up to the present version, one transaction per step; an empty file starts from nothing."""
+    for number, step in enumerate(STEPS[version:], start=version + 1):
+        db.executescript(f"BEGIN IMMEDIATE; {step} PRAGMA user_version={number}; COMMIT;")
