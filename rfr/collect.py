@@ -19,12 +19,12 @@ def run(cfg: DictConfig) -> None:
     with Store(cfg.store, write=True) as store:
         fresh = not any(store.counts().values())
         try:
-            source.collect(store, _progress)
+            figures = source.collect(store, _progress) or {}
         except UserError:
             if fresh and not any(store.counts().values()):
                 store.discard()
             raise
-        print(json.dumps({"store": str(store.path), **store.counts(), "digest": store.digest()}))
+        print(json.dumps({"store": str(store.path), **figures, **store.counts(), "digest": store.digest()}))
 
 
 def _progress(done: int) -> None:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import os
 import sqlite3
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -103,6 +105,18 @@ class Store:
     def reject(self, source: str, offset: int, reason: str, line: bytes) -> None:
         """Keep what could not be read: where it stood, why, and the line itself."""
         self._db.execute("INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?)", (source, offset, reason, line))
+
+    def write_rejects(self) -> None:
+        """All rejects, as JSON lines beside the store, so that people can look at them; no file where there are none."""
+        path = Path(f"{self.path}.rejects.jsonl")
+        rows = self._db.execute("SELECT source, offset, reason, line FROM reject ORDER BY source, offset")
+        shown = [
+            {"source": source, "offset": offset, "reason": reason, "line": line.decode("utf-8", "backslashreplace")}
+            for source, offset, reason, line in rows
+        ]
+        partial = path.with_suffix(".partial")
+        partial.write_text("".join(json.dumps(row) + "\n" for row in shown))
+        os.replace(partial, path) if shown else partial.unlink()
 
     def note_gap(self, listing: str, after_utc: float, before_utc: float, noticed_at: float) -> None:
         """On record: what the listing held between these times was never seen."""

@@ -61,8 +61,8 @@ def test_every_choice_composes() -> None:
             override = f"logger=[{choice.split('=')[1]}]" if choice.startswith("logger") else choice
             cfg = config.resolve(compose("train", [override]))
             assert cfg.trainer.max_steps > 0
-        for source in ("demo", "reddit", "table"):
-            config.resolve(compose("collect", [f"source={source}", *(["source.path=x"] if source == "table" else [])]))
+        for source in ("demo", "reddit", "table", "dump"):
+            config.resolve(compose("collect", [f"source={source}", *(["source.path=x"] if source in ("table", "dump") else [])]))
 
 
 def test_the_flagship_line_resolves(command: Callable[..., tuple[int, str, str]]) -> None:

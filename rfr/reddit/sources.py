@@ -1,12 +1,14 @@
-"""Where karma comes from: `conf/source/*.yaml` names one of these; `collect(store, progress)` fills the store."""
+"""Where karma comes from: `conf/source/*.yaml` names one of these; `collect(store, progress)` fills the store and
+may return figures of its own."""
 
 from __future__ import annotations
 
 import asyncio
 import os
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock
 
@@ -55,6 +57,21 @@ class DemoSource:
                 await crawl_once(client, store, SUBREDDIT, source="demo", clock=month_later, progress=progress)
 
         asyncio.run(run())
+
+
+@dataclass(frozen=True, kw_only=True)
+class DumpSource:
+    """One RS_ or RC_ file of a monthly dump; see `dumps.import_dump`."""
+
+    path: str
+    subreddit: str
+
+    def collect(self, store: Store, progress: Progress) -> dict[str, Any]:
+        from rfr.reddit.dumps import import_dump
+
+        state = import_dump(store, self.path, self.subreddit, lambda state: progress(state.kept))
+        store.write_rejects()
+        return {name: value for name, value in asdict(state).items() if name not in ("offset", "done")}
 
 
 @dataclass(frozen=True, kw_only=True)

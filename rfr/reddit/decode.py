@@ -1,0 +1,113 @@
+"""Bytes of a dump file, whatever it was compressed with; a file that is cut off or damaged is told apart from its end."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import lzma
+import queue
+import threading
+import zlib
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from pathlib import Path
+from typing import BinaryIO
+
+from rfr.errors import UserError
+
+WINDOW = 2**31  # Reddit dumps are compressed with zstd --long=31: decoding needs that much memory
+READ_SIZE = 1 << 18  # of compressed bytes
+AHEAD = 4  # chunks decoded while the last one is being searched
+
+
+class Damaged(UserError):
+    """The file ends in the middle, or its bytes make no sense from some point on."""
+
+
+def chunks(path: Path) -> Iterator[bytes]:
+    """The decompressed bytes in pieces, decoded in a thread of their own. Told by the first bytes, not by the name.
+
+    Raises:
+        UserError: no such file, or it is neither compressed in a known way nor JSON lines.
+        Damaged: after the last good piece of a broken file.
+    """
+    if not path.is_file():
+        raise UserError(f"no dump at {path}")
+    with path.open("rb") as file:
+        decode = _decoder(file.read(6), path)
+        file.seek(0)
+        yield from _in_a_thread(decode(file), path)
+
+
+def _decoder(magic: bytes, path: Path) -> Callable[[BinaryIO], Iterator[bytes]]:
+    if magic[:4] == b"\x28\xb5\x2f\xfd" or (magic[1:4] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F):
+        return _zstd
+    if magic == b"\xfd7zXZ\x00":
+        return lambda file: _read(lzma.open(file))
+    if magic[:3] == b"BZh":
+        return lambda file: _read(bz2.open(file))
+    if magic[:2] == b"\x1f\x8b":
+        return lambda file: _read(gzip.open(file))
+    if magic.lstrip()[:1] == b"{":
+        return _read
+    raise UserError(f"{path} is no dump: neither zst, xz, bz2, gz nor JSON lines")
+
+
+def _read(file: BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> Iterator[bytes]:
+    while piece := file.read(4 * READ_SIZE):
+        yield piece
+
+
+def _zstd(file: BinaryIO) -> Iterator[bytes]:
+    """Frame after frame. Not `stream_reader`: that takes a frame that is cut off for its end."""
+    import zstandard
+
+    decompressor, frame = zstandard.ZstdDecompressor(max_window_size=WINDOW), None
+    while data := file.read(READ_SIZE):
+        while data:
+            frame = frame or decompressor.decompressobj(write_size=1 << 20)
+            try:
+                piece = frame.decompress(data)
+            except zstandard.ZstdError as error:
+                raise OSError(str(error)) from None
+            if piece:
+                yield piece
+            data = frame.unused_data if frame.eof else b""
+            frame = None if frame.eof else frame
+    if frame is not None:
+        raise EOFError("the last frame is not whole")
+
+
+def _in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    """Decoding releases the GIL, so it runs beside the search."""
+    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=AHEAD)
+    stop = threading.Event()
+
+    def put(item: bytes | BaseException | None) -> None:
+        while not stop.is_set():
+            with suppress(queue.Full):
+                ready.put(item, timeout=0.1)
+                return
+
+    def decode() -> None:
+        try:
+            for piece in pieces:
+                put(piece)
+                if stop.is_set():
+                    return
+            put(None)
+        except BaseException as error:  # handed over: a thread's exception would be lost
+            put(error)
+
+    thread = threading.Thread(target=decode, daemon=True)
+    thread.start()
+    try:
+        while (item := ready.get()) is not None:
+            if isinstance(item, EOFError | OSError | zlib.error | lzma.LZMAError):
+                raise Damaged(f"{path} is cut off or damaged ({item})") from None
+            if isinstance(item, BaseException):
+                raise item
+            yield item
+    finally:
+        stop.set()
+        thread.join()

@@ -1,0 +1,184 @@
+"""Monthly dumps (RS_*, RC_*): the lines of one subreddit into the store, every line accounted for, resumable."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import orjson
+
+from rfr.errors import UserError
+from rfr.records import Observation, Post, Reply
+from rfr.reddit.decode import chunks
+from rfr.reddit.lines import Block, blocks_with
+from rfr.reddit.things import Json, to_observation, to_post, to_reply
+from rfr.store import Store
+
+SOURCE = "dump"
+COMMIT_BYTES = 64 << 20  # of decompressed dump per transaction; what a kill costs
+TEXTS = ("title", "selftext", "body", "author", "link_flair_text", "distinguished")
+Records = list[Post | Reply | Observation]
+
+
+class Reject(ValueError):
+    """A line that names the subreddit and can't be used; the message is the reason."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Progress:
+    """How far a file was imported: read = kept + filtered + rejected, always."""
+
+    offset: int = 0  # in decompressed bytes, behind the last line that was committed
+    read: int = 0
+    kept: int = 0
+    filtered: int = 0
+    rejected: int = 0
+    done: bool = False
+
+    def __post_init__(self) -> None:
+        assert self.read == self.kept + self.filtered + self.rejected
+
+
+def import_dump(
+    store: Store, path: str | Path, subreddit: str, progress: Callable[[Progress], None] = lambda _: None
+) -> Progress:
+    """Import one file. Started again it goes on behind the last commit; a finished file is not read again.
+
+    Raises:
+        UserError: no such file, or no dump.
+        Damaged: the file is cut off or broken; what came before is in the store.
+    """
+    path = Path(path)
+    name = fingerprint(path)
+    cursor = f"dump/{subreddit}/{name}"
+    state = Progress(**json.loads(store.cursor(cursor) or "{}"))
+    if state.done:
+        return state
+    for batch in _batches(blocks_with(subreddit.encode(), chunks(path), skip=state.offset)):
+        state = _commit(store, batch, state, subreddit, name, cursor)
+        progress(state)
+    state = replace(state, done=True)
+    with store.transaction():
+        store.set_cursor(cursor, json.dumps(asdict(state)))
+    return state
+
+
+def fingerprint(path: Path) -> str:
+    """A file's identity by its size and its ends, whatever it is called and wherever it lies.
+
+    Raises:
+        UserError: no such file.
+    """
+    if not path.is_file():
+        raise UserError(f"no dump at {path}: set source.path to an RS_ or RC_ file (.zst, .xz, .bz2, .gz or plain)")
+    size, end = path.stat().st_size, 1 << 20
+    sha = hashlib.sha256(str(size).encode())
+    with path.open("rb") as file:
+        sha.update(file.read(end))
+        file.seek(max(0, size - end))
+        sha.update(file.read(end))
+    return sha.hexdigest()[:16]
+
+
+def _batches(blocks: Iterator[Block]) -> Iterator[list[Block]]:
+    batch: list[Block] = []
+    start = None
+    for block in blocks:
+        start = block.end if start is None else start
+        batch.append(block)
+        if block.end - start >= COMMIT_BYTES:
+            yield batch
+            batch, start = [], block.end
+    if batch:
+        yield batch
+
+
+def _commit(store: Store, batch: list[Block], state: Progress, subreddit: str, name: str, cursor: str) -> Progress:
+    """A batch and how far it went, in one transaction."""
+    kept = rejected = 0
+    with store.transaction():
+        for block in batch:
+            for offset, line in block.too_long:
+                store.reject(name, offset, "longer than any of Reddit's lines", line)
+            rejected += len(block.too_long)
+            for offset, line in block.hits:
+                try:
+                    records = to_records(line, subreddit)
+                except Reject as error:
+                    store.reject(name, offset, str(error), line)
+                    rejected += 1
+                else:
+                    store.add(records)
+                    kept += bool(records)
+        read = sum(block.lines for block in batch)
+        state = Progress(
+            offset=batch[-1].end, read=state.read + read, kept=state.kept + kept, rejected=state.rejected + rejected,
+            filtered=state.filtered + read - kept - rejected,
+        )  # fmt: skip
+        store.set_cursor(cursor, json.dumps(asdict(state)))
+    return state
+
+
+def to_records(line: bytes, subreddit: str) -> Records:
+    """The records of a line; none for another subreddit's, or a reply to a reply.
+
+    Raises:
+        Reject: no JSON, or without what makes it usable.
+    """
+    try:
+        data = orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        raise Reject(f"no JSON: {error}") from None
+    if not isinstance(data, dict):
+        raise Reject("no JSON object")
+    if str(data.get("subreddit", "")).casefold() != subreddit.casefold():
+        return []
+    try:
+        return _records(_in_todays_schema(data))
+    except (KeyError, TypeError, ValueError) as error:
+        raise Reject(f"{type(error).__name__}: {error}") from None
+
+
+def _in_todays_schema(data: Json) -> Json:
+    """The monthly schemas drifted: strings for times, no name, no retrieval time or another key for it."""
+    if not isinstance(data["id"], str) or not data["id"]:
+        raise ValueError("no id")
+    odd = [name for name in TEXTS if not isinstance(data.get(name), str | None)]
+    if odd:
+        raise ValueError(f"{odd[0]} is no text")
+    score = data.get("score")
+    if score is not None and (isinstance(score, bool) or score != int(score)):
+        raise ValueError(f"score {score!r}")
+    times = {"created_utc": _seconds(data.get("created_utc")), "seen_at": _retrieved(data)}
+    return {**data, **times, "score": None if score is None else int(score)}
+
+
+def _records(data: Json) -> Records:
+    seen_at = data["seen_at"]
+    reading = to_observation(data, seen_at, SOURCE)
+    if "title" in data:
+        return [to_post(data, seen_at), reading]
+    reply = to_reply({**data, "parent_id": str(data["parent_id"])}, seen_at)
+    return [] if reply is None else [reply, reading]
+
+
+def _retrieved(data: Json) -> float | None:
+    """When the score was read; of two times the later one, which is when it was read again."""
+    meta = data.get("_meta")
+    meta = meta if isinstance(meta, dict) else {}
+    found = [_seconds(value) for value in (meta.get("retrieved_2nd_on"), data.get("retrieved_on"), data.get("retrieved_utc"))]
+    return max((time for time in found if time is not None), default=None)
+
+
+def _seconds(value: Any) -> float | None:
+    if value is None or value == "":
+        return None
+    seconds = float(value)
+    if not math.isfinite(seconds) or isinstance(value, bool):
+        raise ValueError(f"time {value!r}")
+    return seconds

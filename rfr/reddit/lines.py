@@ -1,0 +1,91 @@
+"""The lines of a stream of bytes that hold a name, found without looking at the others."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+
+LONGEST = 16 << 20  # bytes of a line; Reddit's own limit for a text is 40,000 characters
+KEPT_OF_LONG = 1000  # bytes of a longer one that are shown
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Some whole lines of the stream.
+
+    `end` is the offset behind them, `lines` their number; `hits` are (offset, line) of those that hold the needle,
+    `too_long` likewise of those above LONGEST, cut to their beginning.
+    """
+
+    end: int
+    lines: int
+    hits: list[tuple[int, bytes]]
+    too_long: list[tuple[int, bytes]]
+
+
+def blocks_with(needle: bytes, chunks: Iterable[bytes], skip: int = 0) -> Iterator[Block]:
+    """Search the stream from offset `skip`, which must be the start of a line. Memory: one chunk and one line."""
+    tail = _Tail(needle)
+    position = 0
+    for chunk in chunks:
+        if position + len(chunk) <= skip:
+            position += len(chunk)
+            continue
+        chunk = chunk[max(0, skip - position) :]
+        position = max(position, skip)
+        last = chunk.rfind(b"\n")
+        if last < 0:
+            tail.extend(position, chunk)
+        else:
+            first = chunk.find(b"\n") + 1
+            tail.extend(position, chunk[:first])
+            hits, too_long = tail.take()
+            hits += _hits(needle, memoryview(chunk), chunk, first, last + 1, position)
+            yield Block(end=position + last + 1, lines=chunk.count(b"\n"), hits=hits, too_long=too_long)
+            tail.extend(position + last + 1, chunk[last + 1 :])
+        position += len(chunk)
+    if tail.length:  # no newline at the end of the file
+        hits, too_long = tail.take()
+        yield Block(end=position, lines=1, hits=hits, too_long=too_long)
+
+
+def _hits(needle: bytes, view: memoryview, chunk: bytes, start: int, end: int, position: int) -> list[tuple[int, bytes]]:
+    found = []
+    while (hit := chunk.find(needle, start, end)) >= 0:
+        begin = max(start, chunk.rfind(b"\n", start, hit) + 1)
+        start = chunk.find(b"\n", hit) + 1
+        found.append((position + begin, bytes(view[begin : start - 1])))
+    return found
+
+
+class _Tail:
+    """The line that crosses chunks; beyond LONGEST only its beginning is kept."""
+
+    def __init__(self, needle: bytes) -> None:
+        self._needle = needle
+        self._reset()
+
+    def _reset(self) -> None:
+        self._pieces: list[bytes] = []
+        self._start, self.length, self._seen = 0, 0, False
+
+    def extend(self, offset: int, piece: bytes) -> None:
+        if not piece:
+            return
+        if not self.length:
+            self._start = offset
+        self.length += len(piece)
+        self._pieces.append(piece)
+        if self.length > LONGEST:
+            whole = b"".join(self._pieces)
+            self._seen = self._seen or self._needle in whole
+            # What may hold the needle's first half stays at the end.
+            self._pieces = [whole[:KEPT_OF_LONG], whole[KEPT_OF_LONG:][-len(self._needle) :]]
+
+    def take(self) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
+        """(hits, too_long) of the finished line."""
+        line, start, long = b"".join(self._pieces), self._start, self.length > LONGEST
+        seen = self._seen or self._needle in line
+        self._reset()
+        found = [(start, line[:KEPT_OF_LONG] if long else line.removesuffix(b"\n"))] if seen else []
+        return ([], found) if long else (found, [])

@@ -1,0 +1,243 @@
+"""Monthly dumps: every line accounted for, every format read, damage told from the end, resumed where it stopped."""
+
+from __future__ import annotations
+
+import bz2
+import gzip
+import json
+import lzma
+import random
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import zstandard
+
+from rfr.errors import UserError
+from rfr.reddit import dumps, lines
+from rfr.reddit.decode import Damaged
+from rfr.reddit.dumps import Progress, Reject, import_dump, to_records
+from rfr.reddit.lines import blocks_with
+from rfr.store import Store
+
+NAME = "WritingPrompts"
+POST = {"id": "p1", "subreddit": NAME, "title": "[WP] One.", "selftext": "", "author": "a", "created_utc": 1.0, "score": 9,
+        "retrieved_on": 5, "num_comments": 3}  # fmt: skip
+REPLY = {"id": "r1", "subreddit": NAME, "body": "Once.", "author": "b", "created_utc": "2", "score": 4, "link_id": "t3_p1",
+         "parent_id": "t3_p1", "retrieved_on": 6, "_meta": {"retrieved_2nd_on": 99}}  # fmt: skip
+ELSEWHERE = {**REPLY, "id": "r9", "subreddit": "cats", "body": f"better than r/{NAME}"}
+NESTED = {**REPLY, "id": "r2", "parent_id": "t1_r1"}
+BAD = [
+    b'{"subreddit": "WritingPrompts", "id": ',
+    b'{"subreddit": "WritingPrompts", "id": "x", "body": "\xff", "parent_id": "t3_p1"}',
+    b'{"subreddit": "WritingPrompts", "id": "x", "body": "\\ud800", "parent_id": "t3_p1"}',
+    b'["WritingPrompts"]',
+    json.dumps({**REPLY, "id": None}).encode(),
+    json.dumps({**REPLY, "score": "many"}).encode(),
+    json.dumps({**REPLY, "created_utc": "soon"}).encode(),
+    json.dumps({**REPLY, "body": 7}).encode(),
+    json.dumps({key: value for key, value in REPLY.items() if key != "parent_id"}).encode(),
+]
+
+
+def _lines(count: int = 400) -> list[bytes]:
+    """A dump in which one line in four is ours."""
+    rng = random.Random(0)
+    others: list[dict[str, Any]] = [
+        {"id": f"x{i}", "subreddit": "cats", "body": "meow " * rng.randrange(40)} for i in range(count)
+    ]
+    for i in range(0, count, 4):
+        others[i] = {**REPLY, "id": f"r{i}", "body": "word " * rng.randrange(200), "score": i}
+    return [json.dumps(line).encode() for line in [POST, *others]]
+
+
+def _zstd(data: bytes) -> bytes:
+    parameters = zstandard.ZstdCompressionParameters.from_level(3, window_log=31, enable_ldm=True)
+    return zstandard.ZstdCompressor(compression_params=parameters).compress(data)
+
+
+def _frames(data: bytes) -> bytes:
+    return _zstd(data[: len(data) // 3]) + _zstd(data[len(data) // 3 :])
+
+
+FORMATS: dict[str, Callable[[bytes], bytes]] = {
+    "plain": bytes, "gz": gzip.compress, "bz2": bz2.compress, "xz": lzma.compress, "zst": _zstd, "zst, many frames": _frames,
+}  # fmt: skip
+
+
+def _imported(path: Path, store_path: Path) -> tuple[Progress, str]:
+    with Store(store_path, write=True) as store:
+        return import_dump(store, path, NAME), store.digest()
+
+
+@pytest.mark.parametrize("name", FORMATS)
+def test_every_format_gives_the_same_store(tmp_path: Path, name: str) -> None:
+    plain, packed = tmp_path / "RC_2024-01", tmp_path / "RC_2024-01.wrong_extension"
+    plain.write_bytes(b"\n".join(_lines()) + b"\n")
+    packed.write_bytes(FORMATS[name](plain.read_bytes()))
+    state, digest = _imported(packed, tmp_path / "packed.db")
+    assert (state.read, state.kept, state.rejected) == (401, 101, 0)
+    assert digest == _imported(plain, tmp_path / "plain.db")[1]
+
+
+def test_every_line_is_accounted_for(tmp_path: Path) -> None:
+    dump = tmp_path / "RC"
+    good = [json.dumps(line).encode() for line in (POST, REPLY, ELSEWHERE, NESTED)]
+    dump.write_bytes(b"\n".join([*good, *BAD, b"", b"no newline at the end of this one"]))
+    with Store(tmp_path / "s.db", write=True) as store:
+        state = import_dump(store, dump, NAME)
+        assert (state.read, state.kept, state.filtered, state.rejected) == (4 + len(BAD) + 2, 2, 4, len(BAD))
+        store.write_rejects()
+        (thread,) = store.threads()
+    told = [json.loads(line) for line in Path(f"{tmp_path}/s.db.rejects.jsonl").read_text().splitlines()]
+    assert len(told) == len(BAD)
+    whole = dump.read_bytes()
+    for row, bad in zip(told, BAD, strict=True):
+        assert whole[row["offset"] :].startswith(bad)
+        assert row["reason"]
+    assert [reply.id for reply in thread.replies] == ["r1"]
+    assert thread.observations["r1"].seen_at == 99
+    assert thread.replies[0].created_utc == 2.0
+
+
+@pytest.mark.parametrize("name", [name for name in FORMATS if name != "plain"])
+@pytest.mark.parametrize("harm", ["cut", "flipped"])
+def test_damage_is_told_from_the_end(tmp_path: Path, name: str, harm: str) -> None:
+    data = bytearray(FORMATS[name](b"\n".join(_lines(4000))))
+    dump = tmp_path / "RC"
+    if harm == "cut":
+        del data[-len(data) // 4 :]
+    else:
+        data[len(data) // 2 : len(data) // 2 + 40] = bytes(40)
+    dump.write_bytes(data)
+    with pytest.raises(Damaged, match="cut off or damaged"):
+        _imported(dump, tmp_path / "s.db")
+    dump.write_bytes(FORMATS[name](b"\n".join(_lines(4000))))  # fetched again
+    state, digest = _imported(dump, tmp_path / "s.db")
+    assert state.read == 4001
+    assert digest == _imported(dump, tmp_path / "whole.db")[1]
+
+
+def test_an_import_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dumps, "COMMIT_BYTES", 1)
+    monkeypatch.setattr(dumps, "chunks", lambda path: _pieces(path.read_bytes(), 3000))
+    dump = tmp_path / "RC"
+    dump.write_bytes(b"\n".join(_lines()))
+    stops = 0
+    with Store(tmp_path / "s.db", write=True) as store:
+        state, before = Progress(), Progress()
+        while not state.done:
+            try:
+                state = import_dump(store, dump, NAME, _stop_after(2))
+            except KeyboardInterrupt:
+                stops += 1
+                now = json.loads(store.cursor(f"dump/{NAME}/{dumps.fingerprint(dump)}") or "")
+                assert now["offset"] > before.offset
+                before = Progress(**now)
+        digest = store.digest()
+    assert stops > 5
+    assert (state.read, state.kept) == (401, 101)
+    assert digest == _imported(dump, tmp_path / "at-once.db")[1]
+
+
+def _pieces(data: bytes, size: int) -> Iterator[bytes]:
+    for start in range(0, len(data), size):
+        yield data[start : start + size]
+
+
+def _stop_after(commits: int) -> Callable[[Progress], None]:
+    done = 0
+
+    def progress(_: Progress) -> None:
+        nonlocal done
+        done += 1
+        if done == commits:
+            raise KeyboardInterrupt
+
+    return progress
+
+
+def test_a_finished_file_is_not_read_again_and_order_does_not_matter(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    posts, replies = tmp_path / "RS", tmp_path / "RC"
+    posts.write_bytes(json.dumps(POST).encode())
+    replies.write_bytes(b"\n".join(_lines()[1:]))
+    digests = set()
+    for name, order in (("a", [posts, replies]), ("b", [replies, posts, replies])):
+        for path in order:
+            _, digest = _imported(path, tmp_path / name)
+        digests.add(digest)
+    assert len(digests) == 1
+    monkeypatch.setattr(dumps, "chunks", lambda path: pytest.fail("read again"))
+    assert _imported(posts, tmp_path / "a")[0].read == 1
+
+
+@pytest.mark.parametrize("seed", range(30))
+def test_lines_are_found_however_the_bytes_come(seed: int) -> None:
+    rng = random.Random(seed)
+    written = [
+        b"ab " * rng.randrange(9) + (b"NEEDLE" if rng.random() < 0.3 else b"") + b"z" * rng.randrange(5) for _ in range(30)
+    ]
+    data = b"\n".join(written) + (b"\n" if seed % 2 else b"")
+    whole = data.split(b"\n")[: -1 if data.endswith(b"\n") else None]
+    starts = [sum(len(line) + 1 for line in whole[:i]) for i in range(len(whole))]
+    first = rng.randrange(len(whole))
+    blocks = list(blocks_with(b"NEEDLE", _pieces(data, rng.randint(1, 70)), skip=starts[first]))
+    expected = [(s, line) for s, line in zip(starts[first:], whole[first:], strict=True) if b"NEEDLE" in line]
+    assert [hit for block in blocks for hit in block.hits] == expected
+    assert sum(block.lines for block in blocks) == len(whole) - first
+    assert blocks[-1].end == len(data)
+
+
+@pytest.mark.parametrize("ours", [True, False])
+def test_a_line_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 5000)
+    endless = b"x" * 20_000 + (b"NEEDLE" if ours else b"") + b"x" * 20_000
+    blocks = list(blocks_with(b"NEEDLE", _pieces(b"a\n" + endless + b"\nNEEDLE\n", 997)))
+    assert sum(block.lines for block in blocks) == 3
+    assert [hit for block in blocks for hit in block.hits] == [(2 + len(endless) + 1, b"NEEDLE")]
+    too_long = [long for block in blocks for long in block.too_long]
+    assert too_long == ([(2, b"x" * lines.KEPT_OF_LONG)] if ours else [])
+
+
+@pytest.mark.parametrize(
+    ("change", "expected"),
+    [
+        ({"created_utc": "12"}, {"created_utc": 12.0}),
+        ({"retrieved_on": None, "_meta": None, "retrieved_utc": 8}, {"seen_at": 8.0}),
+        ({"_meta": {}}, {"seen_at": 6.0}),
+        ({"score": None}, {"score": None}),
+        ({"score": 3.0}, {"score": 3}),
+        ({"author": None}, {"author": None}),
+        ({"author": "[deleted]", "body": "[deleted]"}, {"author": None, "body": "[deleted]"}),
+        ({"score_hidden": True}, {"hidden": True}),
+        ({"subreddit": "writingprompts"}, {"body": "Once."}),
+    ],
+)
+def test_the_schemas_of_all_months(change: dict[str, Any], expected: dict[str, Any]) -> None:
+    reply, reading = to_records(json.dumps({**REPLY, **change}).encode(), NAME)
+    found = {**vars(reading), **vars(reply), "seen_at": reading.seen_at}
+    assert {name: found[name] for name in expected} == expected
+
+
+def test_what_is_no_dump_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "picture").write_bytes(b"\x89PNG....")
+    for path, message in ((tmp_path / "none", "no dump at"), (tmp_path / "picture", "is no dump")):
+        with pytest.raises(UserError, match=message):
+            _imported(path, tmp_path / "s.db")
+    with pytest.raises(Reject, match="no JSON"):
+        to_records(b"{", NAME)
+
+
+def test_genuine_dump_records_import_with_no_reject(shared_data: Path, tmp_path: Path) -> None:
+    read = kept = 0
+    for name in ("test_comments.json", "test_submissions.json"):
+        path = shared_data / "pushshift" / name
+        for subreddit in {json.loads(line)["subreddit"] for line in path.read_text().splitlines()}:
+            with Store(tmp_path / f"{subreddit}.db", write=True) as store:
+                state = import_dump(store, path, subreddit)
+            assert state.rejected == 0
+            kept += state.kept
+        read += state.read
+    assert read == 58
+    assert kept > 31  # the submissions and the top-level comments
