@@ -19,6 +19,8 @@ from rfr.records import Observation, Post, Reply, Thread
 from rfr.schema import VERSION, migrate, version_of
 
 TEXTS, READINGS = ("post", "reply"), "observation"
+COMMENT_COUNT = """ifnull((SELECT num_comments FROM observation WHERE item_id = post.id AND num_comments IS NOT NULL
+    ORDER BY seen_at DESC LIMIT 1), 'unknown')"""
 FLAGS = {"stickied", "hidden", "missing", "archived"}
 
 
@@ -128,6 +130,22 @@ class Store:
 
     def set_cursor(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (name, value))
+
+    def changed_threads(self, subreddit: str, limit: int) -> list[str]:
+        """Ids of posts whose replies were never read, or whose comment count has changed since; newest first."""
+        rows = self._db.execute(
+            f"""SELECT id FROM post LEFT JOIN cursor ON name = 'thread/' || id
+                WHERE subreddit = ? AND (value IS NULL OR value != ({COMMENT_COUNT}))
+                ORDER BY created_utc DESC, id LIMIT ?""",
+            (subreddit, limit),
+        )
+        return [post_id for (post_id,) in rows]
+
+    def mark_read(self, post_id: str) -> None:
+        """The thread's replies are in the store as of its newest comment count."""
+        self._db.execute(
+            f"INSERT OR REPLACE INTO cursor SELECT 'thread/' || id, ({COMMENT_COUNT}) FROM post WHERE id = ?", (post_id,)
+        )
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""

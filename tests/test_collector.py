@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import math
 import os
+import sqlite3
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -16,8 +18,8 @@ from rfr.errors import RedditDown, UserError
 from rfr.reddit.client import Client, connect
 from rfr.reddit.clock import Clock, FastClock
 from rfr.reddit.crawl import crawl_once
-from rfr.reddit.fake import FakeReddit, fake_login
-from rfr.reddit.faults import Fault, Faults, RateLimit, answers, cuts_body, hangs, resets, sends_headers
+from rfr.reddit.fake import TREE_CAP, FakeReddit, fake_login
+from rfr.reddit.faults import Fault, Faults, RateLimit, answers, cuts_body, edits, hangs, resets, sends_headers
 from rfr.reddit.pacer import Pacer
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
@@ -119,7 +121,11 @@ def test_a_reddit_that_stays_down_is_given_up_and_what_was_collected_stays(store
     third = FakeReddit(THREADS, faults=Faults({f"/comments/{THREADS[2].post.id}": [answers(503)] * 1000}))
     with pytest.raises(RedditDown, match=r"did not answer for 300 s \(status 503\)"):
         _crawl(third, store, patience_s=300)
-    assert 0 < store.counts()["post"] < len(THREADS)
+    assert 0 < len(store.changed_threads(SUBREDDIT, 99)) < len(THREADS)
+    again = FakeReddit(THREADS)
+    _crawl(again, store)
+    assert 0 < sum(path.startswith("/comments/") for path in again.requests) < len(THREADS)  # the rest, and no more
+    assert not store.changed_threads(SUBREDDIT, 99)
 
 
 def test_nobody_there(store: Store) -> None:
@@ -137,6 +143,41 @@ def test_a_subreddit_that_cannot_be_read_is_the_users_error(store: Store, status
     fake = FakeReddit(THREADS, faults=Faults({"/r/": [answers(status, location="/subreddits/search?q=x")]}))
     with pytest.raises(UserError, match=f"no readable r/{SUBREDDIT}/new"):
         _crawl(fake, store)
+
+
+def test_a_thread_costs_one_request_and_one_per_hundred_more(store: Store) -> None:
+    fake = FakeReddit(THREADS)
+    _crawl(fake, store)
+    more = [max(0, len(thread.replies) - TREE_CAP) for thread in THREADS]
+    assert sum(more) > 0
+    threads = [path for path in fake.requests if path.startswith(("/comments/", "/api/info"))]
+    assert len(threads) == sum(1 + math.ceil(named / 100) for named in more)
+    _crawl(fake, store)
+    assert len([path for path in fake.requests if path.startswith("/comments/")]) == len(THREADS)  # none was read again
+
+
+def test_a_thread_that_is_gone_is_told_as_missing_and_the_others_are_read(store: Store) -> None:
+    gone = THREADS[1].post.id
+    _crawl(FakeReddit(THREADS, faults=Faults({f"/comments/{gone}": [answers(404)]})), store)
+    assert not store.changed_threads(SUBREDDIT, 99)
+    with sqlite3.connect(store.path) as db:
+        assert db.execute("SELECT item_id FROM observation WHERE missing").fetchall() == [(gone,)]
+
+
+def test_ids_that_info_leaves_out_are_told_as_missing(store: Store) -> None:
+    def drop_first(listing: Any) -> Any:
+        del listing["data"]["children"][0]
+        return listing
+
+    def hide_comments(listing: Any) -> Any:
+        return {"kind": "Listing", "data": {"after": None, "children": []}}
+
+    faults = {"/api/info": [edits(drop_first)], f"/r/{SUBREDDIT}/comments": [edits(hide_comments)]}
+    _crawl(FakeReddit(THREADS, faults=Faults(faults)), store)
+    with sqlite3.connect(store.path) as db:
+        ((missing,),) = db.execute("SELECT item_id FROM observation WHERE missing").fetchall()
+        assert not db.execute("SELECT 1 FROM reply WHERE id = ?", (missing,)).fetchall()
+    assert store.counts()["reply"] == REPLIES - 1
 
 
 async def _hammer(fake: FakeReddit, clock: Clock, tasks: int, for_s: float) -> Client:

@@ -44,6 +44,7 @@ class FakeReddit:
         app = web.Application(middlewares=[self._gate])
         app.router.add_post("/api/v1/access_token", self._token)
         app.router.add_get("/r/{subreddit}/new", self._new)
+        app.router.add_get("/r/{subreddit}/comments", self._comments)
         app.router.add_get("/comments/{id}", self._tree)
         app.router.add_get("/api/info", self._info)
         runner = web.AppRunner(app, access_log=None)
@@ -77,14 +78,24 @@ class FakeReddit:
         return web.json_response({"access_token": "demo", "token_type": "bearer", "expires_in": 86400, "scope": "*"})
 
     async def _new(self, request: web.Request) -> web.Response:
+        return self._page(request, [(f"t3_{thread.post.id}", _post(thread)) for thread in self._newest_first])
+
+    async def _comments(self, request: web.Request) -> web.Response:
+        newest = sorted(self._replies.values(), key=lambda found: found[0].created_utc or 0, reverse=True)[:LISTING_CAP]
+        return self._page(request, [(f"t1_{reply.id}", _reply(reply, thread)) for reply, thread in newest])
+
+    def _page(self, request: web.Request, listing: list[tuple[str, dict]]) -> web.Response:
         if request.match_info["subreddit"] != self._subreddit:
             return web.json_response({"message": "Not Found", "error": 404}, status=404)
         limit, after = int(request.query.get("limit", 25)), request.query.get("after", "")
-        names = [f"t3_{thread.post.id}" for thread in self._newest_first]
-        start = names.index(after) + 1 if after in names else 0
-        page = self._newest_first[start : start + limit]
+        names = [name for name, _ in listing]
+        if after and after not in names:
+            return web.json_response(_listing([]))
+        start = names.index(after) + 1 if after else 0
         more = start + limit < len(names)
-        return web.json_response(_listing([_post(thread) for thread in page], after=names[start + limit - 1] if more else None))
+        return web.json_response(
+            _listing([item for _, item in listing[start : start + limit]], after=names[start + limit - 1] if more else None)
+        )
 
     async def _tree(self, request: web.Request) -> web.Response:
         thread = self._threads.get(request.match_info["id"])
