@@ -120,8 +120,8 @@ def test_damage_is_told_from_the_end(tmp_path: Path, name: str, harm: str) -> No
 
 
 def test_an_import_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dumps, "COMMIT_BYTES", 1)
-    monkeypatch.setattr(dumps, "chunks", lambda path: _pieces(path.read_bytes(), 3000))
+    monkeypatch.setattr(dumps, "COMMIT_BYTES", 2500)  # a few blocks each
+    monkeypatch.setattr(dumps, "chunks", lambda path: _pieces(path.read_bytes(), 1000))
     dump = tmp_path / "RC"
     dump.write_bytes(b"\n".join(_lines()))
     stops = 0

@@ -59,7 +59,7 @@ def import_dump(
     state = Progress(**json.loads(store.cursor(cursor) or "{}"))
     if state.done:
         return state
-    for batch in _batches(blocks_with(subreddit.encode(), chunks(path), skip=state.offset)):
+    for batch in _batches(blocks_with(subreddit.encode(), chunks(path), skip=state.offset), state.offset):
         state = _commit(store, batch, state, subreddit, name, cursor)
         progress(state)
     state = replace(state, done=True)
@@ -85,11 +85,10 @@ def fingerprint(path: Path) -> str:
     return sha.hexdigest()[:16]
 
 
-def _batches(blocks: Iterator[Block]) -> Iterator[list[Block]]:
+def _batches(blocks: Iterator[Block], start: int) -> Iterator[list[Block]]:
+    """The blocks from offset `start` on, in lots of at least COMMIT_BYTES."""
     batch: list[Block] = []
-    start = None
     for block in blocks:
-        start = block.end if start is None else start
         batch.append(block)
         if block.end - start >= COMMIT_BYTES:
             yield batch

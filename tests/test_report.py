@@ -1,0 +1,28 @@
+"""What people see: text from Reddit is shown as text, in the page and in the terminal."""
+
+from __future__ import annotations
+
+import pytest
+
+from rfr.report.page import evaluation_page
+from rfr.report.table import print_table
+
+NASTY = '</script><script>alert(1)</script> <img src=x onerror="alert(2)">'
+
+
+def test_the_page_shows_stories_as_text() -> None:
+    found = {"accuracy": 0.5, "low": 0.4, "high": 0.6, "pairs": 3}
+    evaluation = {"model": NASTY, "pair_accuracy": {NASTY: found, "none": {**found, "pairs": 0}}}
+    page = evaluation_page(evaluation, [{"prompt": NASTY, "response": NASTY}])
+    assert page.count("&lt;script&gt;alert(1)") == 4
+    assert "<script" not in page
+    assert "<img" not in page
+    assert "n/a: no such pairs" in page
+
+
+def test_a_table_cannot_steer_the_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    print_table([{"run": "\x1b[2J[bold]x[/bold]\a"}], title="t")
+    out = capsys.readouterr().out
+    assert "\x1b" not in out
+    assert "\a" not in out
+    assert "[bold]x[/bold]" in out
