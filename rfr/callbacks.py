@@ -117,6 +117,7 @@ class StopCleanly(Callback):
 
     def __init__(self) -> None:
         self.stopped = False
+        self._signalled_at: float | None = None
         self._before: dict[int, Any] = {}
 
     def on_fit_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
@@ -124,9 +125,11 @@ class StopCleanly(Callback):
             self._before[number] = signal.signal(number, self._on_signal)
 
     def _on_signal(self, number: int, _: Any) -> None:
-        self.stopped = True
-        print("\nstopping after this step (again: at once) ...", flush=True)
-        signal.signal(number, signal.default_int_handler)
+        if self._signalled_at is None:
+            self.stopped, self._signalled_at = True, time.monotonic()
+            print("\nstopping after this step (again: at once) ...", flush=True)
+        elif time.monotonic() - self._signalled_at > 1.0:  # sooner it is the same stop, sent to the process and to its group
+            raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         if _inside_accumulation(trainer):

@@ -67,7 +67,10 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
         OmegaConf.save(cfg, run_dir / "config.yaml")
         (run_dir / "ledger.json").write_text(json.dumps(job.prepared.ledger, indent=2) + "\n")
     stop, throughput = StopCleanly(), Throughput()
-    trainer = fit(job, [stop, throughput])
+    try:
+        trainer = fit(job, [stop, throughput])
+    except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
+        raise Interrupted(f"interrupted at once; go on from its last checkpoint with: python train.py resume={run_dir}") from None
     if stop.stopped and trainer.global_step < cfg.trainer.max_steps:
         raise Interrupted(f"stopped at step {trainer.global_step}; go on with: python train.py resume={run_dir}")
     return _finish(job, trainer, throughput)
@@ -137,10 +140,11 @@ def _say_what_starts(
 ) -> None:
     if int(os.environ.get("RANK", 0)) > 0:
         return
-    train_ledger = prepared.ledger["train"]
+    train_ledger, saved = prepared.ledger["train"], checkpoints(run_dir / "checkpoints")
     facts = {
-        "run": run_dir, "precision": precision, "parameters": f"{model.num_parameters():,}",
-        "pairs": f"{train_ledger['pairs']:,} of {train_ledger['replies']:,} replies",
+        "run": f"{run_dir}, going on from step {step_of(saved[-1])}" if saved else run_dir, "precision": precision,
+        "parameters": f"{model.num_parameters():,}",
+        "pairs": f"{train_ledger['pairs']:,} of {train_ledger['replies']:,} replies (training threads)",
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
         "ESS/N": f"{health.ess:.3f}", "largest weight's share": f"{health.largest_share:.2%}",
     }  # fmt: skip

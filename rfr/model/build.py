@@ -74,6 +74,10 @@ def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizer
 def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, Any]]:
     """What `from_pretrained` is to load, and its extra options."""
     if where != "pretrained":
+        if not Path(where).is_dir():  # Hugging Face would take it for a name and ask the hub
+            raise UserError(
+                f"no model folder at {where}: train.py leaves one in runs/<name>/model; otherwise set {key} to {REMEDY[key]}"
+            )
         return where, {}
     if hub_name is None:
         raise UserError(f"this model has nothing pretrained: set {key} to {REMEDY[key]}")
@@ -97,9 +101,9 @@ def _hub_answers() -> bool:
 
 
 def _unreachable(key: str, value: str, source: str, error: Exception) -> UserError:
-    what = f"no model folder at {source}" if value != "pretrained" and not Path(source).is_dir() else f"can't load {source}"
     reason = str(error).strip().splitlines()[0][:160] if str(error).strip() else type(error).__name__
-    return UserError(f"{what} ({reason}): is the network there? Otherwise set {key} to {REMEDY[key]}")
+    hint = "is the network there?" if value == "pretrained" else "is the folder whole?"
+    return UserError(f"can't load {source} ({reason}): {hint} Otherwise set {key} to {REMEDY[key]}")
 
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
