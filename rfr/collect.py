@@ -1,32 +1,21 @@
-"""The collect command: a source fills a store. Imports no torch, so that `collect.py --help` answers at once."""
+"""The collect command: a mode, a source and a store. Imports no torch, so that `collect.py --help` answers at once."""
 
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from rfr.config import resolve
-from rfr.errors import UserError
-from rfr.store import Store
+from rfr.display import Display
 
 
 def run(cfg: DictConfig) -> None:
-    """Collect, then print one JSON line with what the store holds."""
+    """Do what the mode says, then print one JSON line with what the store holds."""
     cfg = resolve(cfg)
-    source = instantiate(cfg.source)
-    with Store(cfg.store, write=True) as store:
-        fresh = not any(store.counts().values())
-        try:
-            figures = source.collect(store, _progress) or {}
-        except UserError:
-            if fresh and not any(store.counts().values()):
-                store.discard()
-            raise
-        print(json.dumps({"store": str(store.path), **figures, **store.counts(), "digest": store.digest()}))
-
-
-def _progress(done: int) -> None:
-    if done % 100 == 0:
-        print(f"collected {done}", flush=True)
+    mode, source = instantiate(cfg.mode), instantiate(cfg.source)
+    with Display() as display:
+        figures = mode.run(source, Path(cfg.store), display)
+    print(json.dumps({"store": cfg.store, **figures}))

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
+GONE = {"[deleted]", "[removed]", "[ Removed by Reddit ]", "[deleted by user]"}  # what Reddit shows for what it took down
 IGNORE = -100  # a label that is no target; torch's cross_entropy uses the same number
 
 

@@ -38,7 +38,31 @@ CREATE TABLE reject (
 ) WITHOUT ROWID;
 CREATE TABLE tombstone (item_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT ROWID;
 """
-STEPS = (FIRST, SECOND)
+# What a text was before it was deleted, until a purge has looked for it in the files made from the store.
+GONE = "'[deleted]', '[removed]', '[ Removed by Reddit ]', '[deleted by user]'"
+
+
+def _residue_trigger(table: str, column: str, kind: str) -> str:
+    return f"""
+CREATE TRIGGER {table}_{column} AFTER UPDATE OF {column} ON {table}
+WHEN OLD.{column} IS NOT NULL AND OLD.{column} != '' AND OLD.{column} NOT IN ({GONE})
+    AND (NEW.{column} IS NULL OR NEW.{column} IN ({GONE}))
+BEGIN INSERT OR IGNORE INTO residue VALUES (OLD.id, '{kind}', OLD.{column}); END;
+"""
+
+
+THIRD = """
+CREATE TABLE residue (
+    item_id TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (item_id, kind, text)
+) WITHOUT ROWID;
+""" + "".join(
+    _residue_trigger(table, column, kind)
+    for table, column, kind in (
+        ("post", "title", "text"), ("post", "body", "text"), ("post", "author", "author"),
+        ("reply", "body", "text"), ("reply", "author", "author"),
+    )
+)  # fmt: skip
+STEPS = (FIRST, SECOND, THIRD)
 VERSION = len(STEPS)
 
 

@@ -6,11 +6,12 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, fields
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -19,8 +20,7 @@ from rfr.records import Observation, Post, Reply, Thread
 from rfr.schema import VERSION, migrate, version_of
 
 TEXTS, READINGS = ("post", "reply"), "observation"
-COMMENT_COUNT = """ifnull((SELECT num_comments FROM observation WHERE item_id = post.id AND num_comments IS NOT NULL
-    ORDER BY seen_at DESC LIMIT 1), 'unknown')"""
+ERASED = "SELECT 1 FROM tombstone WHERE item_id = :id"
 FLAGS = {"stickied", "hidden", "missing", "archived"}
 
 
@@ -61,6 +61,7 @@ class Store:
     def _open(self) -> None:
         self._db.execute("PRAGMA journal_mode=WAL")
         self._db.execute("PRAGMA synchronous=FULL")
+        self._db.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten, not just unlinked
         version = version_of(self._db)
         if version is None or version > VERSION:
             shown = "no" if version is None else str(version)
@@ -116,9 +117,41 @@ class Store:
             {"source": source, "offset": offset, "reason": reason, "line": line.decode("utf-8", "backslashreplace")}
             for source, offset, reason, line in rows
         ]
+        if not shown:
+            path.unlink(missing_ok=True)
+            return
         partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(row) + "\n" for row in shown))
-        os.replace(partial, path) if shown else partial.unlink()
+        os.replace(partial, path)
+
+    def drop_rejects(self, unwanted: Callable[[str], bool]) -> None:
+        """Forget the rejected lines that `unwanted` picks."""
+        for source, offset, line in self.rows("SELECT source, offset, line FROM reject"):
+            if unwanted(line.decode("utf-8", "replace")):
+                self._db.execute("DELETE FROM reject WHERE source = ? AND offset = ?", (source, offset))
+
+    def erase(self, table: str, item_id: str) -> None:
+        """Text and author of a post or reply; a tombstone keeps later imports from bringing them back."""
+        title = "title = '[deleted]', flair = NULL, " if table == "post" else ""
+        self._db.execute(f"UPDATE {table} SET {title}body = '[deleted]', author = NULL WHERE id = ?", (item_id,))
+        self._db.execute("INSERT OR REPLACE INTO tombstone VALUES (?, 'text')", (item_id,))
+
+    def erase_author(self, item_id: str) -> None:
+        """The author alone: the account is gone, the text stays on Reddit."""
+        self._db.execute("INSERT OR IGNORE INTO tombstone VALUES (?, 'author')", (item_id,))
+
+    def forget_residue(self) -> None:
+        """The last of what was erased; freed pages and the write-ahead log are emptied.
+
+        Raises:
+            UserError: another process reads the store, which keeps the log from being emptied.
+        """
+        with self.transaction():
+            self._db.execute("DELETE FROM residue")
+        self._db.execute("VACUUM")
+        ((busy, _, _),) = self.rows("PRAGMA wal_checkpoint(TRUNCATE)")
+        if busy:
+            raise UserError(f"another process reads {self.path}, so its log still holds what was erased: end it and purge again")
 
     def note_gap(self, listing: str, after_utc: float, before_utc: float, noticed_at: float) -> None:
         """On record: what the listing held between these times was never seen."""
@@ -131,21 +164,9 @@ class Store:
     def set_cursor(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (name, value))
 
-    def changed_threads(self, subreddit: str, limit: int) -> list[str]:
-        """Ids of posts whose replies were never read, or whose comment count has changed since; newest first."""
-        rows = self._db.execute(
-            f"""SELECT id FROM post LEFT JOIN cursor ON name = 'thread/' || id
-                WHERE subreddit = ? AND (value IS NULL OR value != ({COMMENT_COUNT}))
-                ORDER BY created_utc DESC, id LIMIT ?""",
-            (subreddit, limit),
-        )
-        return [post_id for (post_id,) in rows]
-
-    def mark_read(self, post_id: str) -> None:
-        """The thread's replies are in the store as of its newest comment count."""
-        self._db.execute(
-            f"INSERT OR REPLACE INTO cursor SELECT 'thread/' || id, ({COMMENT_COUNT}) FROM post WHERE id = ?", (post_id,)
-        )
+    def rows(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[tuple]:
+        """What a SELECT finds; schema.py has the tables."""
+        return self._db.execute(query, parameters).fetchall()
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""
@@ -169,9 +190,9 @@ class Store:
         That order is a trace of karma. Of the observations the newest that is not hidden counts.
         """
         newest = self._newest_observations()
-        replies = groupby(self._select(Reply, "reply ORDER BY post_id, id"), key=lambda reply: reply.post_id)
+        replies = groupby(self.select(Reply, "reply ORDER BY post_id, id"), key=lambda reply: reply.post_id)
         group: tuple[str, Iterator[Reply]] | None = next(replies, None)
-        for post in self._select(Post, "post ORDER BY id"):
+        for post in self.select(Post, "post ORDER BY id"):
             while group is not None and group[0] < post.id:  # replies whose post was never seen
                 group = next(replies, None)
             mine: tuple[Reply, ...] = ()
@@ -182,10 +203,11 @@ class Store:
             yield Thread(post=post, replies=mine, observations={i: newest[i] for i in ids if i in newest})
 
     def _newest_observations(self) -> dict[str, Observation]:
-        rows = self._select(Observation, "observation WHERE NOT hidden AND score IS NOT NULL ORDER BY seen_at, source")
+        rows = self.select(Observation, "observation WHERE NOT hidden AND score IS NOT NULL ORDER BY seen_at, source")
         return {observation.item_id: observation for observation in rows}
 
-    def _select(self, record: type, clause: str) -> Iterator:
+    def select(self, record: type, clause: str) -> Iterator:
+        """Records of this type, one at a time; the clause names the table."""
         names = [field.name for field in fields(record)]
         for row in self._db.execute(f"SELECT {', '.join(names)} FROM {clause}"):
             values = dict(zip(names, row, strict=True))
@@ -201,7 +223,7 @@ def _insertion(record: type) -> str:
     """The statement that adds a row of this record."""
     names = [field.name for field in fields(record)]
     into = f"INTO {_table(record)} ({', '.join(names)})"
-    values = ", ".join(f":{name}" for name in names)
+    values = ", ".join(f":{name}" for name in names).replace(":author", f"iif(EXISTS ({ERASED}), NULL, :author)")
     if record is Observation:
         return f"INSERT OR IGNORE {into} VALUES ({values})"
     rank = ["seen_at", *(name for name in names if name not in ("id", "seen_at"))]
@@ -209,7 +231,7 @@ def _insertion(record: type) -> str:
                 for side in ("excluded", _table(record)))  # fmt: skip
     updates = ", ".join(f"{name} = excluded.{name}" for name in names if name != "id")
     return (
-        f"INSERT {into} SELECT {values} WHERE NOT EXISTS (SELECT 1 FROM tombstone WHERE item_id = :id) "
+        f"INSERT {into} SELECT {values} WHERE NOT EXISTS ({ERASED} AND reason = 'text') "
         f"ON CONFLICT (id) DO UPDATE SET {updates} WHERE ({new}) > ({old})"
     )
 

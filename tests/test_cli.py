@@ -9,6 +9,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -21,8 +22,11 @@ from rfr.simulate import DemoSubreddit
 from tests.conftest import ROOT
 
 GROUPS = sorted(
-    f"{path.parent.name}={path.stem}" for path in (ROOT / "conf").glob("*/*.yaml") if path.parent.name not in ("base", "source")
+    f"{path.parent.name}={path.stem}"
+    for path in (ROOT / "conf").glob("*/*.yaml")
+    if path.parent.name not in ("base", "source", "mode")
 )
+MODES, SOURCES = (sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")) for group in ("mode", "source"))
 
 
 @pytest.fixture
@@ -61,8 +65,11 @@ def test_every_choice_composes() -> None:
             override = f"logger=[{choice.split('=')[1]}]" if choice.startswith("logger") else choice
             cfg = config.resolve(compose("train", [override]))
             assert cfg.trainer.max_steps > 0
-        for source in ("demo", "reddit", "table", "dump"):
-            config.resolve(compose("collect", [f"source={source}", *(["source.path=x"] if source in ("table", "dump") else [])]))
+        assert len(MODES) >= 4
+        assert len(SOURCES) >= 4
+        for source, mode in product(SOURCES, MODES):
+            path = [] if source in ("demo", "reddit") else ["source.path=x"]
+            config.resolve(compose("collect", [f"source={source}", f"mode={mode}", *path]))
 
 
 def test_the_flagship_line_resolves(command: Callable[..., tuple[int, str, str]]) -> None:
@@ -148,6 +155,9 @@ def test_collect_errors(command: Callable[..., tuple[int, str, str]], monkeypatc
     for arguments, message in (
         (["source=reddit"], "no Reddit credentials"),
         (["source=table", "source.path=x.csv"], "no table at"),
+        (["source=table", "source.path=x.csv", "mode=refresh"], "a file can only be read once"),
+        (["source=demo", "mode=refresh", "mode.ages_h=[0,2]"], "hours above 0"),
+        (["source=demo", "mode=watch", "mode.every_s=0"], "mode.every_s=0 must be above 0"),
     ):
         code, _, err = command("collect", *arguments)
         assert code == 2

@@ -15,9 +15,11 @@ import asyncpraw
 import pytest
 
 from rfr.errors import RedditDown, UserError
+from rfr.reddit.agenda import changed_threads
 from rfr.reddit.client import Client, connect
 from rfr.reddit.clock import Clock, FastClock
 from rfr.reddit.crawl import crawl_once
+from rfr.reddit.crawler import Crawler
 from rfr.reddit.fake import TREE_CAP, FakeReddit, fake_login
 from rfr.reddit.faults import Fault, Faults, RateLimit, answers, cuts_body, edits, hangs, resets, sends_headers
 from rfr.reddit.pacer import Pacer
@@ -44,7 +46,7 @@ def _crawl(fake: FakeReddit, store: Store, subreddit: str = SUBREDDIT, **options
     async def run() -> int:
         clock = _fast()
         async with fake.serve() as url, connect(clock, **options, **fake_login(url)) as client:
-            await crawl_once(client, store, subreddit, clock=clock)
+            await crawl_once(Crawler(client=client, store=store, subreddit=subreddit, clock=clock))
             return client.requests
 
     return asyncio.run(run())
@@ -121,18 +123,18 @@ def test_a_reddit_that_stays_down_is_given_up_and_what_was_collected_stays(store
     third = FakeReddit(THREADS, faults=Faults({f"/comments/{THREADS[2].post.id}": [answers(503)] * 1000}))
     with pytest.raises(RedditDown, match=r"did not answer for 300 s \(status 503\)"):
         _crawl(third, store, patience_s=300)
-    assert 0 < len(store.changed_threads(SUBREDDIT, 99)) < len(THREADS)
+    assert 0 < len(changed_threads(store, SUBREDDIT)) < len(THREADS)
     again = FakeReddit(THREADS)
     _crawl(again, store)
     assert 0 < sum(path.startswith("/comments/") for path in again.requests) < len(THREADS)  # the rest, and no more
-    assert not store.changed_threads(SUBREDDIT, 99)
+    assert not changed_threads(store, SUBREDDIT)
 
 
 def test_nobody_there(store: Store) -> None:
     async def run() -> None:
         clock = _fast()
         async with connect(clock, patience_s=60, **fake_login("http://127.0.0.1:9")) as client:
-            await crawl_once(client, store, SUBREDDIT, clock=clock)
+            await crawl_once(Crawler(client=client, store=store, subreddit=SUBREDDIT, clock=clock))
 
     with pytest.raises(RedditDown, match="ClientConnectorError"):
         asyncio.run(run())
@@ -159,7 +161,7 @@ def test_a_thread_costs_one_request_and_one_per_hundred_more(store: Store) -> No
 def test_a_thread_that_is_gone_is_told_as_missing_and_the_others_are_read(store: Store) -> None:
     gone = THREADS[1].post.id
     _crawl(FakeReddit(THREADS, faults=Faults({f"/comments/{gone}": [answers(404)]})), store)
-    assert not store.changed_threads(SUBREDDIT, 99)
+    assert not changed_threads(store, SUBREDDIT)
     with sqlite3.connect(store.path) as db:
         assert db.execute("SELECT item_id FROM observation WHERE missing").fetchall() == [(gone,)]
 

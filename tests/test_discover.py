@@ -12,7 +12,9 @@ import pytest
 
 from rfr.records import Observation, Post, Thread
 from rfr.reddit.clock import FixedClock
+from rfr.reddit.crawler import Crawler
 from rfr.reddit.discover import poll
+from rfr.reddit.pacer import Pacer
 from rfr.store import Store
 
 NAME = "s"
@@ -24,6 +26,7 @@ class Listing:
     def __init__(self, count: int) -> None:
         self.items = [_item(i) for i in range(count)]
         self.requests = 0
+        self.pacer = Pacer(FixedClock(0))
         self.before_page: Callable[[int], None] = lambda number: None
 
     def grow(self, count: int) -> None:
@@ -47,7 +50,7 @@ def _item(number: int) -> dict[str, Any]:
 
 
 def _poll(listing: Any, store: Store) -> int:
-    return asyncio.run(poll(listing, store, NAME, "new", clock=FixedClock(9e6)))
+    return asyncio.run(poll(Crawler(client=listing, store=store, subreddit=NAME, clock=FixedClock(9e6)), "new"))
 
 
 def _gaps(store: Store) -> list[tuple]:

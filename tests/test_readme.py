@@ -31,7 +31,9 @@ def test_every_block_was_found() -> None:
 def test_commands_that_need_more_than_this_machine_compose() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for line in COMPOSED:
-            _, script, *overrides = shlex.split(line.replace("-m --config-dir . +sweep=lr_schedule ", ""))  # see test_sweep.py
+            _, script, *overrides = shlex.split(
+                line.replace("-m --config-dir . +sweep=lr_schedule ", ""), comments=True
+            )  # see test_sweep.py
             assert config.resolve(compose(script.removesuffix(".py"), overrides))
 
 

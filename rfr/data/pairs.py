@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from rfr.records import Pair, Reply, Thread
-
-GONE = {"[deleted]", "[removed]", ""}
+from rfr.records import GONE, Pair, Reply, Thread
 
 
 def thread_pairs(thread: Thread) -> list[Pair | str]:
@@ -13,8 +11,10 @@ def thread_pairs(thread: Thread) -> list[Pair | str]:
 
 
 def _to_pair(thread: Thread, reply: Reply) -> Pair | str:
-    if reply.body.strip() in GONE:
+    if reply.body.strip() in GONE or not reply.body.strip():
         return "deleted or removed"
+    if thread.post.title.strip() in GONE:
+        return "prompt deleted or removed"
     if reply.stickied or reply.distinguished:
         return "moderator"
     if (reply.author or "").lower().endswith(("bot", "moderator")):

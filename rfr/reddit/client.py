@@ -18,6 +18,7 @@ from rfr.reddit.pacer import Pacer
 from rfr.reddit.transport import Transport
 
 TIMEOUT_S = 30.0  # of one try
+PATIENCE_S = 600.0  # with one request
 NO_ACCESS = (core.Forbidden, core.NotFound, core.Redirect, core.UnavailableForLegalReasons)
 
 
@@ -61,7 +62,7 @@ class Client:
 
 
 @asynccontextmanager
-async def connect(clock: Clock | None = None, *, patience_s: float | None = 600.0, **login: Any) -> AsyncIterator[Client]:
+async def connect(clock: Clock | None = None, *, patience_s: float | None = PATIENCE_S, **login: Any) -> AsyncIterator[Client]:
     """A session; credentials come from the environment (praw_client_id, ...) or praw.ini unless `login` has them.
 
     Args:

@@ -1,69 +1,89 @@
-"""One pass over a subreddit: what is new, then every thread whose replies may have changed."""
+"""The passes over a subreddit: once, again and again, through all listings there are, and over the scores alone."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from itertools import islice
+import asyncio
+import json
+import signal
+from collections.abc import Coroutine, Sequence
+from contextlib import suppress
+from typing import Any
 
-from rfr.errors import RunFailed
-from rfr.records import Observation
-from rfr.reddit.client import Client, Unreadable
-from rfr.reddit.clock import Clock
-from rfr.reddit.discover import PAGE, keep, poll
-from rfr.reddit.things import Json, listing_children
-from rfr.store import Store
+from rfr.reddit.agenda import due as due_items
+from rfr.reddit.crawler import PAGE, Crawler
+from rfr.reddit.discover import adopt_orphans, poll
+from rfr.reddit.things import listing_children
+from rfr.reddit.threads import read_changed
+
+PERIODS = ("hour", "day", "week", "month", "year", "all")
+# Reddit shows at most 1,000 items of each, so that only their union reaches far back.
+LISTINGS = (
+    ("new", {}), ("hot", {}), ("rising", {}),
+    *((sort, {"t": period}) for sort in ("top", "controversial") for period in PERIODS),
+)  # fmt: skip
 
 
-async def crawl_once(
-    client: Client,
-    store: Store,
-    subreddit: str,
-    *,
-    limit: int = 1000,
-    source: str = "reddit",
-    clock: Clock | None = None,
-    progress: Callable[[int], None] = lambda threads: None,
-) -> None:
-    """Poll the newest posts and comments, then read the replies of up to `limit` threads; each commits whole.
+async def crawl_once(crawler: Crawler, *, limit: int = 1000) -> None:
+    """Poll the newest posts and comments, then read the replies of up to `limit` threads; each commits whole."""
+    for listing in ("new", "comments"):
+        await poll(crawler, listing)
+    await adopt_orphans(crawler)
+    await read_changed(crawler, limit)
+
+
+async def watch(crawler: Crawler, *, every_s: float, limit: int, ages_s: Sequence[float], slack_s: float) -> None:
+    """`crawl_once` every `every_s` seconds and readings at the given ages in between; ends only when cancelled."""
+    while True:
+        began = crawler.clock.monotonic()
+        await crawl_once(crawler, limit=limit)
+        await refresh(crawler, ages_s, slack_s=slack_s)
+        await crawler.clock.sleep(began + every_s - crawler.clock.monotonic())
+
+
+async def until_stopped(work: Coroutine[Any, Any, None]) -> None:
+    """Run until SIGINT or SIGTERM. What is under way is dropped: every page commits whole, so nothing half remains."""
+    task, loop = asyncio.ensure_future(work), asyncio.get_running_loop()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        loop.add_signal_handler(number, task.cancel)
+    with suppress(asyncio.CancelledError):
+        await task
+
+
+async def refresh(crawler: Crawler, ages_s: Sequence[float], *, slack_s: float = 0.0) -> None:
+    """A reading of every score that has none since it reached one of these ages, most overdue first.
 
     Args:
-        clock: its time is stamped on every reading of a score.
-        progress: called with the number of threads read so far.
+        slack_s: the last request waits until it is full, or somebody in it is overdue by so much.
     """
-    clock = clock or Clock()
-    for listing in ("new", "comments"):
-        await poll(client, store, subreddit, listing, clock=clock, source=source)
-    for number, post_id in enumerate(store.changed_threads(subreddit, limit), start=1):
-        await reconcile(client, store, post_id, clock=clock, source=source)
-        progress(number)
+    now = crawler.clock.time()
+    due = due_items(crawler.store, crawler.subreddit, ages_s, now)
+    full = len(due) - len(due) % PAGE
+    crawler.due = len(due)
+    pressing = full < len(due) and due[full].overdue_s >= slack_s
+    await crawler.read_again([item.name for item in (due if pressing else due[:full])])
 
 
-async def reconcile(client: Client, store: Store, post_id: str, *, clock: Clock, source: str) -> None:
-    """All direct replies of a post: one depth-1 tree, then /api/info in hundreds for those the tree only names."""
-    try:
-        tree = await client.get(f"comments/{post_id}", depth=1, limit=500)
-    except Unreadable:
-        with store.transaction():
-            store.add([Observation(item_id=post_id, seen_at=clock.time(), source=source, score=None, missing=True)])
-            store.mark_read(post_id)
-        return
-    if not isinstance(tree, list) or len(tree) != 2:
-        raise RunFailed(f"Reddit answered comments/{post_id} with something that is no thread: nothing of it was kept", 1)
-    post, replies = listing_children(tree[0]), listing_children(tree[1])
-    named = [i for child in replies if child["kind"] == "more" for i in child["data"]["children"]]
-    found: list[Json] = [*post, *(child for child in replies if child["kind"] != "more")]
-    seen_at = clock.time()
-    for ids in _hundreds(named):
-        found += listing_children(await client.get("api/info", id=",".join(f"t1_{i}" for i in ids)))
-    absent = set(named) - {child["data"].get("id") for child in found}
-    with store.transaction():
-        for child in found:
-            keep(store, child, seen_at, source)
-        store.add(Observation(item_id=i, seen_at=seen_at, source=source, score=None, missing=True) for i in sorted(absent))
-        store.mark_read(post_id)
+async def backfill(crawler: Crawler) -> None:
+    """Walk every listing to its end, then read the threads; interrupted, it goes on where it was."""
+    cursor = f"{crawler.subreddit}/backfill"
+    begun, after = json.loads(crawler.store.cursor(cursor) or "[0, null]")
+    for number, (sort, period) in enumerate(LISTINGS[begun:], start=begun):
+        crawler.tell("listings", number, len(LISTINGS))
+        await _walk(crawler, sort, period, cursor, number, after if number == begun else None)
+    await read_changed(crawler, limit=None)
+    with crawler.store.transaction():
+        crawler.store.set_cursor(cursor, "[0, null]")
 
 
-def _hundreds(ids: Iterable[str]) -> Iterable[list[str]]:
-    iterator = iter(ids)
-    while chunk := list(islice(iterator, PAGE)):
-        yield chunk
+async def _walk(crawler: Crawler, sort: str, period: dict[str, str], cursor: str, number: int, after: str | None) -> None:
+    """One listing from behind `after` to its end, page and cursor in one transaction."""
+    while True:
+        page = await crawler.client.get(f"r/{crawler.subreddit}/{sort}", limit=PAGE, after=after or "", **period)
+        children = listing_children(page)
+        repeats, after = after, page["data"].get("after")
+        at_end = after is None or after == repeats
+        with crawler.store.transaction():
+            crawler.keep(children, crawler.clock.time())
+            crawler.store.set_cursor(cursor, json.dumps([number + 1, None] if at_end else [number, after]))
+        if at_end:
+            return

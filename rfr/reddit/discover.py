@@ -3,18 +3,12 @@
 from __future__ import annotations
 
 import json
-import zlib
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rfr.records import Observation, Post, Reply
-from rfr.reddit.client import Client
-from rfr.reddit.clock import Clock
-from rfr.reddit.things import Json, listing_children, to_observation, to_post, to_reply
-from rfr.store import Store
-
-PAGE = 100  # the most Reddit gives per listing page and per /api/info call
-Records = list[Post | Reply | Observation]
+from rfr.reddit.agenda import orphaned_posts
+from rfr.reddit.crawler import PAGE, Crawler
+from rfr.reddit.things import listing_children
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -32,25 +26,30 @@ class Mark:
     restarted: bool = False
 
 
-async def poll(client: Client, store: Store, subreddit: str, listing: str, *, clock: Clock, source: str = "reddit") -> int:
+async def poll(crawler: Crawler, listing: str) -> int:
     """Read `listing` ("new" or "comments") from the top back to the last poll's newest item; returns the number of pages."""
-    cursor, pages = f"{subreddit}/{listing}", 0
-    mark = Mark(**json.loads(store.cursor(cursor) or "{}"))
+    store, path, pages = crawler.store, f"{crawler.subreddit}/{listing}", 0
+    mark = Mark(**json.loads(store.cursor(path) or "{}"))
     while True:
-        page = await client.get(f"r/{subreddit}/{listing}", limit=PAGE, after=mark.after or "")
-        pages, seen_at = pages + 1, clock.time()
+        page = await crawler.client.get(f"r/{path}", limit=PAGE, after=mark.after or "")
+        pages, seen_at = pages + 1, crawler.clock.time()
+        crawler.tell(f"pages of /{listing}", pages)
         children = listing_children(page)
         step = _advance(mark, [t for child in children if (t := _time(child))], page["data"].get("after"))
         finished = step.after is None and not (step.restarted and not mark.restarted)
         with store.transaction():
-            for child in children:
-                keep(store, child, seen_at, source)
+            crawler.keep(children, seen_at, only_news=True)
             if finished and mark.seen_utc is not None and (step.oldest_utc or 0) > mark.seen_utc:
-                store.note_gap(cursor, mark.seen_utc, step.oldest_utc or seen_at, seen_at)
+                store.note_gap(path, mark.seen_utc, step.oldest_utc or seen_at, seen_at)
             mark = Mark(seen_utc=step.newest_utc or mark.seen_utc) if finished else step
-            store.set_cursor(cursor, json.dumps(asdict(mark)))
+            store.set_cursor(path, json.dumps(asdict(mark)))
         if finished:
             return pages
+
+
+async def adopt_orphans(crawler: Crawler) -> None:
+    """Ask for the posts of replies that came by /comments alone; those older than /new reaches are found only so."""
+    await crawler.read_again([f"t3_{post_id}" for post_id in orphaned_posts(crawler.store)])
 
 
 def _advance(mark: Mark, times: list[float], after: str | None) -> Mark:
@@ -70,22 +69,3 @@ def _time(child: Any) -> float | None:
     data = child.get("data") if isinstance(child, dict) else None
     time = data.get("created_utc") if isinstance(data, dict) else None
     return time if isinstance(time, int | float) else None
-
-
-def keep(store: Store, child: Json, seen_at: float, source: str) -> None:
-    """One item of a listing into the store; what can't be used becomes a reject."""
-    try:
-        store.add(_records(child, seen_at, source))
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        line = json.dumps(child).encode()
-        store.reject(source, zlib.crc32(line), f"{type(error).__name__}: {error}", line)
-
-
-def _records(child: Json, seen_at: float, source: str) -> Records:
-    data = child["data"]
-    if child["kind"] == "t3":
-        return [to_post(data, seen_at), to_observation(data, seen_at, source)]
-    if child["kind"] != "t1":
-        raise ValueError(f"unknown kind {child['kind']!r}")
-    reply = to_reply(data, seen_at)
-    return [] if reply is None else [reply, to_observation(data, seen_at, source)]

@@ -8,10 +8,13 @@ from typing import Any
 
 from aiohttp import web
 
-from rfr.records import Observation, Post, Reply, Thread
+from rfr.records import Post, Reply, Thread
+from rfr.reddit.clock import Clock
 from rfr.reddit.faults import Faults, Handler, RateLimit
 
 LISTING_CAP = 1000  # Reddit's, for every listing
+SORTS = {"new", "hot", "rising", "top", "controversial"}
+PERIODS_S = {"hour": 3600, "day": 86400, "week": 7 * 86400, "month": 30 * 86400, "year": 365 * 86400}
 TREE_CAP = 25  # replies a tree holds before it only names the rest; Reddit's is 500
 
 
@@ -22,29 +25,37 @@ def fake_login(url: str) -> dict[str, Any]:
 
 
 class FakeReddit:
-    """Serves threads over HTTP: /new, comment trees with `more` stubs, /api/info, tokens.
+    """Serves threads over HTTP: the listings, comment trees with `more` stubs, /api/info, tokens.
 
     Args:
         faults: what goes wrong, by path.
         limit: enforced on all but token requests; None: no limit, told as a large one.
+        clock: what it says has not been posted yet is not shown; None: all is.
     """
 
-    def __init__(self, threads: Iterable[Thread], *, faults: Faults | None = None, limit: RateLimit | None = None) -> None:
-        threads = list(threads)
-        self._faults, self._limit = faults or Faults({}), limit
+    def __init__(
+        self,
+        threads: Iterable[Thread],
+        *,
+        faults: Faults | None = None,
+        limit: RateLimit | None = None,
+        clock: Clock | None = None,
+    ) -> None:
+        self._all = list(threads)
+        self._faults, self._limit, self._clock = faults or Faults({}), limit, clock
         self.requests: list[str] = []  # paths asked for, in order, those met by a fault included
-        self._subreddit = threads[0].post.subreddit
-        self._newest_first = sorted(threads, key=lambda t: t.post.created_utc or 0, reverse=True)[:LISTING_CAP]
-        self._threads = {thread.post.id: thread for thread in threads}
-        self._replies = {reply.id: (reply, thread) for thread in threads for reply in thread.replies}
+        self.deleted: set[str] = set()  # ids whose author took them back: no text, no author
+        self.left: set[str] = set()  # ids whose author's account is gone: the text stays
+        self.absent: set[str] = set()  # ids that Reddit does not give any more
+        self._subreddit = self._all[0].post.subreddit
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:
         """Listen on a free loopback port; yields the base URL."""
         app = web.Application(middlewares=[self._gate])
         app.router.add_post("/api/v1/access_token", self._token)
-        app.router.add_get("/r/{subreddit}/new", self._new)
         app.router.add_get("/r/{subreddit}/comments", self._comments)
+        app.router.add_get("/r/{subreddit}/{sort}", self._posts)
         app.router.add_get("/comments/{id}", self._tree)
         app.router.add_get("/api/info", self._info)
         runner = web.AppRunner(app, access_log=None)
@@ -77,16 +88,36 @@ class FakeReddit:
     async def _token(self, request: web.Request) -> web.Response:
         return web.json_response({"access_token": "demo", "token_type": "bearer", "expires_in": 86400, "scope": "*"})
 
-    async def _new(self, request: web.Request) -> web.Response:
-        return self._page(request, [(f"t3_{thread.post.id}", _post(thread)) for thread in self._newest_first])
+    def _threads(self) -> list[Thread]:
+        """Those posted by now, newest first."""
+        posted = [thread for thread in self._all if self._is_there(thread.post)]
+        return sorted(posted, key=lambda thread: thread.post.created_utc or 0, reverse=True)
+
+    def _is_there(self, item: Post | Reply) -> bool:
+        early = self._clock is not None and (item.created_utc or 0) > self._clock.time()
+        return not early and item.id not in self.absent
+
+    def _replies(self) -> list[tuple[Reply, Thread]]:
+        return [(reply, thread) for thread in self._threads() for reply in thread.replies if self._is_there(reply)]
+
+    async def _posts(self, request: web.Request) -> web.Response:
+        threads, sort = self._threads(), request.match_info["sort"]
+        if sort not in SORTS:
+            return _not_found()
+        if period := PERIODS_S.get(request.query.get("t", "all")):
+            newest = threads[0].post.created_utc or 0 if threads else 0
+            threads = [thread for thread in threads if (thread.post.created_utc or 0) > newest - period]
+        if sort != "new":
+            threads.sort(key=lambda thread: -(thread.observations[thread.post.id].score or 0))
+        return self._page(request, [(f"t3_{thread.post.id}", self._post(thread)) for thread in threads[:LISTING_CAP]])
 
     async def _comments(self, request: web.Request) -> web.Response:
-        newest = sorted(self._replies.values(), key=lambda found: found[0].created_utc or 0, reverse=True)[:LISTING_CAP]
-        return self._page(request, [(f"t1_{reply.id}", _reply(reply, thread)) for reply, thread in newest])
+        newest = sorted(self._replies(), key=lambda found: found[0].created_utc or 0, reverse=True)[:LISTING_CAP]
+        return self._page(request, [(f"t1_{reply.id}", self._reply(reply, thread)) for reply, thread in newest])
 
     def _page(self, request: web.Request, listing: list[tuple[str, dict]]) -> web.Response:
         if request.match_info["subreddit"] != self._subreddit:
-            return web.json_response({"message": "Not Found", "error": 404}, status=404)
+            return _not_found()
         limit, after = int(request.query.get("limit", 25)), request.query.get("after", "")
         names = [name for name, _ in listing]
         if after and after not in names:
@@ -98,42 +129,51 @@ class FakeReddit:
         )
 
     async def _tree(self, request: web.Request) -> web.Response:
-        thread = self._threads.get(request.match_info["id"])
+        thread = next((thread for thread in self._threads() if thread.post.id == request.match_info["id"]), None)
         if thread is None:
-            return web.json_response({"message": "Not Found", "error": 404}, status=404)
-        best_first = sorted(thread.replies, key=lambda reply: -(thread.observations[reply.id].score or 0))
+            return _not_found()
+        replies = [reply for reply in thread.replies if self._is_there(reply)]
+        best_first = sorted(replies, key=lambda reply: -(thread.observations[reply.id].score or 0))
         shown, named = best_first[:TREE_CAP], best_first[TREE_CAP:]
-        children = [_reply(reply, thread) for reply in shown]
+        children = [self._reply(reply, thread) for reply in shown]
         if named:
             more = {"id": named[0].id, "parent_id": f"t3_{thread.post.id}", "children": [reply.id for reply in named]}
             children.append({"kind": "more", "data": more})
-        return web.json_response([_listing([_post(thread)]), _listing(children)])
+        return web.json_response([_listing([self._post(thread)]), _listing(children)])
 
     async def _info(self, request: web.Request) -> web.Response:
-        ids = request.query["id"].split(",")[:100]
-        found = [_reply(*self._replies[i[3:]]) for i in ids if i[3:] in self._replies]
+        asked = set(request.query["id"].split(",")[:100])
+        found = [self._post(thread) for thread in self._threads() if f"t3_{thread.post.id}" in asked]
+        found += [self._reply(reply, thread) for reply, thread in self._replies() if f"t1_{reply.id}" in asked]
         return web.json_response(_listing(found))
+
+    def _post(self, thread: Thread) -> dict:
+        post = thread.post
+        there = sum(map(self._is_there, thread.replies))
+        fields = {"title": post.title, "selftext": post.body, "link_flair_text": post.flair, "num_comments": there}
+        return self._thing("t3", post, thread, fields, text="selftext")
+
+    def _reply(self, reply: Reply, thread: Thread) -> dict:
+        parent = f"t3_{reply.post_id}"
+        return self._thing("t1", reply, thread, {"body": reply.body, "parent_id": parent, "link_id": parent}, text="body")
+
+    def _thing(self, kind: str, item: Post | Reply, thread: Thread, fields: dict, *, text: str) -> dict:
+        reading = thread.observations[item.id]
+        data = {
+            "id": item.id, "subreddit": thread.post.subreddit, "author": item.author or "[deleted]",
+            "created_utc": item.created_utc, "score": reading.score, "score_hidden": reading.hidden,
+            "archived": reading.archived, "stickied": item.stickied, "distinguished": item.distinguished, **fields,
+        }  # fmt: skip
+        if item.id in self.deleted:
+            data |= {"author": "[deleted]", text: "[deleted]"}
+        if item.id in self.left:
+            data |= {"author": "[deleted]"}
+        return {"kind": kind, "data": data}
+
+
+def _not_found() -> web.Response:
+    return web.json_response({"message": "Not Found", "error": 404}, status=404)
 
 
 def _listing(children: list[dict], after: str | None = None) -> dict:
     return {"kind": "Listing", "data": {"after": after, "before": None, "children": children}}
-
-
-def _post(thread: Thread) -> dict:
-    post = thread.post
-    fields = {"title": post.title, "selftext": post.body, "link_flair_text": post.flair, "num_comments": len(thread.replies)}
-    return {"kind": "t3", "data": {**_common(post, thread.observations[post.id], post.subreddit), **fields}}
-
-
-def _reply(reply: Reply, thread: Thread) -> dict:
-    parent = f"t3_{reply.post_id}"
-    fields = {"body": reply.body, "parent_id": parent, "link_id": parent}
-    return {"kind": "t1", "data": {**_common(reply, thread.observations[reply.id], thread.post.subreddit), **fields}}
-
-
-def _common(item: Post | Reply, reading: Observation, subreddit: str) -> dict:
-    return {
-        "id": item.id, "subreddit": subreddit, "author": item.author or "[deleted]", "created_utc": item.created_utc,
-        "score": reading.score, "score_hidden": reading.hidden, "stickied": item.stickied,
-        "distinguished": item.distinguished,
-    }  # fmt: skip

@@ -1,22 +1,49 @@
-"""Where karma comes from: `conf/source/*.yaml` names one of these; `collect(store, progress)` fills the store and
-may return figures of its own."""
+"""Where karma comes from: `conf/source/*.yaml` names one of these. All can `collect` into a store; live ones can `crawl`."""
 
 from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from filelock import FileLock
 
+from rfr.errors import UserError
 from rfr.reddit.tables import import_table
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
 
-Progress = Callable[[int], None]
+if TYPE_CHECKING:  # asyncpraw takes a while to import
+    from rfr.reddit.crawler import Crawler, Report
+
+    Work = Callable[[Crawler], Awaitable[None]]
+
+
+class Source(Protocol):
+    """What a mode of `collect.py` asks of a source."""
+
+    def collect(self, store: Store, report: Report) -> dict[str, Any]:
+        """Fill the store with what there is now; returns figures worth telling."""
+        ...
+
+    def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
+        """Do this work on the subreddit; `for_ever`: however long Reddit is down.
+
+        Raises:
+            UserError: the source is a file, which is not there to be asked twice.
+        """
+        ...
+
+
+class FileSource:
+    """A file: read once, never asked again."""
+
+    def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
+        raise UserError("a file can only be read once: this mode asks Reddit again, so it needs source=reddit or source=demo")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -26,56 +53,77 @@ class RedditSource:
     subreddit: str
     limit: int
 
-    def collect(self, store: Store, progress: Progress) -> None:
-        from rfr.reddit.client import connect  # asyncpraw takes a while to import
+    def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import crawl_once
 
+        self.crawl(partial(crawl_once, limit=self.limit), store, report)
+        return {}
+
+    def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
+        from rfr.reddit.client import PATIENCE_S, connect
+        from rfr.reddit.clock import Clock
+        from rfr.reddit.crawler import Crawler
+
         async def run() -> None:
-            async with connect() as client:
-                await crawl_once(client, store, self.subreddit, limit=self.limit, progress=progress)
+            clock = Clock()
+            async with connect(clock, patience_s=None if for_ever else PATIENCE_S) as client:
+                await work(Crawler(client=client, store=store, subreddit=self.subreddit, clock=clock, report=report))
 
         asyncio.run(run())
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSource:
-    """The demo subreddit, served by a fake Reddit on the loopback and collected by the real collector."""
+    """The demo subreddit, served by a fake Reddit on the loopback and collected by the real collector.
+
+    It is collected at a fixed time, so that the store is the same on any day; watched, an hour passes in a second.
+    """
 
     demo: DemoSubreddit
     subreddit: str = SUBREDDIT
 
-    def collect(self, store: Store, progress: Progress) -> None:
-        from rfr.reddit.client import connect
-        from rfr.reddit.clock import FixedClock
+    def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import crawl_once
+
+        self.crawl(crawl_once, store, report)
+        return {}
+
+    def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
+        from rfr.reddit.client import connect
+        from rfr.reddit.clock import FastClock, FixedClock
+        from rfr.reddit.crawler import Crawler
         from rfr.reddit.fake import FakeReddit, fake_login
 
-        month_later = FixedClock(float(EPOCH + 1800 * self.demo.threads + 30 * 86400))  # the same store on any day
+        month_later = EPOCH + 1800 * self.demo.threads + 30 * 86400
+        clock = FastClock(start=EPOCH, speed=3600) if for_ever else FixedClock(month_later)
 
         async def run() -> None:
-            async with FakeReddit(self.demo).serve() as url, connect(month_later, **fake_login(url)) as client:
-                await crawl_once(client, store, SUBREDDIT, source="demo", clock=month_later, progress=progress)
+            async with FakeReddit(self.demo, clock=clock).serve() as url, connect(clock, **fake_login(url)) as client:
+                crawler = Crawler(
+                    client=client, store=store, subreddit=SUBREDDIT, clock=clock, source="demo", report=report
+                )  # fmt: skip
+                await work(crawler)
 
         asyncio.run(run())
 
 
 @dataclass(frozen=True, kw_only=True)
-class DumpSource:
+class DumpSource(FileSource):
     """One RS_ or RC_ file of a monthly dump; see `dumps.import_dump`."""
 
     path: str
     subreddit: str
 
-    def collect(self, store: Store, progress: Progress) -> dict[str, Any]:
+    def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.reddit.dumps import import_dump
 
-        state = import_dump(store, self.path, self.subreddit, lambda state: progress(state.kept))
+        state = import_dump(store, self.path, self.subreddit, lambda state: report("lines kept", state.kept))
         store.write_rejects()
         return {name: value for name, value in asdict(state).items() if name not in ("offset", "done")}
 
 
 @dataclass(frozen=True, kw_only=True)
-class TableSource:
+class TableSource(FileSource):
     """A file people already have; see `tables.import_table` for the columns."""
 
     path: str
@@ -83,19 +131,25 @@ class TableSource:
     subreddit: str
     seen_at: float | None = None
 
-    def collect(self, store: Store, progress: Progress) -> None:
-        import_table(store, self.path, self.columns, subreddit=self.subreddit, seen_at=self.seen_at, progress=progress)
+    def collect(self, store: Store, report: Report) -> dict[str, Any]:
+        def rows(done: int) -> None:
+            report("rows", done)
+
+        import_table(store, self.path, self.columns, subreddit=self.subreddit, seen_at=self.seen_at, progress=rows)
+        return {}
 
 
-def build_demo_store(path: Path, demo: DemoSubreddit, progress: Progress = lambda posts: None) -> None:
+def build_demo_store(path: Path, demo: DemoSubreddit) -> None:
     """Collect the demo subreddit into `path` unless it is there already; two processes build it once."""
+    from rfr.reddit.crawler import silent
+
     path.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(f"{path}.lock"):
         if path.exists():
             return
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)
-        with Store(partial, write=True) as store:
-            DemoSource(demo=demo).collect(store, progress)
-        os.replace(partial, path)
-        Path(f"{partial}.lock").unlink()
+        partial_path = path.with_suffix(".partial")
+        partial_path.unlink(missing_ok=True)
+        with Store(partial_path, write=True) as store:
+            DemoSource(demo=demo).collect(store, silent)
+        os.replace(partial_path, path)
+        Path(f"{partial_path}.lock").unlink()

@@ -24,10 +24,15 @@ def listing_children(listing: Any) -> list[Json]:
 
 def to_post(data: Json, seen_at: float | None) -> Post:
     return Post(
-        id=data["id"], subreddit=data["subreddit"], title=data["title"], body=data.get("selftext") or "",
+        id=data["id"], subreddit=data["subreddit"], title=data["title"], body=_selftext(data),
         author=_author(data), created_utc=data.get("created_utc"), flair=data.get("link_flair_text"),
         stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"), seen_at=seen_at,
     )  # fmt: skip
+
+
+def _selftext(data: Json) -> str:
+    """The post's text; of a post that was taken down Reddit may show an empty one."""
+    return data.get("selftext") or ("[removed]" if data.get("removed_by_category") else "")
 
 
 def to_reply(data: Json, seen_at: float | None) -> Reply | None:

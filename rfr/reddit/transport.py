@@ -7,6 +7,7 @@ authentication is done here; asyncprawcore gets whole answers, without rate-limi
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -22,6 +23,7 @@ from rfr.errors import RedditDown
 from rfr.reddit.clock import Clock
 from rfr.reddit.pacer import Pacer
 
+TOKEN_PATH = "/api/v1/access_token"
 TEMPORARY = {408, 429, *range(500, 600)}
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
 
@@ -56,6 +58,7 @@ class Transport(Requestor):
         super().__init__(**identity)
         self._pacer, self._clock = pacer, clock
         self._timeout, self._patience_s = aiohttp.ClientTimeout(total=timeout_s), patience_s
+        self._token: asyncio.Task[Answer] | None = None
         self.requests = 0
 
     @asynccontextmanager
@@ -63,7 +66,13 @@ class Transport(Requestor):
         self, method: str, url: str, *, timeout: float | None = None, **options: Any
     ) -> AsyncIterator[Answer]:
         """Yields an answer that is final: a JSON body, or a status that repeating will not change."""
-        yield await self._final_answer(method, url, options)
+        if not url.endswith(TOKEN_PATH):
+            yield await self._final_answer(method, url, options)
+            return
+        # asyncprawcore lets every task that finds no token ask for one: those at the same time share the answer.
+        if self._token is None or self._token.done():
+            self._token = asyncio.create_task(self._final_answer(method, url, options))
+        yield await self._token
 
     async def _final_answer(self, method: str, url: str, options: dict[str, Any]) -> Answer:
         began, backoff_s = self._clock.monotonic(), FIRST_WAIT_S

@@ -1,0 +1,72 @@
+"""`mode=export`: a store as Parquet files, sorted by key, so that equal stores give equal files."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, fields
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from rfr.records import Observation, Post, Reply
+from rfr.store import Store
+
+ROWS = 1 << 16  # in memory at once, and per row group
+ORDER = {
+    Post: "post ORDER BY id",
+    Reply: "reply ORDER BY post_id, id",
+    Observation: "observation ORDER BY item_id, seen_at, source, score, hidden, missing, archived, num_comments",
+}
+EXPORTS = "exports"  # the cursor that holds where exports lie, since a purge must reach them
+
+
+@dataclass(frozen=True, kw_only=True)
+class Export:
+    """Write post.parquet, reply.parquet and observation.parquet into `folder`; the store remembers where they are."""
+
+    folder: str
+
+    def run(self, source: Any, path: Path, report: Any) -> dict[str, Any]:
+        Store(path).close()  # a store that is not there is told, not made
+        with Store(path, write=True) as store:
+            remember(store, Path(self.folder))
+            write(store, Path(self.folder))
+            return {"folder": self.folder, **store.counts()}
+
+
+def remember(store: Store, folder: Path) -> None:
+    with store.transaction():
+        store.set_cursor(EXPORTS, json.dumps(sorted({*remembered(store), str(folder.resolve())})))
+
+
+def remembered(store: Store) -> list[str]:
+    """The folders this store was exported to."""
+    return json.loads(store.cursor(EXPORTS) or "[]")
+
+
+def write(store: Store, folder: Path) -> None:
+    """All three tables; each file appears whole or not at all."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    folder.mkdir(parents=True, exist_ok=True)
+    for record, clause in ORDER.items():
+        schema = pa.schema([pa.field(field.name, _arrow_type(pa, str(field.type))) for field in fields(record)])
+        place = folder / f"{record.__name__.lower()}.parquet"
+        partial = place.with_suffix(".partial")
+        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+            for rows in _lots(store.select(record, clause)):
+                writer.write_table(pa.Table.from_pylist(rows, schema=schema))
+        os.replace(partial, place)
+
+
+def _lots(records: Iterator) -> Iterator[list[dict[str, Any]]]:
+    while rows := [asdict(record) for record in islice(records, ROWS)]:
+        yield rows
+
+
+def _arrow_type(pa: Any, annotation: str) -> Any:
+    """Of a record's field: str, int, float or bool, perhaps with None."""
+    return {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}[annotation.removesuffix(" | None")]

@@ -1,0 +1,68 @@
+"""What is left to ask Reddit, read from the store: threads that changed, posts nobody has seen, scores that are due."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from rfr.store import Store
+
+COMMENT_COUNT = """ifnull((SELECT num_comments FROM observation WHERE item_id = post.id AND num_comments IS NOT NULL
+    ORDER BY seen_at DESC LIMIT 1), 'unknown')"""
+DUE = """
+WITH item AS (
+    SELECT id, 't3_' || id AS name, created_utc FROM post WHERE subreddit = :subreddit
+    UNION ALL
+    SELECT reply.id, 't1_' || reply.id, reply.created_utc FROM reply JOIN post ON post.id = post_id WHERE subreddit = :subreddit
+), aged AS (
+    SELECT id, name, (SELECT created_utc + max(value) FROM json_each(:ages) WHERE created_utc + value <= :now) AS since FROM item
+)
+SELECT name, :now - since FROM aged WHERE since IS NOT NULL
+    AND since > (SELECT ifnull(max(ifnull(seen_at, -1)), -1) FROM observation WHERE item_id = aged.id)
+    AND NOT EXISTS (SELECT 1 FROM observation WHERE item_id = aged.id AND archived)
+ORDER BY since, name
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Due:
+    """An item whose score should be read, by its full name, and for how long it should have been."""
+
+    name: str
+    overdue_s: float
+
+
+def changed_threads(store: Store, subreddit: str, limit: int | None = None) -> list[str]:
+    """Ids of posts whose replies were never read, or whose comment count has changed since; newest first."""
+    rows = store.rows(
+        f"""SELECT id FROM post LEFT JOIN cursor ON name = 'thread/' || id
+            WHERE subreddit = ? AND (value IS NULL OR value != ({COMMENT_COUNT}))
+            ORDER BY created_utc DESC, id LIMIT ifnull(?, -1)""",
+        (subreddit, limit),
+    )
+    return [post_id for (post_id,) in rows]
+
+
+def mark_read(store: Store, post_id: str) -> None:
+    """The thread's replies are in the store as of its newest comment count."""
+    for (count,) in store.rows(f"SELECT {COMMENT_COUNT} FROM post WHERE id = ?", (post_id,)):
+        store.set_cursor(f"thread/{post_id}", str(count))
+
+
+def orphaned_posts(store: Store) -> list[str]:
+    """Ids of posts that only their replies name, and that were never asked for."""
+    rows = store.rows(
+        """SELECT DISTINCT post_id FROM reply WHERE post_id NOT IN (SELECT id FROM post)
+           AND post_id NOT IN (SELECT item_id FROM observation WHERE missing) ORDER BY post_id"""
+    )
+    return [post_id for (post_id,) in rows]
+
+
+def due(store: Store, subreddit: str, ages_s: Sequence[float], now: float) -> list[Due]:
+    """Posts and replies with no reading since they reached the greatest of `ages_s` that they have; most overdue first.
+
+    None that Reddit has archived: their scores can't change any more.
+    """
+    rows = store.rows(DUE, {"subreddit": subreddit, "ages": json.dumps(list(ages_s)), "now": now})
+    return [Due(name=name, overdue_s=overdue) for name, overdue in rows]

@@ -1,0 +1,151 @@
+"""What every pass over a subreddit shares: a session, the store, and how an item of Reddit's becomes records in it."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import zlib
+from collections.abc import Awaitable, Callable, Iterable, Iterator
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol, TypeVar
+
+from rfr.records import Observation, Post, Reply
+from rfr.reddit.client import Client
+from rfr.reddit.clock import Clock
+from rfr.reddit.things import Json, listing_children, to_observation, to_post, to_reply
+from rfr.store import Store
+
+PAGE = 100  # the most Reddit gives per listing page and per /api/info call
+WORKERS = 4  # so that the pace is set by the rate limit and not by how fast Reddit answers
+LAST_READING = """SELECT score, hidden, missing, archived, num_comments FROM observation
+    WHERE item_id = ? AND source = ? ORDER BY ifnull(seen_at, -1) DESC LIMIT 1"""
+Item = TypeVar("Item")
+
+
+class Report(Protocol):
+    """Hears how far a pass is: `report("threads", 3, 10)`; the total is None where nobody knows it. Notes are asides."""
+
+    def __call__(self, what: str, done: int, total: int | None = None, **notes: int | None) -> None: ...
+
+
+def silent(what: str, done: int, total: int | None = None, **notes: int | None) -> None:
+    """A report to nobody."""
+
+
+class NestedReply(Exception):
+    """A reply to a reply: nothing rfr has a use for."""
+
+
+@dataclass(kw_only=True)
+class Crawler:
+    """A subreddit, its store and a session with Reddit.
+
+    `clock` stamps every reading of a score, `source` names it; `met` holds the ids that came in so far, `due` counts the
+    scores still to be read.
+    """
+
+    client: Client
+    store: Store
+    subreddit: str
+    clock: Clock
+    source: str = "reddit"
+    report: Report = silent
+    met: dict[str, set[str]] = field(default_factory=lambda: {"posts": set(), "replies": set()})
+    due: int | None = None
+
+    def tell(self, what: str, done: int, total: int | None = None) -> None:
+        """Report with what people want to know beside it: items so far, scores due, what the rate limit leaves."""
+        left = self.client.pacer.remaining
+        met = {name: len(ids) for name, ids in self.met.items()}
+        self.report(what, done, total, **met, due=self.due, requests_left=None if left is None else int(left))
+
+    def keep(self, children: Iterable[Json], seen_at: float, *, only_news: bool = False) -> None:
+        """Items of a listing into the store; what can't be used becomes a reject. Call it in a transaction.
+
+        Args:
+            only_news: a reading that repeats the item's last one is left out.
+        """
+        for child in children:
+            try:
+                item, reading = _records(child, seen_at, self.source)
+                self.store.add([item] if only_news and self._repeats(reading) else [item, reading])
+                self.met["posts" if isinstance(item, Post) else "replies"].add(item.id)
+            except NestedReply:
+                pass
+            except (KeyError, TypeError, ValueError, AttributeError) as error:
+                line = json.dumps(child).encode()
+                self.store.reject(self.source, zlib.crc32(line), f"{type(error).__name__}: {error}", line)
+
+    def _repeats(self, reading: Observation) -> bool:
+        last = self.store.rows(LAST_READING, (reading.item_id, reading.source))
+        return last == [(reading.score, reading.hidden, reading.missing, reading.archived, reading.num_comments)]
+
+    def note_missing(self, ids: Iterable[str], seen_at: float) -> None:
+        """These were asked for and Reddit did not give them. Call it in a transaction."""
+        missing = (Observation(item_id=i, seen_at=seen_at, source=self.source, score=None, missing=True) for i in sorted(ids))
+        self.store.add(missing)
+
+    async def ask(self, names: list[str]) -> tuple[list[Json], set[str]]:
+        """The items of up to a hundred full names (t3_... and t1_... mixed), and the ids of those Reddit left out."""
+        assert len(names) <= PAGE
+        found = listing_children(await self.client.get("api/info", id=",".join(names)))
+        there = {child["data"].get("id") for child in found if isinstance(child.get("data"), dict)}
+        return found, {bare(name) for name in names} - there
+
+    async def read_again(self, names: list[str]) -> None:
+        """A new reading of every named item, a hundred per request, each hundred committed whole."""
+        done = 0
+
+        async def read(hundred: list[str]) -> None:
+            nonlocal done
+            found, absent = await self.ask(hundred)
+            seen_at = self.clock.time()
+            with self.store.transaction():
+                self.keep(found, seen_at)
+                self.note_missing(absent, seen_at)
+            done += len(hundred)
+            self.due = None if self.due is None else self.due - len(hundred)
+            self.tell("readings", done, len(names))
+
+        await side_by_side(read, hundreds(names))
+
+
+def bare(name: str) -> str:
+    """A full name's id: t1_abc is abc."""
+    return name.split("_", 1)[-1]
+
+
+def hundreds(names: Iterable[str]) -> Iterator[list[str]]:
+    iterator = iter(names)
+    while chunk := list(islice(iterator, PAGE)):
+        yield chunk
+
+
+async def side_by_side(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
+    """`work` on every item, a few at a time; the first failure ends all and is raised as it is."""
+    iterator = iter(items)
+
+    async def worker() -> None:
+        for item in iterator:
+            await work(item)
+
+    workers = [asyncio.create_task(worker()) for _ in range(WORKERS)]
+    try:
+        await asyncio.gather(*workers)
+    finally:
+        for task in workers:
+            task.cancel()
+        await asyncio.gather(*workers, return_exceptions=True)
+
+
+def _records(child: Json, seen_at: float, source: str) -> tuple[Post | Reply, Observation]:
+    data = child["data"]
+    if child["kind"] == "t3":
+        return to_post(data, seen_at), to_observation(data, seen_at, source)
+    if child["kind"] != "t1":
+        raise ValueError(f"unknown kind {child['kind']!r}")
+    reply = to_reply(data, seen_at)
+    if reply is None:
+        raise NestedReply
+    return reply, to_observation(data, seen_at, source)
