@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -90,21 +91,24 @@ def _command(name: str, task: Callable[[DictConfig], None]) -> None:
 def _run(name: str, task: Callable[[DictConfig], None]) -> list[int]:
     """The exit codes of the command and of each point it ran."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
-    codes = [0]
+    # A file, since a launcher may run the points in processes of its own.
+    with tempfile.NamedTemporaryFile("r", prefix="rfr-codes-") as codes:
+        told = codes.name
 
-    def guarded(cfg: DictConfig) -> None:
-        # Told here, a point's failure ends neither the sweep nor its table.
-        codes.append(exit_code(lambda: task(cfg)))
-        if codes[-1] == INTERRUPTED:
-            raise SystemExit(INTERRUPTED)
+        def guarded(cfg: DictConfig) -> None:
+            # Told here, a point's failure ends neither the sweep nor its table.
+            code = exit_code(lambda: task(cfg))
+            if code == INTERRUPTED or not os.path.exists(told):  # another machine's point can only tell its launcher
+                raise SystemExit(code)
+            with open(told, "a") as file:
+                file.write(f"{code}\n")
 
-    def main() -> None:
-        import hydra
+        def main() -> None:
+            import hydra
 
-        hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
+            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
 
-    codes.append(exit_code(main))
-    return codes
+        return [exit_code(main), *map(int, codes.read().split())]
 
 
 def exit_code(main: Callable[[], object]) -> int:

@@ -168,6 +168,13 @@ class Store:
         """What a SELECT finds; schema.py has the tables."""
         return self._db.execute(query, parameters).fetchall()
 
+    def add_marks(self, other: Store) -> None:
+        """A part's cursors and rejects."""
+        for name, value in other.rows("SELECT name, value FROM cursor"):
+            self.set_cursor(name, value)
+        for source, offset, reason, line in other.rows("SELECT source, offset, reason, line FROM reject"):
+            self.reject(source, offset, reason, line)
+
     def counts(self) -> dict[str, int]:
         """Rows per table."""
         return {table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in (*TEXTS, READINGS)}
@@ -223,7 +230,7 @@ def _insertion(record: type) -> str:
     """The statement that adds a row of this record."""
     names = [field.name for field in fields(record)]
     into = f"INTO {_table(record)} ({', '.join(names)})"
-    values = ", ".join(f":{name}" for name in names).replace(":author", f"iif(EXISTS ({ERASED}), NULL, :author)")
+    values = ", ".join(f":{name}" for name in names).replace(":author", f"CASE WHEN EXISTS ({ERASED}) THEN NULL ELSE :author END")
     if record is Observation:
         return f"INSERT OR IGNORE {into} VALUES ({values})"
     rank = ["seen_at", *(name for name in names if name not in ("id", "seen_at"))]

@@ -10,7 +10,8 @@ from rfr.reddit.client import connect
 from rfr.reddit.clock import FastClock
 from rfr.reddit.crawl import crawl_once
 from rfr.reddit.crawler import Crawler, Report
-from rfr.reddit.fake import FakeReddit, fake_login
+from rfr.reddit.fake import FakeReddit
+from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT
 from rfr.store import Store
 

@@ -20,9 +20,10 @@ from rfr.reddit.client import Client, connect
 from rfr.reddit.clock import Clock, FastClock
 from rfr.reddit.crawl import crawl_once
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.fake import TREE_CAP, FakeReddit, fake_login
+from rfr.reddit.fake import TREE_CAP, FakeReddit
 from rfr.reddit.faults import Fault, Faults, RateLimit, answers, cuts_body, edits, hangs, resets, sends_headers
 from rfr.reddit.pacer import Pacer
+from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
 

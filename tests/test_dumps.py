@@ -7,7 +7,10 @@ import gzip
 import json
 import lzma
 import random
+import subprocess
+import sys
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +18,13 @@ import pytest
 import zstandard
 
 from rfr.errors import UserError
+from rfr.parts import merge_all, part_of
 from rfr.reddit import dumps, lines
 from rfr.reddit.decode import Damaged
 from rfr.reddit.dumps import Progress, Reject, import_dump, to_records
 from rfr.reddit.lines import blocks_with
 from rfr.store import Store
+from tests.conftest import ROOT
 
 NAME = "WritingPrompts"
 POST = {"id": "p1", "subreddit": NAME, "title": "[WP] One.", "selftext": "", "author": "a", "created_utc": 1.0, "score": 9,
@@ -241,3 +246,41 @@ def test_genuine_dump_records_import_with_no_reject(shared_data: Path, tmp_path:
         read += state.read
     assert read == 58
     assert kept > 31  # the submissions and the top-level comments
+
+
+@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+def test_many_files_at_once_give_the_store_of_one_after_the_other(tmp_path: Path, launcher: tuple[str, ...]) -> None:
+    lines = _lines()
+    for number in range(3):
+        (tmp_path / f"RC_2024-0{number}").write_bytes(b"\n".join(lines[number::3]) + b"\n")
+    (tmp_path / "RC_2024-03").write_bytes(gzip.compress(b"\n".join([*lines[:9], BAD[0]]))[:-9])  # cut off
+    with Store(tmp_path / "one.db", write=True) as store:
+        for number in range(4):
+            with suppress(Damaged):
+                import_dump(store, tmp_path / f"RC_2024-0{number}", NAME)
+        digest = store.digest()
+    paths = ",".join(str(tmp_path / f"RC_2024-0{number}") for number in range(4))
+    command = [sys.executable, "collect.py", "-m", "source=dump", f"source.path={paths}", f"store={tmp_path}/many.db", *launcher]
+    command += [f"runs_dir={tmp_path}/runs"]
+    for attempt in range(2):
+        done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
+        assert done.returncode == 2, done.stderr  # the damaged file's
+        assert "is cut off or damaged" in done.stderr
+        assert not (tmp_path / "many.db.parts").exists()
+        last = json.loads(done.stdout.splitlines()[-1])
+        assert last["digest"] == digest, f"attempt {attempt}"
+        assert last["reply"] > 50
+
+
+def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path: Path) -> None:
+    (tmp_path / "RC_2024-01").write_bytes(b"\n".join(_lines()))
+    with Store(part_of(tmp_path / "s.db", "left"), write=True) as part:
+        import_dump(part, tmp_path / "RC_2024-01", NAME)
+        digest, counts = part.digest(), part.counts()
+    assert merge_all(tmp_path) == [tmp_path / "s.db"]
+    with Store(tmp_path / "s.db") as store:
+        assert (store.digest(), store.counts()) == (digest, counts)
+    with Store(part_of(tmp_path / "s.db", "next"), write=True) as part:
+        state = import_dump(part, tmp_path / "RC_2024-01", NAME)  # known as done
+        assert state.done
+        assert part.counts()["reply"] == 0

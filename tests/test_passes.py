@@ -19,7 +19,8 @@ from rfr.reddit.client import connect
 from rfr.reddit.clock import Clock, FastClock, FixedClock
 from rfr.reddit.crawl import LISTINGS, backfill, crawl_once, refresh, until_stopped, watch
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.fake import FakeReddit, fake_login
+from rfr.reddit.fake import FakeReddit
+from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
 

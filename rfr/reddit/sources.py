@@ -92,7 +92,8 @@ class DemoSource:
         from rfr.reddit.client import connect
         from rfr.reddit.clock import FastClock, FixedClock
         from rfr.reddit.crawler import Crawler
-        from rfr.reddit.fake import FakeReddit, fake_login
+        from rfr.reddit.fake import FakeReddit
+        from rfr.reddit.server import fake_login
 
         month_later = EPOCH + 1800 * self.demo.threads + 30 * 86400
         clock = FastClock(start=EPOCH, speed=3600) if for_ever else FixedClock(month_later)
