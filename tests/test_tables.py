@@ -6,11 +6,19 @@ import gzip
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
+from hydra import compose, initialize_config_dir
+from hydra.utils import instantiate
 
+from rfr import config
 from rfr.errors import UserError
+from rfr.reddit.crawler import silent
+from rfr.reddit.sources import TableSource
 from rfr.reddit.tables import import_table
 from rfr.store import Store
+from tests.conftest import ROOT
 
 COLUMNS = {"title": "prompt", "body": "text", "score": "karma", "post_id": "", "reply_id": ""}
 ROWS: list[dict[str, object]] = [
@@ -47,8 +55,8 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
     [
         ("t.jsonl", [json.dumps({"prompt": "a", "text": "b"})], "no column for score: karma"),
         ("t.jsonl", ["{broken"], "damaged"),
-        ("t.jsonl", [json.dumps({**ROWS[0], "karma": "many"})], "row 1: 'many' is no number"),
-        ("t.txt", ["x"], "neither .jsonl nor .csv"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "karma": "many"})], "story 1: 'many' is no number"),
+        ("t.txt", ["x"], "neither .parquet, .jsonl, .csv"),
         ("t.csv", ["prompt,text,karma"], "no rows"),
     ],
 )
@@ -73,3 +81,78 @@ def test_the_real_table(shared_data: Path, store: Store) -> None:
     )
     assert rows == 8923
     assert store.counts() == {"post": 522, "reply": 8923, "observation": 9445}
+
+
+THREAD: dict[str, object] = {
+    "post_text": "", "post_title": "[WP] A lighthouse.", "post_scores": 12, "comment_texts": ["one", "two", "three"],
+    "comment_scores": [3, 5, -1], "comment_times": ["1500000000", "2017-07-14T02:40:01", "2017-07-14T02:40:02+00:00"],
+}  # fmt: skip
+
+
+def _composed(source: str, path: Path) -> TableSource:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return instantiate(config.resolve(compose("collect", [f"source={source}", f"source.path={path}"])).source)
+
+
+@pytest.mark.parametrize("kind", ["parquet", "jsonl"])
+def test_threads_with_lists_of_replies_are_unrolled(tmp_path: Path, store: Store, kind: str) -> None:
+    path = tmp_path / f"t.{kind}"
+    if kind == "parquet":
+        pq.write_table(pa.Table.from_pylist([THREAD, {**THREAD, "post_title": "[WP] B."}]), path)
+    else:
+        _write(path, [json.dumps(THREAD), json.dumps({**THREAD, "post_title": "[WP] B."})])
+    _composed("preferences", path).collect(store, silent)
+    assert store.counts() == {"post": 2, "reply": 6, "observation": 8}
+    first = next(thread for thread in store.threads() if thread.post.title == "[WP] A lighthouse.")
+    told = {reply.body: (first.observations[reply.id].score, reply.created_utc) for reply in first.replies}
+    assert told == {"one": (3, 1500000000.0), "two": (5, 1500000001.0), "three": (-1, 1500000002.0)}
+    assert first.observations[first.post.id].score == 12
+
+
+def test_text_files_side_by_side(tmp_path: Path, store: Store) -> None:
+    _write(tmp_path / "train.wp_source", ["[ WP ] A lighthouse .", "[ WP ] B ."])
+    _write(tmp_path / "train.wp_target", ["Once . <newline> <newline> Twice .", "Never ."])
+    _composed("source_target", tmp_path / "train.wp_source").collect(store, silent)
+    assert store.counts() == {"post": 2, "reply": 2, "observation": 0}  # they came without karma
+    assert {reply.body for thread in store.threads() for reply in thread.replies} == {"Once . \n \n Twice .", "Never ."}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            {"comment_scores": [3]},
+            r"row 1: lists of different lengths \(comment_texts: 3, comment_scores: 1, ",
+        ),
+        ({"comment_times": ["1", "yesterday", "3"]}, "story 2: 'yesterday' is no time"),
+        ({"post_title": None, "comment_scores": ["a", "b", "c"]}, "story 1: 'a' is no number"),
+    ],
+)
+def test_bad_threads(tmp_path: Path, store: Store, change: dict[str, object], message: str) -> None:
+    path = _write(tmp_path / "t.jsonl", [json.dumps({**THREAD, **change})])
+    with pytest.raises(UserError, match=message):
+        _composed("preferences", path).collect(store, silent)
+    assert store.counts()["reply"] == 0
+
+
+def test_bad_files(tmp_path: Path, store: Store) -> None:
+    parquet, source = tmp_path / "t.parquet", tmp_path / "t.wp_source"
+    parquet.write_text("no parquet")
+    with pytest.raises(UserError, match="damaged or not parquet"):
+        import_table(store, parquet, COLUMNS, subreddit="s")
+    pq.write_table(pa.Table.from_pylist([{"prompt": "a", "text": "b", "ups": 3}]), parquet)
+    with pytest.raises(UserError, match=r"no column for score: karma; it has prompt, text, ups"):
+        import_table(store, parquet, COLUMNS, subreddit="s")
+    _write(source, ["a", "b"])
+    with pytest.raises(UserError, match=r"no t\.wp_target beside it"):
+        import_table(store, source, {"title": "source", "body": "target", "score": "score"}, subreddit="s")
+    _write(tmp_path / "t.wp_target", ["a"])
+    with pytest.raises(UserError, match="different numbers of lines"):
+        import_table(store, source, {"title": "source", "body": "target", "score": "score"}, subreddit="s")
+    with pytest.raises(UserError, match="row 1 is no object"):
+        import_table(store, _write(tmp_path / "t.jsonl", ["[1]"]), COLUMNS, subreddit="s")
+
+
+def test_a_story_longer_than_a_csv_field_may_be(tmp_path: Path, store: Store) -> None:
+    path = _write(tmp_path / "t.csv", ["prompt,text,karma", f"[WP] A.,{'word ' * 40_000},3"])
+    assert import_table(store, path, COLUMNS, subreddit="s") == 1

@@ -1,19 +1,17 @@
-"""Tables people already have (JSON lines, CSV; gzipped or not), by a mapping from our field names to their columns."""
+"""Tables people already have, by a mapping from our field names to their columns."""
 
 from __future__ import annotations
 
-import csv
-import gzip
 import hashlib
-import io
-import json
 from collections.abc import Callable, Iterator, Mapping
+from datetime import UTC, datetime
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
+from rfr.reddit.table_files import rows_of
 from rfr.store import Store
 
 CHUNK = 2000  # rows per transaction
@@ -29,10 +27,10 @@ def import_table(
     seen_at: float | None = None,
     progress: Callable[[int], None] = lambda rows: None,
 ) -> int:
-    """Read every row into the store; returns how many. A row is one reply with its post.
+    """Read every row into the store; returns how many stories. A row is one reply with its post, or a post with lists.
 
     Args:
-        columns: from title, body, score and, where known, post_id, reply_id, post_score, post_created_utc,
+        columns: from title, body, score and, where known, post_id, reply_id, post_body, post_score, post_created_utc,
             created_utc, author to the table's column names. Missing ids become hashes of the text.
         seen_at: Unix seconds at which the scores were read, None if unknown.
 
@@ -40,15 +38,12 @@ def import_table(
         UserError: no such file, an unknown format, a mapping to a column that is not there, a score that is no number.
     """
     path = Path(path)
-    if not path.is_file():
-        raise UserError(f"no table at {path}: set source.path to a .jsonl or .csv file (.gz or not)")
     columns = {field: column for field, column in columns.items() if column}
-    rows, total = enumerate(_rows(path), start=1), 0
-    while chunk := list(islice(rows, CHUNK)):
-        _check_columns(columns, chunk[0][1], path)
+    stories, total = enumerate(_stories(path, columns), start=1), 0
+    while chunk := list(islice(stories, CHUNK)):
         with store.transaction():
             for number, row in chunk:
-                store.add(_records(row, columns, subreddit, seen_at, f"{path.name}, row {number}"))
+                store.add(_records(row, columns, subreddit, seen_at, f"{path.name}, story {number}"))
         total += len(chunk)
         progress(total)
     if total == 0:
@@ -56,16 +51,19 @@ def import_table(
     return total
 
 
-def _rows(path: Path) -> Iterator[dict[str, Any]]:
-    kind = path.name.removesuffix(".gz").rsplit(".", 1)[-1]
-    if kind not in ("jsonl", "ndjson", "csv"):
-        raise UserError(f"{path} is neither .jsonl nor .csv (.gz or not)")
-    raw = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with io.TextIOWrapper(raw, encoding="utf-8", newline="" if kind == "csv" else None) as lines:
-        try:
-            yield from csv.DictReader(lines) if kind == "csv" else map(json.loads, lines)
-        except (ValueError, EOFError, OSError) as error:
-            raise UserError(f"{path} is damaged or not {kind}: {error}") from error
+def _stories(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
+    """One row per story: a row whose columns hold lists (a thread with all its replies) is unrolled."""
+    for number, row in enumerate(rows_of(path, columns), start=1):
+        if not isinstance(row, dict):
+            raise UserError(f"{path.name}, row {number} is no object")
+        if number == 1:
+            _check_columns(columns, row, path)
+        lists = {column: value for column, value in row.items() if column in columns.values() and isinstance(value, list)}
+        if len({len(values) for values in lists.values()}) > 1:
+            told = ", ".join(f"{column}: {len(values)}" for column, values in lists.items())
+            raise UserError(f"{path.name}, row {number}: lists of different lengths ({told})")
+        for values in zip(*lists.values(), strict=True) if lists else [()]:
+            yield {**row, **dict(zip(lists, values, strict=True))}
 
 
 def _check_columns(columns: Mapping[str, str], row: Mapping[str, Any], path: Path) -> None:
@@ -88,14 +86,15 @@ def _records(
     post_id = str(value("post_id") or _hash(title))
     reply_id = str(value("reply_id") or _hash(title, body))
     post = Post(
-        id=post_id, subreddit=subreddit, title=title, created_utc=_number(value("post_created_utc"), where), seen_at=seen_at
-    )
+        id=post_id, subreddit=subreddit, title=title, body=value("post_body") or "", seen_at=seen_at,
+        created_utc=_time(value("post_created_utc"), where),
+    )  # fmt: skip
     reply = Reply(
         id=reply_id,
         post_id=post_id,
         body=body,
         author=value("author"),
-        created_utc=_number(value("created_utc"), where),
+        created_utc=_time(value("created_utc"), where),
         seen_at=seen_at,
     )
     readings = [
@@ -113,6 +112,18 @@ def _number(value: Any, where: str) -> float | None:
         return float(value)
     except (TypeError, ValueError):
         raise UserError(f"{where}: {value!r} is no number") from None
+
+
+def _time(value: Any, where: str) -> float | None:
+    """Unix seconds, as a number or an ISO date; a date without a zone is taken as UTC."""
+    if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
+        try:
+            value = datetime.fromisoformat(value)
+        except ValueError:
+            raise UserError(f"{where}: {value!r} is no time") from None
+    if isinstance(value, datetime):
+        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
+    return _number(value, where)
 
 
 def _hash(*parts: str) -> str:
