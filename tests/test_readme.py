@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from itertools import product
 from pathlib import Path
 
 import pytest
@@ -31,10 +32,16 @@ def test_every_block_was_found() -> None:
 def test_commands_that_need_more_than_this_machine_compose() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for line in COMPOSED:
-            _, script, *overrides = shlex.split(
-                line.replace("-m --config-dir . +sweep=lr_schedule ", ""), comments=True
-            )  # see test_sweep.py
-            assert config.resolve(compose(script.removesuffix(".py"), overrides))
+            line = line.replace("--config-dir . +sweep=lr_schedule ", "")  # see test_sweep.py
+            _, script, *overrides = shlex.split(line.replace(" -m ", " "), comments=True)
+            for point in _points(overrides) if " -m " in line else [overrides]:
+                assert config.resolve(compose(script.removesuffix(".py"), list(point)))
+
+
+def _points(overrides: list[str]) -> list[tuple[str, ...]]:
+    """Every point of a multirun."""
+    choices = [(key, values.split(",")) for key, _, values in (override.partition("=") for override in overrides)]
+    return list(product(*([f"{key}={value}" for value in values] for key, values in choices)))
 
 
 def test_the_table_of_groups_is_the_configs() -> None:
