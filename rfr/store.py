@@ -8,7 +8,7 @@ import os
 import sqlite3
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, fields
+from dataclasses import fields
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -103,7 +103,7 @@ class Store:
         Of two texts read at the same time the greater one stays: any rule would do that does not ask which came first.
         """
         for record in records:
-            self._db.execute(INSERTIONS[type(record)], asdict(record))
+            self._db.execute(INSERTIONS[type(record)], vars(record))  # `asdict` would copy every text
 
     def reject(self, source: str, offset: int, reason: str, line: bytes) -> None:
         """Keep what could not be read: where it stood, why, and the line itself."""

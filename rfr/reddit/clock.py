@@ -36,13 +36,16 @@ class FastClock(Clock):
 
 
 class FixedClock(Clock):
-    """Shows the same Unix time for ever, so that what is collected does not depend on the day; waiting takes no time."""
+    """Shows one Unix time until it is advanced: what is collected does not depend on the day. Waiting takes no time."""
 
     def __init__(self, now: float) -> None:
         self._now, self._slept = now, 0.0
 
     def time(self) -> float:
         return self._now
+
+    def advance(self, seconds: float) -> None:
+        self._now += seconds
 
     def monotonic(self) -> float:
         return super().monotonic() + self._slept

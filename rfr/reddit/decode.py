@@ -6,6 +6,7 @@ import bz2
 import gzip
 import lzma
 import queue
+import sys
 import threading
 import zlib
 from collections.abc import Callable, Iterator
@@ -16,8 +17,10 @@ from typing import BinaryIO
 from rfr.errors import UserError
 
 WINDOW = 2**31  # Reddit dumps are compressed with zstd --long=31: decoding needs that much memory
-READ_SIZE = 1 << 18  # of compressed bytes
-AHEAD = 4  # chunks decoded while the last one is being searched
+READ_SIZE = 1 << 16  # of compressed bytes: what comes out, about 1 MiB, is searched while it is in the cache
+WRITE_SIZE = 1 << 22  # room for what 64 KiB become, so that nothing is joined
+AHEAD = 4  # chunks decoded while one is being searched or stored
+SWITCH_S = 0.0002  # the decoder needs the GIL between two chunks, and would wait for it longer than a chunk takes
 
 
 class Damaged(UserError):
@@ -65,7 +68,7 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
     decompressor, frame = zstandard.ZstdDecompressor(max_window_size=WINDOW), None
     while data := file.read(READ_SIZE):
         while data:
-            frame = frame or decompressor.decompressobj(write_size=1 << 20)
+            frame = frame or decompressor.decompressobj(write_size=WRITE_SIZE)
             try:
                 piece = frame.decompress(data)
             except zstandard.ZstdError as error:
@@ -99,7 +102,8 @@ def _in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
         except BaseException as error:  # handed over: a thread's exception would be lost
             put(error)
 
-    thread = threading.Thread(target=decode, daemon=True)
+    thread, interval = threading.Thread(target=decode, daemon=True), sys.getswitchinterval()
+    sys.setswitchinterval(SWITCH_S)
     thread.start()
     try:
         while (item := ready.get()) is not None:
@@ -111,3 +115,4 @@ def _in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
     finally:
         stop.set()
         thread.join()
+        sys.setswitchinterval(interval)

@@ -20,7 +20,7 @@ from rfr.reddit.things import Json, to_observation, to_post, to_reply
 from rfr.store import Store
 
 SOURCE = "dump"
-COMMIT_BYTES = 64 << 20  # of decompressed dump per transaction; what a kill costs
+COMMIT_BYTES = 256 << 20  # of decompressed dump per transaction; what a kill costs, half a second
 TEXTS = ("title", "selftext", "body", "author", "link_flair_text", "distinguished")
 Records = list[Post | Reply | Observation]
 
@@ -51,20 +51,17 @@ def import_dump(
 
     Raises:
         UserError: no such file, or no dump.
-        Damaged: the file is cut off or broken; what came before is in the store.
+        Damaged: the file is cut off or broken; what was committed before is in the store.
     """
     path = Path(path)
     name = fingerprint(path)
-    cursor = f"dump/{subreddit}/{name}"
-    state = Progress(**json.loads(store.cursor(cursor) or "{}"))
+    state = Progress(**json.loads(store.cursor(f"dump/{subreddit}/{name}") or "{}"))
     if state.done:
         return state
-    for batch in _batches(blocks_with(subreddit.encode(), chunks(path), skip=state.offset), state.offset):
-        state = _commit(store, batch, state, subreddit, name, cursor)
+    blocks = blocks_with(subreddit.encode(), chunks(path), skip=state.offset)
+    while not state.done:
+        state = _commit_some(store, blocks, state, subreddit, name)
         progress(state)
-    state = replace(state, done=True)
-    with store.transaction():
-        store.set_cursor(cursor, json.dumps(asdict(state)))
     return state
 
 
@@ -85,42 +82,42 @@ def fingerprint(path: Path) -> str:
     return sha.hexdigest()[:16]
 
 
-def _batches(blocks: Iterator[Block], start: int) -> Iterator[list[Block]]:
-    """The blocks from offset `start` on, in lots of at least COMMIT_BYTES."""
-    batch: list[Block] = []
-    for block in blocks:
-        batch.append(block)
-        if block.end - start >= COMMIT_BYTES:
-            yield batch
-            batch, start = [], block.end
-    if batch:
-        yield batch
+def _commit_some(store: Store, blocks: Iterator[Block], state: Progress, subreddit: str, name: str) -> Progress:
+    """The next COMMIT_BYTES of blocks and how far they went, in one transaction; decoding goes on meanwhile.
 
-
-def _commit(store: Store, batch: list[Block], state: Progress, subreddit: str, name: str, cursor: str) -> Progress:
-    """A batch and how far it went, in one transaction."""
-    kept = rejected = 0
+    Raises:
+        Damaged: nothing of these was kept, since what stands just before the damage is not to be trusted.
+    """
+    start = state.offset
     with store.transaction():
-        for block in batch:
-            for offset, line in block.too_long:
-                store.reject(name, offset, "longer than any of Reddit's lines", line)
-            rejected += len(block.too_long)
-            for offset, line in block.hits:
-                try:
-                    records = to_records(line, subreddit)
-                except Reject as error:
-                    store.reject(name, offset, str(error), line)
-                    rejected += 1
-                else:
-                    store.add(records)
-                    kept += bool(records)
-        read = sum(block.lines for block in batch)
-        state = Progress(
-            offset=batch[-1].end, read=state.read + read, kept=state.kept + kept, rejected=state.rejected + rejected,
-            filtered=state.filtered + read - kept - rejected,
-        )  # fmt: skip
-        store.set_cursor(cursor, json.dumps(asdict(state)))
+        for block in blocks:
+            state = _import(store, block, state, subreddit, name)
+            if block.end - start >= COMMIT_BYTES:
+                break
+        else:
+            state = replace(state, done=True)
+        store.set_cursor(f"dump/{subreddit}/{name}", json.dumps(asdict(state)))
     return state
+
+
+def _import(store: Store, block: Block, state: Progress, subreddit: str, name: str) -> Progress:
+    """The records and rejects of a block, and the account of its lines."""
+    kept, rejected = 0, len(block.too_long)
+    for offset, line in block.too_long:
+        store.reject(name, offset, "longer than any of Reddit's lines", line)
+    for offset, line in block.hits:
+        try:
+            records = to_records(line, subreddit)
+        except Reject as error:
+            store.reject(name, offset, str(error), line)
+            rejected += 1
+        else:
+            store.add(records)
+            kept += bool(records)
+    return replace(
+        state, offset=block.end, read=state.read + block.lines, kept=state.kept + kept, rejected=state.rejected + rejected,
+        filtered=state.filtered + block.lines - kept - rejected,
+    )  # fmt: skip
 
 
 def to_records(line: bytes, subreddit: str) -> Records:
