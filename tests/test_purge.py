@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import base64
 import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
-from urllib.parse import quote
 
-import pyarrow.parquet as pq
 import pytest
 
 from rfr import schema
@@ -22,6 +19,7 @@ from rfr.reddit.crawler import silent
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
 from tests.fakes import FakeSource
+from tests.traces import traces
 
 STORY = "Seventeen lanterns drifted across the harbour while Maud counted every one of her unpaid debts to the sea."
 PROMPT = "[WP] The lighthouse keeper's daughter has never once been allowed to see the light."
@@ -40,21 +38,6 @@ def _threads() -> list[Thread]:
 @pytest.fixture
 def source() -> FakeSource:
     return FakeSource(_threads())
-
-
-def _traces(folder: Path, needles: list[str]) -> list[str]:
-    """Files below the folder in which one of the needles can be read: plain, JSON, base64 or URL-encoded; Parquet unpacked."""
-    forms = [form for needle in needles for form in (needle, json.dumps(needle)[1:-1], quote(needle))]
-    coded = [form.encode() for form in forms]
-    coded += [base64.b64encode(b" " * pad + needle.encode())[4:-4] for needle in needles for pad in range(3)]
-    found = []
-    for path in sorted(path for path in folder.rglob("*") if path.is_file()):
-        content = path.read_bytes()
-        if path.suffix == ".parquet":
-            content += json.dumps(pq.read_table(path).to_pylist()).encode()
-        if any(form in content for form in coded):
-            found.append(path.name)
-    return found
 
 
 def _fill_runs(folder: Path, ids: tuple[str, str]) -> None:
@@ -87,13 +70,13 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
         store.write_rejects()
     Export(folder=str(tmp_path / "parquet")).run(source, tmp_path / "s.db", silent)
     _fill_runs(tmp_path, (thread.post.id, thread.replies[0].id))
-    before = _traces(tmp_path, needles)
+    before = traces(tmp_path, needles)
     assert {"s.db", "s.db.rejects.jsonl", "post.parquet", "reply.parquet", "samples.jsonl", "log.wandb"} <= set(before)
 
     source.fake.deleted = {thread.post.id, thread.replies[0].id}
     source.fake.left = {thread.replies[1].id}
     told = _purge(tmp_path, source)
-    assert _traces(tmp_path, needles) == []
+    assert traces(tmp_path, needles) == []
     assert told["erased"] >= 2
     kept = (tmp_path / "runs/r/samples.jsonl").read_text()
     assert "Another one" in kept
@@ -118,7 +101,7 @@ def test_a_later_import_cannot_bring_it_back(tmp_path: Path, source: FakeSource)
         store.add([replace(thread.post, seen_at=later), *(replace(reply, seen_at=later) for reply in thread.replies[:2])])
         assert store.rows("SELECT author FROM reply WHERE id = ?", (thread.replies[1].id,)) == [(None,)]
         assert store.rows("SELECT body FROM reply WHERE id = ?", (thread.replies[0].id,)) == [("[deleted]",)]
-    assert _traces(tmp_path, [STORY, PROMPT, AUTHOR, LEAVER]) == []
+    assert traces(tmp_path, [STORY, PROMPT, AUTHOR, LEAVER]) == []
     source.fake.deleted = source.fake.left = set()  # restored on Reddit: what was erased stays erased
     assert _purge(tmp_path, source)["erased"] == 2 + _gone_from_the_start(source.threads)
     assert digest
@@ -153,9 +136,9 @@ def test_a_purge_that_was_cut_off_is_finished_by_the_next(
         patch.setattr(Purge, "_clean_up", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
         with pytest.raises(KeyboardInterrupt):
             _purge(tmp_path, source)
-    assert "samples.jsonl" in _traces(tmp_path, [PROMPT])
+    assert "samples.jsonl" in traces(tmp_path, [PROMPT])
     _purge(tmp_path, source, ask=False)
-    assert _traces(tmp_path, [STORY, PROMPT, AUTHOR]) == []
+    assert traces(tmp_path, [STORY, PROMPT, AUTHOR]) == []
 
 
 def test_a_reader_keeps_the_log_from_being_emptied_and_is_told(tmp_path: Path, source: FakeSource) -> None:
@@ -169,7 +152,7 @@ def test_a_reader_keeps_the_log_from_being_emptied_and_is_told(tmp_path: Path, s
         _purge(tmp_path, source)
     reader.close()
     _purge(tmp_path, source)
-    assert _traces(tmp_path, [STORY]) == []
+    assert traces(tmp_path, [STORY]) == []
 
 
 def test_the_triggers_know_the_same_markers() -> None:

@@ -11,7 +11,7 @@ import asyncpraw
 from asyncpraw.exceptions import MissingRequiredAttributeException
 from asyncprawcore import exceptions as core
 
-from rfr.errors import UserError
+from rfr.errors import RedditDown, UserError
 from rfr.reddit.clock import Clock
 from rfr.reddit.credentials import FIRST_STEPS, check_files, check_url
 from rfr.reddit.pacer import Pacer
@@ -47,18 +47,29 @@ class Client:
 
     async def get(self, path: str, **params: str | int) -> Any:
         """The parsed JSON of a GET."""
-        # `from None` everywhere: asyncprawcore's exceptions hold the request, the token's with the client secret in it.
         try:
             return await self._session.request(method="GET", path=path, params=params)
-        except NO_ACCESS as error:
-            raise Unreadable(
-                f"Reddit has no readable {path} ({type(error).__name__}): is the subreddit's name right, and is it public?"
-            ) from None
-        except (core.OAuthException, core.InvalidToken, core.ResponseException) as error:
-            status = getattr(getattr(error, "response", None), "status", None)
-            if status in (400, 401) or isinstance(error, core.OAuthException | core.InvalidToken):
-                raise UserError("Reddit refuses these credentials: check praw_client_id and praw_client_secret") from None
-            raise Unreadable(f"Reddit answers {path} with status {status}") from None
+        except (RedditDown, core.AsyncPrawcoreException) as error:
+            told = _told(error, path)
+        # Raised out here, so that neither the exceptions behind it nor their frames, which hold the request and for a token
+        # the client secret too, travel with it.
+        raise told
+
+
+def _told(error: Exception, path: str) -> Exception:
+    """What the user hears of a failure of asyncprawcore's or the transport's."""
+    status = getattr(getattr(error, "response", None), "status", None)
+    if isinstance(error, RedditDown):
+        return RedditDown(str(error))
+    if isinstance(error, NO_ACCESS):
+        return Unreadable(
+            f"Reddit has no readable {path} ({type(error).__name__}): is the subreddit's name right, and is it public?"
+        )
+    if status in (400, 401) or isinstance(error, core.OAuthException | core.InvalidToken):
+        return UserError("Reddit refuses these credentials: check praw_client_id and praw_client_secret")
+    if status is not None:
+        return Unreadable(f"Reddit answers {path} with status {status}")
+    return RedditDown(f"the request for {path} failed ({type(error).__name__}): what was collected is kept, try later")
 
 
 @asynccontextmanager

@@ -26,6 +26,7 @@ class LoopbackReddit:
 
     def __init__(self, *, faults: Faults | None = None, limit: RateLimit | None = None) -> None:
         self._faults, self._limit = faults or Faults({}), limit
+        self.token = "demo"
         self.requests: list[str] = []  # paths asked for, in order, those met by a fault included
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
@@ -66,7 +67,7 @@ class LoopbackReddit:
         return await (fault(request, answer) if fault else answer(request))
 
     async def _token(self, request: web.Request) -> web.Response:
-        return web.json_response({"access_token": "demo", "token_type": "bearer", "expires_in": 86400, "scope": "*"})
+        return web.json_response({"access_token": self.token, "token_type": "bearer", "expires_in": 86400, "scope": "*"})
 
 
 def listing(children: list[dict], after: str | None = None) -> dict[str, Any]:
