@@ -5,6 +5,7 @@ Nothing heavy is imported before Hydra has answered `--help`, and nothing instal
 
 from __future__ import annotations
 
+import errno
 import os
 import sys
 import tempfile
@@ -134,6 +135,11 @@ def _exit_code(main: Callable[[], object]) -> int:
     except RunFailed as failure:
         print(f"rfr: {failure}", file=sys.stderr)
         return failure.code
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"rfr: {error.strerror}: {error.filename or 'an output'} could not be written whole", file=sys.stderr)
+        return 2
     except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("RFR_DEBUG"):
             raise

@@ -20,6 +20,7 @@ from rfr.records import Observation, Post, Reply, Thread
 from rfr.schema import VERSION, migrate, version_of
 
 TEXTS, READINGS = ("post", "reply"), "observation"
+CANNOT_WRITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 ERASED = "SELECT 1 FROM tombstone WHERE item_id = :id"
 FLAGS = {"stickied", "hidden", "missing", "archived"}
 
@@ -88,14 +89,21 @@ class Store:
 
     @contextmanager
     def transaction(self) -> Iterator[None]:
-        """All or nothing: what is written inside commits at the end, or not at all."""
-        self._db.execute("BEGIN IMMEDIATE")
+        """All or nothing: what is written inside commits at the end, or not at all.
+
+        Raises:
+            UserError: the disk is full, or the file may not be written.
+        """
         try:
+            self._db.execute("BEGIN IMMEDIATE")
             yield
-        except BaseException:
-            self._db.execute("ROLLBACK")
+            self._db.execute("COMMIT")
+        except BaseException as error:
+            if self._db.in_transaction:
+                self._db.execute("ROLLBACK")
+            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in CANNOT_WRITE:
+                raise UserError(f"can't write to {self.path} ({error}): what was committed is kept, make room, go on") from None
             raise
-        self._db.execute("COMMIT")
 
     def add(self, records: Iterable[Post | Reply | Observation]) -> None:
         """Append observations, each once; keep the newest text of a post or reply, and none of what was erased.

@@ -31,7 +31,7 @@ def chunks(path: Path) -> Iterator[bytes]:
     """The decompressed bytes in pieces, decoded in a thread of their own. Told by the first bytes, not by the name.
 
     Raises:
-        UserError: no such file, or it is neither compressed in a known way nor JSON lines.
+        UserError: no such file, neither compressed in a known way nor JSON lines, or too little memory to decode it.
         Damaged: after the last good piece of a broken file.
     """
     if not path.is_file():
@@ -72,7 +72,7 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
             try:
                 piece = frame.decompress(data)
             except zstandard.ZstdError as error:
-                raise OSError(str(error)) from None
+                raise (MemoryError if "memory" in str(error) else OSError)(str(error)) from None
             if piece:
                 yield piece
             data = frame.unused_data if frame.eof else b""
@@ -109,6 +109,8 @@ def _in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
         while (item := ready.get()) is not None:
             if isinstance(item, EOFError | OSError | zlib.error | lzma.LZMAError):
                 raise Damaged(f"{path} is cut off or damaged ({item})") from None
+            if isinstance(item, MemoryError):
+                raise UserError(f"{path} can't be decoded in the memory there is ({item}): a zst dump needs 2 GiB")
             if isinstance(item, BaseException):
                 raise item
             yield item
