@@ -16,12 +16,12 @@ from typing import Any
 from filelock import FileLock, Timeout
 
 from rfr.errors import UserError
+from rfr.insertion import INSERTIONS, table_of
 from rfr.records import Observation, Post, Reply, Thread
 from rfr.schema import VERSION, migrate, version_of
 
 TEXTS, READINGS = ("post", "reply"), "observation"
 CANNOT_WRITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-ERASED = "SELECT 1 FROM tombstone WHERE item_id = :id"
 FLAGS = {"stickied", "hidden", "missing", "archived"}
 
 
@@ -47,6 +47,7 @@ class Store:
             self._open()
         except sqlite3.DatabaseError as error:
             self.close()
+            self._tell_if_unwritable(error)
             raise UserError(f"{self.path} is no rfr store ({error}): give another path, or move that file away") from error
         except UserError:
             self.close()
@@ -101,9 +102,12 @@ class Store:
         except BaseException as error:
             if self._db.in_transaction:
                 self._db.execute("ROLLBACK")
-            if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in CANNOT_WRITE:
-                raise UserError(f"can't write to {self.path} ({error}): what was committed is kept, make room, go on") from None
+            self._tell_if_unwritable(error)
             raise
+
+    def _tell_if_unwritable(self, error: BaseException) -> None:
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in CANNOT_WRITE:
+            raise UserError(f"can't write to {self.path} ({error}): what was committed is kept, make room, go on") from None
 
     def add(self, records: Iterable[Post | Reply | Observation]) -> None:
         """Append observations, each once; keep the newest text of a post or reply, and none of what was erased.
@@ -192,7 +196,7 @@ class Store:
         sha = hashlib.sha256()
         for record in (Post, Reply, Observation):
             names = [field.name for field in fields(record)]
-            for row in self._db.execute(f"SELECT {', '.join(names)} FROM {_table(record)} ORDER BY {', '.join(names)}"):
+            for row in self._db.execute(f"SELECT {', '.join(names)} FROM {table_of(record)} ORDER BY {', '.join(names)}"):
                 sha.update(repr(row).encode())
         for table in ("reject", "tombstone"):
             for row in self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2"):
@@ -228,27 +232,3 @@ class Store:
             values = dict(zip(names, row, strict=True))
             values |= {flag: bool(values[flag]) for flag in FLAGS & values.keys()}
             yield record(**values)
-
-
-def _table(record: type) -> str:
-    return record.__name__.lower()
-
-
-def _insertion(record: type) -> str:
-    """The statement that adds a row of this record."""
-    names = [field.name for field in fields(record)]
-    into = f"INTO {_table(record)} ({', '.join(names)})"
-    values = ", ".join(f":{name}" for name in names).replace(":author", f"CASE WHEN EXISTS ({ERASED}) THEN NULL ELSE :author END")
-    if record is Observation:
-        return f"INSERT OR IGNORE {into} VALUES ({values})"
-    rank = ["seen_at", *(name for name in names if name not in ("id", "seen_at"))]
-    new, old = (", ".join(f"ifnull({side}.{name}, {-1 if name == 'seen_at' else chr(39) * 2})" for name in rank)
-                for side in ("excluded", _table(record)))  # fmt: skip
-    updates = ", ".join(f"{name} = excluded.{name}" for name in names if name != "id")
-    return (
-        f"INSERT {into} SELECT {values} WHERE NOT EXISTS ({ERASED} AND reason = 'text') "
-        f"ON CONFLICT (id) DO UPDATE SET {updates} WHERE ({new}) > ({old})"
-    )
-
-
-INSERTIONS = {record: _insertion(record) for record in (Post, Reply, Observation)}

@@ -12,7 +12,8 @@ from tests.conftest import ROOT
 # What a stage may import besides itself.
 ALLOWED = {
     "records": set(), "errors": set(), "grammar": set(), "simulate": {"records", "grammar"}, "schema": set(),
-    "store": {"records", "errors", "schema"},
+    "insertion": {"records"},
+    "store": {"records", "errors", "schema", "insertion"},
     "reddit": {"records", "errors", "store", "simulate"}, "data": {"records", "errors", "store"},
     "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
     "model": {"records", "errors", "objective"}, "generate": {"data"}, "evaluate": {"records", "objective", "data", "model"},

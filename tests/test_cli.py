@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import re
@@ -183,3 +184,14 @@ def test_credentials_on_the_command_line_are_refused_and_not_repeated(
     assert "does not belong on the command line" in err
     assert "CANARY" not in out + err
     assert not list(tmp_path.rglob("*"))
+
+
+def test_a_full_disk_is_one_line(command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out.parquet")
+
+    monkeypatch.setattr("rfr.export.write", full)
+    assert command("collect", "source=demo", "source.demo.threads=3")[0] == 0
+    code, _, err = command("collect", "source=demo", "mode=export")
+    assert code == 2
+    assert err == "rfr: No space left on device: out.parquet could not be written whole\n"
