@@ -1,11 +1,8 @@
-"""The four commands. Exit codes: 0 done, 2 the user's input is wrong (one line), 130 interrupted, 1 anything else.
-
-Nothing heavy is imported before Hydra has answered `--help`, and nothing installed before an error can be told.
-"""
+"""The four commands. Nothing heavy is imported before Hydra has answered `--help`, and nothing installed before an error
+can be told."""
 
 from __future__ import annotations
 
-import errno
 import os
 import sys
 import tempfile
@@ -14,13 +11,12 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from rfr.errors import Interrupted, RunFailed, UserError
+from rfr.exits import INTERRUPTED, exit_code
 from rfr.reddit.credentials import refuse_on_command_line
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-INTERRUPTED = 130  # what shells report of a process that Ctrl-C ended
 HERE = Path(__file__).resolve().parent
 # In the wheel conf/ lies inside the package, in a clone beside it.
 CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())
@@ -110,47 +106,3 @@ def _run(name: str, task: Callable[[DictConfig], None]) -> list[int]:
             hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
 
         return [exit_code(main), *map(int, codes.read().split())]
-
-
-def exit_code(main: Callable[[], object]) -> int:
-    """Run something; tell what went wrong in one line where it was the user's input, or an installation cut short."""
-    try:
-        return _exit_code(main)
-    except ModuleNotFoundError as error:
-        if os.environ.get("RFR_DEBUG") or (error.name or "").startswith("rfr"):
-            raise
-        print(f"rfr: the module {error.name} is missing, the installation is not whole: run `make setup`", file=sys.stderr)
-        return 2
-
-
-def _exit_code(main: Callable[[], object]) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
-    try:
-        main()
-    except (Interrupted, KeyboardInterrupt) as stop:
-        print(str(stop) or "interrupted", file=sys.stderr)
-        return INTERRUPTED
-    except RunFailed as failure:
-        print(f"rfr: {failure}", file=sys.stderr)
-        return failure.code
-    except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("RFR_DEBUG"):
-            raise
-        print(f"rfr: {_one_line(error)}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
-            raise
-        print(f"rfr: {error.strerror}: {error.filename or 'an output'} could not be written whole", file=sys.stderr)
-        return 2
-    return 0
-
-
-def _one_line(error: Exception) -> str:
-    """The message on one line; of errors that Hydra wraps, the cause."""
-    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
-    told = str(cause).split("Config search path:")[0]
-    lines = [line.strip() for line in told.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    return "; ".join(lines).replace(":; ", ": ")

@@ -103,7 +103,7 @@ def result_of(run_dir: Path) -> dict | None:
 
 def _main() -> None:
     """A child: the config it was handed, the folder to work in."""
-    from rfr.cli import exit_code
+    from rfr.exits import exit_code
     from rfr.run import train
 
     handover, run_dir = map(Path, sys.argv[1:])

@@ -1,0 +1,56 @@
+"""Exit codes: 0 done, 2 the user's input is wrong (one line), 130 interrupted, 1 anything else."""
+
+from __future__ import annotations
+
+import errno
+import os
+import sys
+from collections.abc import Callable
+
+from rfr.errors import Interrupted, RunFailed, UserError
+
+INTERRUPTED = 130  # what shells report of a process that Ctrl-C ended
+
+
+def exit_code(main: Callable[[], object]) -> int:
+    """Run something; tell what went wrong in one line where it was the user's input, or an installation cut short."""
+    try:
+        return _exit_code(main)
+    except ModuleNotFoundError as error:
+        if os.environ.get("RFR_DEBUG") or (error.name or "").startswith("rfr"):
+            raise
+        print(f"rfr: the module {error.name} is missing, the installation is not whole: run `make setup`", file=sys.stderr)
+        return 2
+
+
+def _exit_code(main: Callable[[], object]) -> int:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    try:
+        main()
+    except (Interrupted, KeyboardInterrupt) as stop:
+        print(str(stop) or "interrupted", file=sys.stderr)
+        return INTERRUPTED
+    except RunFailed as failure:
+        print(f"rfr: {failure}", file=sys.stderr)
+        return failure.code
+    except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
+        if os.environ.get("RFR_DEBUG"):
+            raise
+        print(f"rfr: {_one_line(error)}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+            raise
+        print(f"rfr: {error.strerror}: {error.filename or 'an output'} could not be written whole", file=sys.stderr)
+        return 2
+    return 0
+
+
+def _one_line(error: Exception) -> str:
+    """The message on one line; of errors that Hydra wraps, the cause."""
+    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
+    told = str(cause).split("Config search path:")[0]
+    lines = [line.strip() for line in told.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    return "; ".join(lines).replace(":; ", ": ")
