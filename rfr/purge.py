@@ -6,6 +6,7 @@ Model weights can't be searched: the folders of runs that were trained on erased
 from __future__ import annotations
 
 import json
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,6 +27,7 @@ EVERYTHING = """SELECT 't3_' || id FROM post WHERE id NOT IN (SELECT item_id FRO
 # The newest reading of an item says whether Reddit still gives it; of two at the same time the one that does.
 LEFT_OUT = """SELECT item_id FROM (SELECT item_id, missing, row_number() OVER (
     PARTITION BY item_id ORDER BY ifnull(seen_at, -1) DESC, missing) AS age FROM observation) WHERE age = 1 AND missing"""
+NAMED = re.compile(r'"(?:id|author)"\s*:\s*"([^"]*)"')  # in a rejected line
 WEIGHTS = {".safetensors", ".pt", ".bin", ".ckpt"}
 
 
@@ -54,11 +56,12 @@ class Purge:
 
     def _clean_up(self, store: Store) -> list[str]:
         """Remove what the erased texts left behind; the paths of the files that were changed or removed."""
-        texts = [text for (text,) in store.rows("SELECT text FROM residue")]
-        if not texts:
+        residue = store.rows("SELECT kind, text FROM residue")
+        if not residue:
             return []
-        fragments, ids = Fragments(texts), erased_ids(store)
-        store.drop_rejects(fragments.within)
+        fragments, ids = Fragments(text for kind, text in residue if kind == "text"), erased_ids(store)
+        names = ids | {text for kind, text in residue if kind == "author"}
+        store.drop_rejects(lambda line: bool(names & set(NAMED.findall(line))) or fragments.within(line))
         touched = [Path(f"{store.path}.rejects.jsonl")]
         store.write_rejects()
         for folder in map(Path, remembered(store)):

@@ -180,6 +180,9 @@ class Store:
         """What a SELECT finds; schema.py has the tables."""
         return self._db.execute(query, parameters).fetchall()
 
+    def drop_cursor(self, name: str) -> None:
+        self._db.execute("DELETE FROM cursor WHERE name = ?", (name,))
+
     def add_marks(self, other: Store) -> None:
         """A part's cursors and rejects."""
         for name, value in other.rows("SELECT name, value FROM cursor"):

@@ -67,6 +67,8 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
     with Store(tmp_path / "s.db", write=True) as store:
         source.collect(store, silent)
         store.reject("dump", 3, "no parent", json.dumps({"body": STORY}).encode())
+        store.reject("dump", 9, "no parent", json.dumps({"author": AUTHOR, "body": "x"}).encode())
+        store.reject("dump", 12, "no parent", json.dumps({"author": "somebody", "body": "x"}).encode())
         store.write_rejects()
     Export(folder=str(tmp_path / "parquet")).run(source, tmp_path / "s.db", silent)
     _fill_runs(tmp_path, (thread.post.id, thread.replies[0].id))
@@ -78,6 +80,7 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
     told = _purge(tmp_path, source)
     assert traces(tmp_path, needles) == []
     assert told["erased"] >= 2
+    assert [json.loads(line)["offset"] for line in (tmp_path / "s.db.rejects.jsonl").read_text().splitlines()] == [12]
     kept = (tmp_path / "runs/r/samples.jsonl").read_text()
     assert "Another one" in kept
     assert (tmp_path / "runs/r/metrics.csv").exists()

@@ -44,10 +44,10 @@ def changed_threads(store: Store, subreddit: str, limit: int | None = None) -> l
     return [post_id for (post_id,) in rows]
 
 
-def mark_read(store: Store, post_id: str) -> None:
-    """The thread's replies are in the store as of its newest comment count."""
-    for (count,) in store.rows(f"SELECT {COMMENT_COUNT} FROM post WHERE id = ?", (post_id,)):
-        store.set_cursor(f"thread/{post_id}", str(count))
+def comment_count(store: Store, post_id: str) -> str:
+    """How many comments the post had when it was last read, "unknown" where nobody said."""
+    rows = store.rows(f"SELECT {COMMENT_COUNT} FROM post WHERE id = ?", (post_id,))
+    return str(rows[0][0]) if rows else "unknown"
 
 
 def orphaned_posts(store: Store) -> list[str]:

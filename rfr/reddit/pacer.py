@@ -22,7 +22,7 @@ class Pacer:
     def __init__(self, clock: Clock, *, per_minute: float = 60.0, concurrency: int = 4) -> None:
         self._clock = clock
         self._gap_s = 60.0 / per_minute
-        self._next = -math.inf  # when the next request may start, by the monotonic clock
+        self._started, self._held_until = -math.inf, -math.inf  # the last request's start, by the monotonic clock
         self._in_flight = 0
         self._order = asyncio.Lock()
         self._room = asyncio.Semaphore(concurrency)
@@ -33,9 +33,9 @@ class Pacer:
         """Waits for this request's turn; leave the block once the answer's headers went to `learn`."""
         async with self._room:
             async with self._order:
-                while (wait := self._next - self._clock.monotonic()) > 0:
-                    await self._clock.sleep(wait)  # again, since meanwhile an answer may have moved `_next`
-                self._next = self._clock.monotonic() + self._gap_s
+                while (wait := max(self._held_until, self._started + self._gap_s) - self._clock.monotonic()) > 0:
+                    await self._clock.sleep(wait)  # again, since meanwhile an answer may have changed the pace
+                self._started = self._clock.monotonic()
                 self._in_flight += 1
             try:
                 yield
@@ -57,7 +57,7 @@ class Pacer:
 
     def hold(self, seconds: float) -> None:
         """Nobody starts a request for so long (a 429's Retry-After)."""
-        self._next = max(self._next, self._clock.monotonic() + seconds)
+        self._held_until = max(self._held_until, self._clock.monotonic() + seconds)
 
 
 def _number(headers: Mapping[str, str], name: str) -> float | None:

@@ -27,7 +27,7 @@ class LoopbackReddit:
     def __init__(self, *, faults: Faults | None = None, limit: RateLimit | None = None) -> None:
         self._faults, self._limit = faults or Faults({}), limit
         self.token = "demo"
-        self.requests: list[str] = []  # paths asked for, in order, those met by a fault included
+        self.requests: list[str] = []  # paths asked for, in order, with the ids; those met by a fault too
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """What there is to GET."""
@@ -51,7 +51,7 @@ class LoopbackReddit:
 
     @web.middleware
     async def _gate(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self.requests.append(request.path)
+        self.requests.append(request.path + (f"?id={ids}" if (ids := request.query.get("id")) else ""))
         headers = {"x-ratelimit-remaining": "100000.0", "x-ratelimit-used": "1", "x-ratelimit-reset": "1"}
         if self._limit is not None and not request.path.startswith("/api/v1"):
             fits, headers = self._limit.admit()

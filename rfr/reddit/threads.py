@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import json
+from dataclasses import asdict, dataclass, replace
+
 from rfr.errors import RunFailed
-from rfr.reddit.agenda import changed_threads, mark_read
+from rfr.reddit.agenda import changed_threads, comment_count
 from rfr.reddit.client import Unreadable
-from rfr.reddit.crawler import Crawler, hundreds, side_by_side
-from rfr.reddit.things import Json, listing_children
+from rfr.reddit.crawler import PAGE, Crawler, side_by_side
+from rfr.reddit.things import listing_children
 
 
 async def read_changed(crawler: Crawler, limit: int | None) -> None:
@@ -23,25 +26,50 @@ async def read_changed(crawler: Crawler, limit: int | None) -> None:
 
 
 async def reconcile(crawler: Crawler, post_id: str) -> None:
-    """All direct replies of a post into the store, in one transaction; 1 + ceil(named / 100) requests."""
+    """All direct replies of a post into the store in 1 + ceil(named / 100) requests, each answer committed with what is left."""
+    begun = crawler.store.cursor(f"more/{post_id}")
+    left = _Left(**json.loads(begun)) if begun else await _read_tree(crawler, post_id)
+    while left.names:
+        asked, rest = left.names[:PAGE], left.names[PAGE:]
+        found, absent = await crawler.ask(asked)
+        seen_at, left = crawler.clock.time(), replace(left, names=rest)
+        with crawler.store.transaction():
+            crawler.keep(found, seen_at)
+            crawler.note_missing(absent, seen_at)
+            _note(crawler, post_id, left)
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Left:
+    """Full names of the replies still to be asked for, and the comment count of the tree that named them."""
+
+    names: list[str]
+    comments: str
+
+
+async def _read_tree(crawler: Crawler, post_id: str) -> _Left:
+    """Commit what the tree holds; returns what it only names."""
     try:
         tree = await crawler.client.get(f"comments/{post_id}", depth=1, limit=500)
     except Unreadable:
-        with crawler.store.transaction():
-            crawler.note_missing([post_id], crawler.clock.time())
-            mark_read(crawler.store, post_id)
-        return
-    if not isinstance(tree, list) or len(tree) != 2:
+        tree = None
+    if tree is not None and (not isinstance(tree, list) or len(tree) != 2):
         raise RunFailed(f"Reddit answered comments/{post_id} with something that is no thread: nothing of it was kept", 1)
-    post, replies = listing_children(tree[0]), listing_children(tree[1])
-    named = [f"t1_{i}" for child in replies if child["kind"] == "more" for i in child["data"]["children"]]
-    found: list[Json] = [*post, *(child for child in replies if child["kind"] != "more")]
-    seen_at, absent = crawler.clock.time(), set[str]()
-    for names in hundreds(named):
-        more, left_out = await crawler.ask(names)
-        found += more
-        absent |= left_out
+    found = [child for page in tree or [] for child in listing_children(page)]
+    named = [f"t1_{i}" for child in found if child["kind"] == "more" for i in child["data"]["children"]]
+    seen_at = crawler.clock.time()
     with crawler.store.transaction():
-        crawler.keep(found, seen_at)
-        crawler.note_missing(absent, seen_at)
-        mark_read(crawler.store, post_id)
+        crawler.keep((child for child in found if child["kind"] != "more"), seen_at)
+        crawler.note_missing([] if found else [post_id], seen_at)
+        left = _Left(names=named, comments=comment_count(crawler.store, post_id))
+        _note(crawler, post_id, left)
+    return left
+
+
+def _note(crawler: Crawler, post_id: str, left: _Left) -> None:
+    """How far the thread was read. Once it is, it counts as read as of the tree, whatever was polled meanwhile."""
+    if left.names:
+        crawler.store.set_cursor(f"more/{post_id}", json.dumps(asdict(left)))
+    else:
+        crawler.store.drop_cursor(f"more/{post_id}")
+        crawler.store.set_cursor(f"thread/{post_id}", left.comments)
