@@ -10,7 +10,7 @@ class Interrupted(Exception):
 
 
 class RunFailed(Exception):
-    """A child process that trains has ended with `code` and has told why on its own."""
+    """What was asked for could not be done, and not through the user's input; `code` is what the command exits with."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterator
 from dataclasses import asdict, dataclass, fields
-from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from more_itertools import chunked
 
 from rfr.records import Observation, Post, Reply
 from rfr.store import Store
@@ -57,14 +57,9 @@ def write(store: Store, folder: Path) -> None:
         place = folder / f"{record.__name__.lower()}.parquet"
         partial = place.with_suffix(".partial")
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
-            for rows in _lots(store.select(record, clause)):
+            for rows in chunked(map(asdict, store.select(record, clause)), ROWS):
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         os.replace(partial, place)
-
-
-def _lots(records: Iterator) -> Iterator[list[dict[str, Any]]]:
-    while rows := [asdict(record) for record in islice(records, ROWS)]:
-        yield rows
 
 
 def _arrow_type(pa: Any, annotation: str) -> Any:

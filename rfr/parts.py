@@ -6,8 +6,6 @@ So the launcher may be any of Hydra's (joblib, submitit, Ray), and no two proces
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +13,13 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from rfr.records import Observation, Post, Reply
+from rfr.reddit.dumps import MARKS as FILE_MARKS
 from rfr.store import Store
 
 SUFFIX = ".parts"
-LOT = 5000  # records in memory at once
+BEGUN = "begun/"  # before the name of a mark in a part: what it was in the store when the part began
+MOVED = """SELECT name, value FROM cursor AS mark WHERE name NOT LIKE :begun || '%'
+    AND NOT EXISTS (SELECT 1 FROM cursor WHERE name = :begun || mark.name AND value = mark.value)"""
 
 
 class Parts(Callback):
@@ -34,11 +35,13 @@ class Parts(Callback):
 
 
 def part_of(path: Path, key: str) -> Path:
-    """The part of a store that one job fills; it begins with the store's own marks, so that nothing is imported twice."""
+    """The part of a store that one job fills; it begins with the store's marks of files, so that nothing is imported twice."""
     part = path.with_name(f"{path.name}{SUFFIX}") / f"{key}.db"
     if path.exists() and not part.exists():
         with Store(path) as store, Store(part, write=True) as fresh, fresh.transaction():
-            fresh.add_marks(store)
+            for name, value in store.rows("SELECT name, value FROM cursor WHERE name LIKE ? || '%'", (FILE_MARKS,)):
+                fresh.set_cursor(name, value)
+                fresh.set_cursor(BEGUN + name, value)
     return part
 
 
@@ -58,17 +61,15 @@ def merge(path: Path, parts: Path) -> int:
         with Store(path, write=True) as store, Store(part, write=True) as source:
             with store.transaction():
                 for record in (Post, Reply, Observation):
-                    for lot in _lots(source.select(record, record.__name__.lower())):
-                        store.add(lot)
-                store.add_marks(source)
+                    store.add(source.select(record, record.__name__.lower()))
+                # Only the marks that its job moved: a copy of another file's would set that one back.
+                for name, value in source.rows(MOVED, {"begun": BEGUN}):
+                    store.set_cursor(name, value)
+                for reject in source.rows("SELECT source, offset, reason, line FROM reject"):
+                    store.reject(*reject)
             store.write_rejects()
             source.discard()
     for left in parts.iterdir():  # the parts' lists of rejects, which the store has now
         left.unlink()
     parts.rmdir()
     return len(found)
-
-
-def _lots(records: Iterator) -> Iterator[list]:
-    while lot := list(islice(records, LOT)):
-        yield lot

@@ -183,13 +183,6 @@ class Store:
     def drop_cursor(self, name: str) -> None:
         self._db.execute("DELETE FROM cursor WHERE name = ?", (name,))
 
-    def add_marks(self, other: Store) -> None:
-        """A part's cursors and rejects."""
-        for name, value in other.rows("SELECT name, value FROM cursor"):
-            self.set_cursor(name, value)
-        for source, offset, reason, line in other.rows("SELECT source, offset, reason, line FROM reject"):
-            self.reject(source, offset, reason, line)
-
     def counts(self) -> dict[str, int]:
         """Rows per table."""
         return {table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in (*TEXTS, READINGS)}

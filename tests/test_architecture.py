@@ -17,7 +17,8 @@ ALLOWED = {
     "reddit": {"records", "errors", "store", "simulate"}, "data": {"records", "errors", "store"},
     "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
     "model": {"records", "errors", "objective"}, "generate": {"data"}, "evaluate": {"records", "objective", "data", "model"},
-    "report": set(), "display": set(), "fragments": set(), "parts": {"records", "store"}, "export": {"records", "store"},
+    "report": set(), "display": set(), "fragments": set(), "parts": {"records", "store", "reddit"},
+    "export": {"records", "store"},
     "status": {"store", "reddit", "report"}, "purge": {"records", "store", "reddit", "export", "fragments"},
 }  # fmt: skip
 

@@ -10,6 +10,7 @@ from typing import Any
 
 import pytest
 
+from rfr.errors import RunFailed
 from rfr.records import Observation, Post, Thread
 from rfr.reddit.clock import FixedClock
 from rfr.reddit.crawler import Crawler
@@ -138,6 +139,62 @@ def test_an_after_that_repeats_ends_the_poll(store: Store) -> None:
             return page
 
     assert _poll(Stuck(30), store) == 2
+
+
+ODD: list[Any] = [
+    {"created_utc": True}, {"created_utc": "soon"}, {"title": 7}, {"selftext": ["a"]}, {"score": "many"}, {"score": 1.5},
+    {"score": 10**30}, {"score": float("nan")}, {"num_comments": {}}, {"author": 3}, {"id": ""}, {"id": ["p"]},
+    {"link_flair_text": 0},
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("odd", ODD, ids=str)
+def test_an_item_with_a_field_of_another_type_is_a_reject(store: Store, odd: dict[str, Any]) -> None:
+    """And its time, where that makes no sense, doesn't count as the newest item known."""
+    listing = Listing(150)
+    listing.items[149]["data"] |= odd
+    assert _poll(listing, store) == 2
+    assert store.counts()["post"] == 149
+    ((reason,),) = store.rows("SELECT reason FROM reject")
+    assert next(iter(odd)) in reason or "time" in reason
+
+
+@pytest.mark.parametrize("child", [None, 3, "t3_p1", [], {}, {"kind": "t3"}, {"kind": "t3", "data": None}], ids=str)
+def test_a_child_that_is_no_item_is_a_reject(store: Store, child: Any) -> None:
+    listing = Listing(3)
+
+    async def get(*_: Any, **__: Any) -> Any:
+        return {"data": {"children": [*listing.items, child], "after": None}}
+
+    listing.get = get  # type: ignore[method-assign]
+    assert _poll(listing, store) == 1
+    assert store.counts()["post"] == 3
+    assert len(store.rows("SELECT * FROM reject")) == 1
+
+
+@pytest.mark.parametrize(
+    "answer", [None, [], {"data": None}, {"data": {"children": None}}, {"data": {"children": "ab"}}], ids=str
+)
+def test_an_answer_that_is_no_listing_is_told(store: Store, answer: Any) -> None:
+    listing = Listing(3)
+
+    async def get(*_: Any, **__: Any) -> Any:
+        return answer
+
+    listing.get = get  # type: ignore[method-assign]
+    with pytest.raises(RunFailed, match="no listing"):
+        _poll(listing, store)
+
+
+def test_an_after_that_is_no_name_is_told(store: Store) -> None:
+    listing = Listing(3)
+
+    async def get(*_: Any, **__: Any) -> Any:
+        return {"data": {"children": listing.items, "after": ["t3_p1"]}}
+
+    listing.get = get  # type: ignore[method-assign]
+    with pytest.raises(RunFailed, match="no item's name"):
+        _poll(listing, store)
 
 
 def test_items_that_make_no_sense_are_kept_as_rejects(store: Store) -> None:

@@ -11,6 +11,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,12 @@ BAD = [
     json.dumps({**REPLY, "score": "many"}).encode(),
     json.dumps({**REPLY, "created_utc": "soon"}).encode(),
     json.dumps({**REPLY, "body": 7}).encode(),
+    json.dumps({**REPLY, "score": 2**63}).encode(),
+    json.dumps({**REPLY, "score": None}).replace("null", "1e999").encode(),
+    json.dumps({**REPLY, "score": True}).encode(),
+    json.dumps({**REPLY, "num_comments": "3"}).encode(),
+    json.dumps({**REPLY, "parent_id": None}).encode(),
+    json.dumps([REPLY]).encode(),
     json.dumps({key: value for key, value in REPLY.items() if key != "parent_id"}).encode(),
 ]
 
@@ -284,3 +291,22 @@ def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path
         state = import_dump(part, tmp_path / "RC_2024-01", NAME)  # known as done
         assert state.done
         assert part.counts()["reply"] == 0
+
+
+def test_a_part_sets_no_other_files_mark_back(tmp_path: Path) -> None:
+    """Every part begins with copies of all marks; the one merged last must not bring back what another one moved."""
+    for number in range(2):
+        (tmp_path / f"RC_2024-0{number}").write_bytes(b"\n".join(_lines()[number::2]))
+    with Store(tmp_path / "s.db", write=True) as store, store.transaction():
+        for number in range(2):  # both begun, neither far
+            name = dumps.fingerprint(tmp_path / f"RC_2024-0{number}")
+            store.set_cursor(f"dump/{NAME}/{name}", json.dumps(asdict(Progress())))
+    parts = [part_of(tmp_path / "s.db", f"part{number}") for number in range(2)]
+    for number, part in enumerate(parts):
+        with Store(part, write=True) as store:
+            import_dump(store, tmp_path / f"RC_2024-0{number}", NAME)
+    merge_all(tmp_path)
+    with Store(tmp_path / "s.db") as store:
+        assert len(store.rows("SELECT name FROM cursor")) == 2
+        for number in range(2):
+            assert json.loads(store.cursor(f"dump/{NAME}/{dumps.fingerprint(tmp_path / f'RC_2024-0{number}')}") or "{}")["done"]

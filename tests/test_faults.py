@@ -140,6 +140,20 @@ def test_fault_09_null_authors_unknown_kinds_missing_fields(store: Store) -> Non
     assert len(store.rows("SELECT reason FROM reject")) == 3
 
 
+@pytest.mark.parametrize(
+    "stub", [{}, {"data": None}, {"data": {}}, {"data": {"children": None}}, {"data": {"children": ["a/../b"]}}]
+)
+def test_fault_09_a_stub_that_names_nothing(store: Store, stub: dict[str, Any]) -> None:
+    """In a tree, where "more" stands for the replies that are not shown: a broken one is on record."""
+
+    def spoil(tree: Any) -> Any:
+        tree[1]["data"]["children"] += [{"kind": "more"} | stub, None]
+        return tree
+
+    _survives(store, [edits(spoil)], ["/comments/"])
+    assert len(store.rows("SELECT reason FROM reject")) == 2
+
+
 def test_fault_10_info_leaves_out_and_reorders(store: Store) -> None:
     faults = Faults({"/api/info": [_info_edit(lambda found: found[::-1][1:])], f"/r/{SUBREDDIT}/comments": [edits(_empty)]})
     _crawl(store, FakeReddit(THREADS, faults=faults))
@@ -170,11 +184,14 @@ def test_fault_11_the_overlap_is_lost(store: Store) -> None:
 
 def test_fault_12_an_after_that_repeats(store: Store) -> None:
     def stuck(page: Any) -> Any:
-        page["data"]["after"] = page["data"]["children"][0]["data"]["id"]
+        page["data"]["after"] = f"t3_{THREADS[-1].post.id}"  # the newest: behind it the same items come again
         return page
 
-    _crawl(store, FakeReddit(THREADS, faults=Faults({f"/r/{SUBREDDIT}/new": [edits(stuck)]})))
+    for_ever = Faults({f"/r/{SUBREDDIT}/new": [edits(stuck)] * 50})
+    _crawl(store, FakeReddit(THREADS, faults=for_ever))
+    assert for_ever.left == 48  # the page, and the one that came again
     _is_whole(store)
+    assert store.rows("SELECT * FROM gap") == []
 
 
 def test_fault_13_scores_that_are_hidden_negative_or_null(store: Store) -> None:

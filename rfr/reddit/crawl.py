@@ -12,7 +12,7 @@ from typing import Any
 from rfr.reddit.agenda import due as due_items
 from rfr.reddit.crawler import PAGE, Crawler
 from rfr.reddit.discover import adopt_orphans, poll
-from rfr.reddit.things import listing_children
+from rfr.reddit.things import listing_after, listing_children
 from rfr.reddit.threads import read_changed
 
 PERIODS = ("hour", "day", "week", "month", "year", "all")
@@ -80,7 +80,7 @@ async def _walk(crawler: Crawler, sort: str, period: dict[str, str], cursor: str
     while True:
         page = await crawler.client.get(f"r/{crawler.subreddit}/{sort}", limit=PAGE, after=after or "", **period)
         children = listing_children(page)
-        repeats, after = after, page["data"].get("after")
+        repeats, after = after, listing_after(page)
         at_end = after is None or after == repeats
         with crawler.store.transaction():
             crawler.keep(children, crawler.clock.time())

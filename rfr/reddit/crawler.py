@@ -5,15 +5,16 @@ from __future__ import annotations
 import asyncio
 import json
 import zlib
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
-from itertools import islice
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
+
+from more_itertools import chunked
 
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.client import Client
 from rfr.reddit.clock import Clock
-from rfr.reddit.things import Json, listing_children, to_observation, to_post, to_reply
+from rfr.reddit.things import item_id, listing_children, to_observation, to_post, to_reply, validated
 from rfr.store import Store
 
 PAGE = 100  # the most Reddit gives per listing page and per /api/info call
@@ -60,7 +61,7 @@ class Crawler:
         met = {name: len(ids) for name, ids in self.met.items()}
         self.report(what, done, total, **met, due=self.due, requests_left=None if left is None else int(left))
 
-    def keep(self, children: Iterable[Json], seen_at: float, *, only_news: bool = False) -> None:
+    def keep(self, children: Iterable[Any], seen_at: float, *, only_news: bool = False) -> None:
         """Items of a listing into the store; what can't be used becomes a reject. Call it in a transaction.
 
         Args:
@@ -73,7 +74,7 @@ class Crawler:
                 self.met["posts" if isinstance(item, Post) else "replies"].add(item.id)
             except NestedReply:
                 pass
-            except (KeyError, TypeError, ValueError, AttributeError) as error:
+            except (KeyError, TypeError, ValueError) as error:
                 line = json.dumps(child).encode()
                 self.store.reject(self.source, zlib.crc32(line), f"{type(error).__name__}: {error}", line)
 
@@ -86,12 +87,12 @@ class Crawler:
         missing = (Observation(item_id=i, seen_at=seen_at, source=self.source, score=None, missing=True) for i in sorted(ids))
         self.store.add(missing)
 
-    async def ask(self, names: list[str]) -> tuple[list[Json], set[str]]:
+    async def ask(self, names: list[str]) -> tuple[list[Any], set[str]]:
         """The items of up to a hundred full names (t3_... and t1_... mixed), and the ids of those Reddit left out."""
         assert len(names) <= PAGE
         found = listing_children(await self.client.get("api/info", id=",".join(names)))
-        there = {child["data"].get("id") for child in found if isinstance(child.get("data"), dict)}
-        return found, {bare(name) for name in names} - there
+        there = [item_id(child) for child in found]
+        return found, {i for i in map(bare, names) if i not in there}
 
     async def read_again(self, names: list[str]) -> None:
         """A new reading of every named item, a hundred per request, each hundred committed whole."""
@@ -108,18 +109,12 @@ class Crawler:
             self.due = None if self.due is None else self.due - len(hundred)
             self.tell("readings", done, len(names))
 
-        await side_by_side(read, hundreds(names))
+        await side_by_side(read, chunked(names, PAGE))
 
 
 def bare(name: str) -> str:
     """A full name's id: t1_abc is abc."""
     return name.split("_", 1)[-1]
-
-
-def hundreds(names: Iterable[str]) -> Iterator[list[str]]:
-    iterator = iter(names)
-    while chunk := list(islice(iterator, PAGE)):
-        yield chunk
 
 
 async def side_by_side(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
@@ -139,8 +134,8 @@ async def side_by_side(work: Callable[[Item], Awaitable[None]], items: Iterable[
         await asyncio.gather(*workers, return_exceptions=True)
 
 
-def _records(child: Json, seen_at: float, source: str) -> tuple[Post | Reply, Observation]:
-    data = child["data"]
+def _records(child: Any, seen_at: float, source: str) -> tuple[Post | Reply, Observation]:
+    data = validated(child["data"])
     if child["kind"] == "t3":
         return to_post(data, seen_at), to_observation(data, seen_at, source)
     if child["kind"] != "t1":

@@ -8,7 +8,7 @@ from typing import Any
 
 from rfr.reddit.agenda import orphaned_posts
 from rfr.reddit.crawler import PAGE, Crawler
-from rfr.reddit.things import listing_children
+from rfr.reddit.things import listing_after, listing_children, seconds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ async def poll(crawler: Crawler, listing: str) -> int:
         pages, seen_at = pages + 1, crawler.clock.time()
         crawler.tell(f"pages of /{listing}", pages)
         children = listing_children(page)
-        step = _advance(mark, [t for child in children if (t := _time(child))], page["data"].get("after"))
+        step = _advance(mark, [t for child in children if (t := _time(child))], listing_after(page))
         finished = step.after is None and not (step.restarted and not mark.restarted)
         with store.transaction():
             crawler.keep(children, seen_at, only_news=True)
@@ -67,5 +67,7 @@ def _advance(mark: Mark, times: list[float], after: str | None) -> Mark:
 
 def _time(child: Any) -> float | None:
     data = child.get("data") if isinstance(child, dict) else None
-    time = data.get("created_utc") if isinstance(data, dict) else None
-    return time if isinstance(time, int | float) else None
+    try:
+        return seconds(data.get("created_utc")) if isinstance(data, dict) else None
+    except ValueError:
+        return None

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any
 
 import orjson
 
@@ -16,12 +14,12 @@ from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.decode import chunks
 from rfr.reddit.lines import Block, blocks_with
-from rfr.reddit.things import Json, to_observation, to_post, to_reply
+from rfr.reddit.things import Json, seconds, to_observation, to_post, to_reply, validated
 from rfr.store import Store
 
 SOURCE = "dump"
+MARKS = "dump/"  # before the names of the cursors that hold how far files were imported
 COMMIT_BYTES = 256 << 20  # of decompressed dump per transaction; what a kill costs, half a second
-TEXTS = ("title", "selftext", "body", "author", "link_flair_text", "distinguished")
 Records = list[Post | Reply | Observation]
 
 
@@ -55,7 +53,7 @@ def import_dump(
     """
     path = Path(path)
     name = fingerprint(path)
-    state = Progress(**json.loads(store.cursor(f"dump/{subreddit}/{name}") or "{}"))
+    state = Progress(**json.loads(store.cursor(_mark(subreddit, name)) or "{}"))
     if state.done:
         return state
     blocks = blocks_with(subreddit.encode(), chunks(path), skip=state.offset)
@@ -82,6 +80,10 @@ def fingerprint(path: Path) -> str:
     return sha.hexdigest()[:16]
 
 
+def _mark(subreddit: str, name: str) -> str:
+    return f"{MARKS}{subreddit}/{name}"
+
+
 def _commit_some(store: Store, blocks: Iterator[Block], state: Progress, subreddit: str, name: str) -> Progress:
     """The next COMMIT_BYTES of blocks and how far they went, in one transaction; decoding goes on meanwhile.
 
@@ -96,7 +98,7 @@ def _commit_some(store: Store, blocks: Iterator[Block], state: Progress, subredd
                 break
         else:
             state = replace(state, done=True)
-        store.set_cursor(f"dump/{subreddit}/{name}", json.dumps(asdict(state)))
+        store.set_cursor(_mark(subreddit, name), json.dumps(asdict(state)))
     return state
 
 
@@ -135,31 +137,17 @@ def to_records(line: bytes, subreddit: str) -> Records:
     if str(data.get("subreddit", "")).casefold() != subreddit.casefold():
         return []
     try:
-        return _records(_in_todays_schema(data))
+        return _records(validated(data))
     except (KeyError, TypeError, ValueError) as error:
         raise Reject(f"{type(error).__name__}: {error}") from None
 
 
-def _in_todays_schema(data: Json) -> Json:
-    """The monthly schemas drifted: strings for times, no name, no retrieval time or another key for it."""
-    if not isinstance(data["id"], str) or not data["id"]:
-        raise ValueError("no id")
-    odd = [name for name in TEXTS if not isinstance(data.get(name), str | None)]
-    if odd:
-        raise ValueError(f"{odd[0]} is no text")
-    score = data.get("score")
-    if score is not None and (isinstance(score, bool) or score != int(score)):
-        raise ValueError(f"score {score!r}")
-    times = {"created_utc": _seconds(data.get("created_utc")), "seen_at": _retrieved(data)}
-    return {**data, **times, "score": None if score is None else int(score)}
-
-
 def _records(data: Json) -> Records:
-    seen_at = data["seen_at"]
+    seen_at = _retrieved(data)
     reading = to_observation(data, seen_at, SOURCE)
     if "title" in data:
         return [to_post(data, seen_at), reading]
-    reply = to_reply({**data, "parent_id": str(data["parent_id"])}, seen_at)
+    reply = to_reply(data, seen_at)
     return [] if reply is None else [reply, reading]
 
 
@@ -167,14 +155,5 @@ def _retrieved(data: Json) -> float | None:
     """When the score was read; of two times the later one, which is when it was read again."""
     meta = data.get("_meta")
     meta = meta if isinstance(meta, dict) else {}
-    found = [_seconds(value) for value in (meta.get("retrieved_2nd_on"), data.get("retrieved_on"), data.get("retrieved_utc"))]
+    found = [seconds(value) for value in (meta.get("retrieved_2nd_on"), data.get("retrieved_on"), data.get("retrieved_utc"))]
     return max((time for time in found if time is not None), default=None)
-
-
-def _seconds(value: Any) -> float | None:
-    if value is None or value == "":
-        return None
-    seconds = float(value)
-    if not math.isfinite(seconds) or isinstance(value, bool):
-        raise ValueError(f"time {value!r}")
-    return seconds

@@ -5,9 +5,10 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Iterator, Mapping
 from datetime import UTC, datetime
-from itertools import islice
 from pathlib import Path
 from typing import Any
+
+from more_itertools import chunked
 
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
@@ -39,8 +40,8 @@ def import_table(
     """
     path = Path(path)
     columns = {field: column for field, column in columns.items() if column}
-    stories, total = enumerate(_stories(path, columns), start=1), 0
-    while chunk := list(islice(stories, CHUNK)):
+    total = 0
+    for chunk in chunked(enumerate(_stories(path, columns), start=1), CHUNK):
         with store.transaction():
             for number, row in chunk:
                 store.add(_records(row, columns, subreddit, seen_at, f"{path.name}, story {number}"))

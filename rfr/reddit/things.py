@@ -1,25 +1,99 @@
-"""Reddit's JSON ("things") into records. Judges nothing; refuses what has no id or no parent."""
+"""Reddit's JSON ("things") into records. Judges nothing; refuses what has no id or no parent, or fields of other types."""
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
+from rfr.errors import RunFailed
 from rfr.records import Observation, Post, Reply
 
 Json = dict[str, Any]
+TEXTS = ("subreddit", "title", "selftext", "body", "author", "link_flair_text", "distinguished")
+COUNTS = ("score", "num_comments")
+LARGEST = 2**63  # the first number that SQLite can't hold
 
 
-def listing_children(listing: Any) -> list[Json]:
-    """The children of a Listing.
+def listing_children(listing: Any) -> list[Any]:
+    """The children of a Listing, as they are.
 
     Raises:
-        ValueError: the response is not a Listing (an error object, HTML turned to null, ...).
+        RunFailed: the response is not a Listing (an error object, HTML turned to null, ...).
     """
+    data = listing.get("data") if isinstance(listing, dict) else None
+    children = data.get("children") if isinstance(data, dict) else None
+    if not isinstance(children, list):
+        raise RunFailed(f"Reddit answered with something that is no listing: {str(listing)[:120]!r}", 1)
+    return children
+
+
+def listing_after(listing: Json) -> str | None:
+    """The full name behind which a Listing goes on, None at its end.
+
+    Raises:
+        RunFailed: it is no name.
+    """
+    after = listing["data"].get("after")
+    if not isinstance(after, str | None):
+        raise RunFailed(f"Reddit's listing goes on behind {after!r}, which is no item's name", 1)
+    return after
+
+
+def named_replies(child: Any) -> list[str] | None:
+    """Full names of the replies that a tree's "more" stub stands for; None where the child is no such stub."""
+    if not isinstance(child, dict) or child.get("kind") != "more" or not isinstance(child.get("data"), dict):
+        return None
+    ids = child["data"].get("children")
+    if not isinstance(ids, list) or not all(isinstance(i, str) and i.isalnum() for i in ids):
+        return None
+    return [f"t1_{i}" for i in ids]
+
+
+def item_id(child: Any) -> Any:
+    """The id of a listing's child, whatever it is; None where there is none."""
+    data = child.get("data") if isinstance(child, dict) else None
+    return data.get("id") if isinstance(data, dict) else None
+
+
+def validated(data: Any) -> Json:
+    """An item's data with every field we read of the type it should have; numbers sent as strings become numbers.
+
+    Raises:
+        ValueError: a field is of another type; the message names it.
+    """
+    if not isinstance(data, dict):
+        raise ValueError("no JSON object")
+    if not isinstance(data.get("id"), str) or not data["id"]:
+        raise ValueError("no id")
+    odd = [name for name in TEXTS if not isinstance(data.get(name), str | None)]
+    if odd:
+        raise ValueError(f"{odd[0]} is no text")
+    return {**data, "created_utc": seconds(data.get("created_utc")), **{name: _count(data.get(name), name) for name in COUNTS}}
+
+
+def _count(value: Any, name: str) -> int | None:
+    if value is None:
+        return None
+    if not isinstance(value, int | float) or isinstance(value, bool) or not -LARGEST <= value < LARGEST or value != int(value):
+        raise ValueError(f"{name} {value!r}")
+    return int(value)
+
+
+def seconds(value: Any) -> float | None:
+    """Unix seconds, which some months' dumps hold as strings.
+
+    Raises:
+        ValueError: it is no time.
+    """
+    if value is None or value == "":
+        return None
     try:
-        children = listing["data"]["children"]
-    except (KeyError, TypeError):
-        raise ValueError(f"Reddit answered with something that is no listing: {str(listing)[:120]!r}") from None
-    return list(children)
+        time = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        time = math.nan
+    if not math.isfinite(time):
+        raise ValueError(f"time {value!r}")
+    return time
 
 
 def to_post(data: Json, seen_at: float | None) -> Post:
@@ -37,7 +111,9 @@ def _selftext(data: Json) -> str:
 
 def to_reply(data: Json, seen_at: float | None) -> Reply | None:
     """The reply, or None where it answers another comment and not the post."""
-    parent = data["parent_id"]
+    if data.get("parent_id") is None:
+        raise ValueError("no parent")
+    parent = str(data["parent_id"])  # some months' dumps hold comments' numbers
     if not parent.startswith("t3_"):
         return None
     return Reply(

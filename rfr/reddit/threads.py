@@ -5,11 +5,13 @@ from __future__ import annotations
 import json
 from dataclasses import asdict, dataclass, replace
 
+from more_itertools import flatten
+
 from rfr.errors import RunFailed
 from rfr.reddit.agenda import changed_threads, comment_count
 from rfr.reddit.client import Unreadable
 from rfr.reddit.crawler import PAGE, Crawler, side_by_side
-from rfr.reddit.things import listing_children
+from rfr.reddit.things import listing_children, named_replies
 
 
 async def read_changed(crawler: Crawler, limit: int | None) -> None:
@@ -56,12 +58,12 @@ async def _read_tree(crawler: Crawler, post_id: str) -> _Left:
     if tree is not None and (not isinstance(tree, list) or len(tree) != 2):
         raise RunFailed(f"Reddit answered comments/{post_id} with something that is no thread: nothing of it was kept", 1)
     found = [child for page in tree or [] for child in listing_children(page)]
-    named = [f"t1_{i}" for child in found if child["kind"] == "more" for i in child["data"]["children"]]
+    named = [named_replies(child) for child in found]
     seen_at = crawler.clock.time()
     with crawler.store.transaction():
-        crawler.keep((child for child in found if child["kind"] != "more"), seen_at)
+        crawler.keep((child for child, names in zip(found, named, strict=True) if names is None), seen_at)
         crawler.note_missing([] if found else [post_id], seen_at)
-        left = _Left(names=named, comments=comment_count(crawler.store, post_id))
+        left = _Left(names=list(flatten(filter(None, named))), comments=comment_count(crawler.store, post_id))
         _note(crawler, post_id, left)
     return left
 
