@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from rfr import __version__
 from rfr.exits import INTERRUPTED, exit_code
 from rfr.reddit.credentials import refuse_on_command_line
 
@@ -78,10 +79,13 @@ def _help(name: str, overrides: list[str]) -> None:
 def _command(name: str, task: Callable[[DictConfig], None]) -> None:
     """Compose the config, run the task (once per point of a sweep) and exit with the worst of its codes."""
     arguments = sys.argv[1:]
-    if {"--help", "-h"} & set(arguments):
-        sys.exit(exit_code(partial(_help, name, [argument for argument in arguments if "=" in argument])))
     if refused := exit_code(partial(refuse_on_command_line, arguments)):
         sys.exit(refused)
+    if "--version" in arguments:
+        print(f"rfr {__version__}")
+        sys.exit(0)
+    if {"--help", "-h"} & set(arguments):
+        sys.exit(exit_code(partial(_help, name, [argument for argument in arguments if "=" in argument])))
     sys.exit(max(_run(name, task)))
 
 

@@ -13,7 +13,9 @@ from omegaconf import DictConfig
 from rfr import config
 from rfr.data.cache import key_of
 from rfr.display import Display
-from rfr.parts import part_of
+from rfr.errors import Interrupted, UserError
+from rfr.parts import merge, part_of
+from rfr.reddit.modes import Once
 from rfr.reddit.sources import FileSource
 
 
@@ -21,9 +23,18 @@ def run(cfg: DictConfig) -> None:
     """Do what the mode says, then print one JSON line with what the store holds."""
     cfg = config.resolve(cfg)
     mode, source = instantiate(cfg.mode), instantiate(cfg.source)
-    store = Path(cfg.store)
-    if HydraConfig.get().mode == RunMode.MULTIRUN and isinstance(source, FileSource):
-        store = part_of(store, key_of(config.plain(cfg.source)))
-    with Display() as display:
-        figures = mode.run(source, store, display)
+    store = Path(str(cfg.store))
+    beside = HydraConfig.get().mode == RunMode.MULTIRUN and isinstance(source, FileSource) and isinstance(mode, Once)
+    place = part_of(store, key_of(config.plain(cfg.source))) if beside else store
+    try:
+        with Display() as display:
+            figures = mode.run(source, place, display)
+    except KeyboardInterrupt:
+        raise Interrupted("interrupted: every page that came is kept, and the same command goes on from there") from None
+    except UserError:
+        if beside:  # of a damaged file the part holds what came before the damage
+            merge(store)
+        raise
+    if beside:
+        merge(store)
     print(json.dumps({"store": str(store), **figures}))

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import errno
 import os
+import sqlite3
 import sys
 from collections.abc import Callable
 
 from rfr.errors import Interrupted, RunFailed, UserError
 
+FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
+NO_PLACE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 INTERRUPTED = 130  # what shells report of a process that Ctrl-C ended
 
 
@@ -33,17 +36,28 @@ def _exit_code(main: Callable[[], object]) -> int:
         print(str(stop) or "interrupted", file=sys.stderr)
         return INTERRUPTED
     except RunFailed as failure:
-        print(f"rfr: {failure}", file=sys.stderr)
+        print(f"rfr: {_printable(str(failure))}", file=sys.stderr)
         return failure.code
     except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("RFR_DEBUG"):
             raise
         print(f"rfr: {_one_line(error)}", file=sys.stderr)
         return 2
-    except OSError as error:
-        if error.errno not in (errno.ENOSPC, errno.EDQUOT, errno.EROFS):
+    except sqlite3.DatabaseError as error:
+        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):  # the others are our mistakes
             raise
-        print(f"rfr: {error.strerror}: {error.filename or 'an output'} could not be written whole", file=sys.stderr)
+        print(f"rfr: the store can't be used ({error}): is it damaged, or locked by another program?", file=sys.stderr)
+        return 2
+    except BrokenPipeError:  # who read our output has seen enough
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except OSError as error:
+        if error.errno in FULL:
+            print(f"rfr: {error.strerror}: {error.filename or 'an output'} could not be written whole", file=sys.stderr)
+        elif error.errno in NO_PLACE and error.filename:
+            print(f"rfr: {error.strerror}: {_printable(str(error.filename))}", file=sys.stderr)
+        else:
+            raise
         return 2
     return 0
 
@@ -53,4 +67,9 @@ def _one_line(error: Exception) -> str:
     cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
     told = str(cause).split("Config search path:")[0]
     lines = [line.strip() for line in told.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    return "; ".join(lines).replace(":; ", ": ")
+    return _printable("; ".join(lines).replace(":; ", ": "))
+
+
+def _printable(text: str) -> str:
+    """Without what could steer the terminal: a message may quote a file."""
+    return "".join(c if c.isprintable() else "�" for c in text)

@@ -26,14 +26,16 @@ EXPORTS = "exports"  # the cursor that holds where exports lie, since a purge mu
 class Export:
     """Write post.parquet, reply.parquet and observation.parquet into `folder`; the store remembers where they are."""
 
-    folder: str
+    folder: str | None  # None: beside the store, under its name
 
     def run(self, source: Any, path: Path, report: Any) -> dict[str, Any]:
         Store(path).close()  # a store that is not there is told, not made
+        folder = path.with_name(f"{path.stem}-parquet") if self.folder is None else Path(str(self.folder))
+        folder.mkdir(parents=True, exist_ok=True)
         with Store(path, write=True) as store:
-            remember(store, Path(self.folder))
-            write(store, Path(self.folder))
-            return {"folder": self.folder, **store.counts()}
+            remember(store, folder)
+            write(store, folder)
+            return {"folder": str(folder), **store.counts()}
 
 
 def remember(store: Store, folder: Path) -> None:

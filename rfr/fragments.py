@@ -9,18 +9,28 @@ from collections.abc import Iterable
 RUN = 8  # words: rare enough to come from the same text, short enough to survive a cut
 LEAST = 3  # words of a text that is searched for; fewer are everybody's
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrt]")
+INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")  # cleaning takes them out of words
+# Letters: numbers are everybody's too. Of scripts that put no spaces between words every character counts as one.
+WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
+Run = tuple[str, ...]
 
 
 class Fragments:
-    """All runs of RUN words of some texts; of shorter texts all their words."""
+    """All runs of RUN words of some texts; of shorter texts all their words, and all but the first, to which a byte of a
+    binary file may stick."""
 
     def __init__(self, texts: Iterable[str]) -> None:
-        self._runs: dict[int, set[tuple[str, ...]]] = {}
+        self._runs: dict[int, set[Run]] = {}
+        for text in texts:
+            for run in _runs_of(text):
+                self._runs.setdefault(len(run), set()).add(run)
+
+    def forget(self, texts: Iterable[str]) -> None:
+        """Do not look for what these texts say too."""
         for text in texts:
             words = _words(text)
-            size = min(RUN, len(words))
-            if size >= LEAST:
-                self._runs.setdefault(size, set()).update(_runs(words, size))
+            for size, runs in self._runs.items():
+                runs.difference_update(_runs(words, size))
 
     def within(self, text: str) -> bool:
         """Whether the text holds one of the runs. JSON's and HTML's escapes are seen through."""
@@ -28,9 +38,16 @@ class Fragments:
         return any(run in runs for size, runs in self._runs.items() for run in _runs(words, size))
 
 
+def _runs_of(text: str) -> list[Run]:
+    words = _words(text)
+    if len(words) >= RUN:
+        return list(_runs(words, RUN))
+    return [run for run in (tuple(words), tuple(words[1:])) if len(run) >= LEAST]
+
+
 def _words(text: str) -> list[str]:
-    return re.findall(r"\w+", html.unescape(text).casefold())
+    return WORD.findall(INVISIBLE.sub("", html.unescape(text).casefold()))
 
 
-def _runs(words: list[str], size: int) -> Iterable[tuple[str, ...]]:
+def _runs(words: list[str], size: int) -> Iterable[Run]:
     return (tuple(words[start : start + size]) for start in range(len(words) - size + 1))

@@ -1,11 +1,16 @@
-"""How a record enters the store: readings are appended, texts replace older ones, what was erased stays out."""
+"""How a record enters the store: readings are appended, texts replace older ones, what was erased stays out.
+
+Of two versions of a text the better one stays: one that knows its author and its time (a table may know neither) before one that
+does not, then the one read later, then the greater content. Any rule would do that does not ask which came first.
+"""
 
 from __future__ import annotations
 
 from dataclasses import fields
 
-from rfr.records import Observation, Post, Reply
+from rfr.records import DELETED, Observation, Post, Reply
 
+TIMES = {"created_utc", "seen_at"}
 ERASED = "SELECT 1 FROM tombstone WHERE item_id = :id"
 
 
@@ -17,17 +22,23 @@ def _insertion(record: type) -> str:
     """The statement that adds a row of this record."""
     names = [field.name for field in fields(record)]
     into = f"INTO {table_of(record)} ({', '.join(names)})"
-    values = ", ".join(f":{name}" for name in names).replace(":author", f"CASE WHEN EXISTS ({ERASED}) THEN NULL ELSE :author END")
+    values = ", ".join(f":{name}" for name in names).replace(
+        ":author", f"CASE WHEN EXISTS ({ERASED}) THEN '{DELETED}' ELSE :author END"
+    )
     if record is Observation:
         return f"INSERT OR IGNORE {into} VALUES ({values})"
-    rank = ["seen_at", *(name for name in names if name not in ("id", "seen_at"))]
-    new, old = (", ".join(f"ifnull({side}.{name}, {-1 if name == 'seen_at' else chr(39) * 2})" for name in rank)
-                for side in ("excluded", table_of(record)))  # fmt: skip
+    new, old = (_rank(side, names) for side in ("excluded", table_of(record)))
     updates = ", ".join(f"{name} = excluded.{name}" for name in names if name != "id")
     return (
         f"INSERT {into} SELECT {values} WHERE NOT EXISTS ({ERASED} AND reason = 'text') "
         f"ON CONFLICT (id) DO UPDATE SET {updates} WHERE ({new}) > ({old})"
     )
+
+
+def _rank(side: str, names: list[str]) -> str:
+    known = [f"{side}.{name} IS NOT NULL" for name in ("author", "created_utc")]
+    values = [f"ifnull({side}.{name}, {-1 if name in TIMES else chr(39) * 2})" for name in names if name not in ("id", "seen_at")]
+    return ", ".join([*known, f"ifnull({side}.seen_at, -1)", *values])
 
 
 INSERTIONS = {record: _insertion(record) for record in (Post, Reply, Observation)}

@@ -13,7 +13,9 @@ if TYPE_CHECKING:
     import numpy as np
     import torch
 
-GONE = {"[deleted]", "[removed]", "[ Removed by Reddit ]", "[deleted by user]"}  # what Reddit shows for what it took down
+DELETED = "[deleted]"
+GONE = {DELETED, "[removed]", "[ Removed by Reddit ]", "[deleted by user]"}  # what Reddit shows for what it took down
+MADE_UP = "~"  # begins the id of an item whose source has none; Reddit knows no such id
 IGNORE = -100  # a label that is no target; torch's cross_entropy uses the same number
 
 
@@ -25,7 +27,7 @@ class Post:
     subreddit: str
     title: str
     body: str = ""
-    author: str | None = None  # None: deleted, or unknown to the source
+    author: str | None = None  # DELETED: the account is gone, or its name; None: unknown to the source
     created_utc: float | None = None
     flair: str | None = None
     stickied: bool = False

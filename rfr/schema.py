@@ -41,6 +41,11 @@ CREATE TABLE tombstone (item_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT 
 # What a text was before it was deleted, until a purge has looked for it in the files made from the store.
 GONE = "'[deleted]', '[removed]', '[ Removed by Reddit ]', '[deleted by user]'"
 
+TRACED = (
+    ("post", "title", "text"), ("post", "body", "text"), ("post", "author", "author"),
+    ("reply", "body", "text"), ("reply", "author", "author"),
+)  # fmt: skip
+
 
 def _residue_trigger(table: str, column: str, kind: str) -> str:
     return f"""
@@ -55,22 +60,31 @@ THIRD = """
 CREATE TABLE residue (
     item_id TEXT NOT NULL, kind TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (item_id, kind, text)
 ) WITHOUT ROWID;
-""" + "".join(
-    _residue_trigger(table, column, kind)
-    for table, column, kind in (
-        ("post", "title", "text"), ("post", "body", "text"), ("post", "author", "author"),
-        ("reply", "body", "text"), ("reply", "author", "author"),
-    )
-)  # fmt: skip
-STEPS = (FIRST, SECOND, THIRD)
+""" + "".join(_residue_trigger(table, column, kind) for table, column, kind in TRACED)
+# A text that was edited is gone from Reddit too: a purge looks for its earlier versions in the files.
+FOURTH = "".join(
+    f"""
+DROP TRIGGER {table}_{column};
+CREATE TRIGGER {table}_{column} AFTER UPDATE OF {column} ON {table}
+WHEN OLD.{column} != '' AND OLD.{column} NOT IN ({GONE}) AND NEW.{column} IS NOT OLD.{column}
+    AND ('{kind}' = 'text' OR NEW.{column} IN ({GONE}))
+BEGIN
+    INSERT OR IGNORE INTO residue
+    SELECT OLD.id, CASE WHEN NEW.{column} IN ({GONE}) THEN '{kind}' ELSE 'edited' END, OLD.{column};
+END;
+"""
+    for table, column, kind in TRACED
+)
+STEPS = (FIRST, SECOND, THIRD, FOURTH)
 VERSION = len(STEPS)
 
 
 def version_of(db: sqlite3.Connection) -> int | None:
     """The schema's version, 0 for an empty file, None for a database that is no store."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
-    (tables,) = db.execute("SELECT count(*) FROM sqlite_master").fetchone()
-    return None if version == 0 and tables else version
+    tables = {name for (name,) in db.execute("SELECT name FROM sqlite_master")}
+    foreign = version <= VERSION and tables and (version == 0 or "observation" not in tables)
+    return None if foreign else version
 
 
 def migrate(db: sqlite3.Connection, version: int) -> None:

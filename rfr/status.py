@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rfr.reddit.agenda import changed_threads, due, orphaned_posts
+from rfr.reddit.modes import ages_in_seconds
 from rfr.report.table import print_table
 from rfr.store import Store
 
@@ -34,18 +34,24 @@ class Status:
     ages_h: Sequence[float]
 
     def run(self, source: Any, path: Path, report: Any) -> dict[str, Any]:
+        ages_s = ages_in_seconds(self.ages_h)
         with Store(path) as store:
-            covered = coverage(store, source.subreddit, [HOUR * age for age in self.ages_h], time.time())
-            print_table([{name.replace("_", " "): value for name, value in covered.items()}], title=str(path), vertical=True)
+            covered = coverage(store, str(source.subreddit), ages_s, source.now())
+            told = {name.replace("_", " "): f"{value:,}" if isinstance(value, int) else value for name, value in covered.items()}
+            print_table([told], title=str(path), vertical=True)
             if gaps := gap_rows(store):
                 print_table(gaps, title="gaps: listed once, never seen")
-            print_table(bars(ages(store, self.ages_h), "age of the newest score"), title="replies by the age of their score")
+            print_table(bars(ages(store, ages_s), "age of the newest score"), title="replies by the age of their score")
             print_table(bars(karma(store), "karma"), title="replies by karma")
             return covered
 
 
-def coverage(store: Store, subreddit: str, ages_s: Sequence[float], now: float) -> dict[str, Any]:
-    """How much there is, and how much is known to be missing."""
+def coverage(store: Store, subreddit: str, ages_s: Sequence[float], now: float | None) -> dict[str, Any]:
+    """How much there is, and how much is known to be missing. README.md says what the names mean.
+
+    Args:
+        now: Unix seconds; None where no score is to be read again.
+    """
     ((posts, first, last),) = store.rows("SELECT count(*), min(created_utc), max(created_utc) FROM post")
     ((replies,),) = store.rows("SELECT count(*) FROM reply")
     ((readings, newest),) = store.rows("SELECT count(*), max(seen_at) FROM observation")
@@ -54,7 +60,7 @@ def coverage(store: Store, subreddit: str, ages_s: Sequence[float], now: float) 
         "posts": posts, "from": _day(first), "to": _day(last), "replies": replies, "readings": readings,
         "newest_reading": _day(newest), "threads_never_read": unread,
         "threads_to_read": len(changed_threads(store, subreddit)), "posts_only_named": len(orphaned_posts(store)),
-        "scores_due": len(due(store, subreddit, ages_s, now)),
+        "scores_due": None if now is None else len(due(store, subreddit, ages_s, now)),
         "left_out_by_reddit": _count(store, "SELECT count(DISTINCT item_id) FROM observation WHERE missing"),
         "gaps": _count(store, "SELECT count(*) FROM gap"), "rejects": _count(store, "SELECT count(*) FROM reject"),
         "erased": _count(store, "SELECT count(*) FROM tombstone"),
@@ -69,9 +75,9 @@ def gap_rows(store: Store) -> list[dict[str, Any]]:
     ]
 
 
-def ages(store: Store, ages_h: Sequence[float]) -> dict[str, int]:
+def ages(store: Store, ages_s: Sequence[float]) -> dict[str, int]:
     """Replies per age of their newest visible score when it was read."""
-    edges = sorted(ages_h)
+    edges = [age / HOUR for age in ages_s]
     names = [
         f"under {edges[0]:g} h", *(f"{low:g} to {high:g} h" for low, high in pairwise(edges)), f"{edges[-1]:g} h and more"
     ]  # fmt: skip

@@ -6,7 +6,7 @@ import hashlib
 import json
 import os
 import sqlite3
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import fields
 from itertools import groupby
@@ -38,13 +38,17 @@ class Store:
     def __init__(self, path: str | Path, *, write: bool = False) -> None:
         self.path = Path(path)
         if not write and not self.path.is_file():
-            raise UserError(f"no store at {self.path}: run collect.py first, or use corpus=demo")
+            raise UserError(
+                f"no store at {self.path}: run collect.py first, name another (store=..., source=demo), or train on corpus=demo"
+            )
+        if self.path.is_dir():
+            raise UserError(f"{self.path} is a folder: a store is a file, such as {self.path / 'store.db'}")
         self.path.parent.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(f"{self.path}.lock", blocking=False) if write else None
         self._take_lock()
         self._db = sqlite3.connect(self.path, isolation_level=None)
         try:
-            self._open()
+            self._open(writing=write)
         except sqlite3.DatabaseError as error:
             self.close()
             self._tell_if_unwritable(error)
@@ -60,14 +64,15 @@ class Store:
         except Timeout:
             raise UserError(f"another process is writing to {self.path}: wait for it to end, or give another store") from None
 
-    def _open(self) -> None:
-        self._db.execute("PRAGMA journal_mode=WAL")
-        self._db.execute("PRAGMA synchronous=FULL")
-        self._db.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten, not just unlinked
+    def _open(self, *, writing: bool) -> None:
         version = version_of(self._db)
         if version is None or version > VERSION:
             shown = "no" if version is None else str(version)
             raise UserError(f"{self.path} has schema version {shown}, this rfr reads up to {VERSION}: install a newer rfr")
+        if writing:
+            self._db.execute("PRAGMA journal_mode=WAL")
+            self._db.execute("PRAGMA synchronous=FULL")
+            self._db.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten, not just unlinked
         migrate(self._db, version)
 
     def close(self) -> None:
@@ -76,9 +81,10 @@ class Store:
             self._lock.release()
 
     def discard(self) -> None:
-        """Close and remove a store into which nothing came."""
+        """Close and remove a store into which nothing came, or whose content another one has."""
         self._db.close()
-        self.path.unlink()
+        for path in (self.path, Path(f"{self.path}.rejects.jsonl")):
+            path.unlink(missing_ok=True)
         Path(f"{self.path}.lock").unlink()  # still held: who waits for it will see that it lost its name
         self.close()
 
@@ -106,14 +112,13 @@ class Store:
             raise
 
     def _tell_if_unwritable(self, error: BaseException) -> None:
+        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
+            raise UserError(f"another program keeps {self.path} locked: close it, then go on") from None
         if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in CANNOT_WRITE:
             raise UserError(f"can't write to {self.path} ({error}): what was committed is kept, make room, go on") from None
 
     def add(self, records: Iterable[Post | Reply | Observation]) -> None:
-        """Append observations, each once; keep the newest text of a post or reply, and none of what was erased.
-
-        Of two texts read at the same time the greater one stays: any rule would do that does not ask which came first.
-        """
+        """Append observations, each once; keep the best version of a post or reply, and none of what was erased."""
         for record in records:
             self._db.execute(INSERTIONS[type(record)], vars(record))  # `asdict` would copy every text
 
@@ -124,28 +129,42 @@ class Store:
     def write_rejects(self) -> None:
         """All rejects, as JSON lines beside the store, so that people can look at them; no file where there are none."""
         path = Path(f"{self.path}.rejects.jsonl")
+        partial = path.with_suffix(".partial")
+        partial.unlink(missing_ok=True)  # of a process that was killed
         rows = self._db.execute("SELECT source, offset, reason, line FROM reject ORDER BY source, offset")
+        files = {
+            name.rsplit("/", 1)[1]: json.loads(value).get("file")
+            for name, value in self.rows("SELECT name, value FROM cursor WHERE name LIKE 'dump/%'")
+        }
         shown = [
-            {"source": source, "offset": offset, "reason": reason, "line": line.decode("utf-8", "backslashreplace")}
+            {
+                "file": files.get(source),
+                "source": source,
+                "offset": offset,
+                "reason": reason,
+                "line": line.decode("utf-8", "backslashreplace"),
+            }
             for source, offset, reason, line in rows
         ]
         if not shown:
             path.unlink(missing_ok=True)
             return
-        partial = path.with_suffix(".partial")
         partial.write_text("".join(json.dumps(row) + "\n" for row in shown))
         os.replace(partial, path)
 
-    def drop_rejects(self, unwanted: Callable[[str], bool]) -> None:
-        """Forget the rejected lines that `unwanted` picks."""
-        for source, offset, line in self.rows("SELECT source, offset, line FROM reject"):
-            if unwanted(line.decode("utf-8", "replace")):
-                self._db.execute("DELETE FROM reject WHERE source = ? AND offset = ?", (source, offset))
+    def blank_rejects(self) -> None:
+        """Forget what the rejected lines held; where they stood and why they were rejected stays."""
+        self._db.execute("UPDATE reject SET line = x''")
+
+    def pull_back(self, now: float) -> None:
+        """Count what was read in the future as read now."""
+        for table in (*TEXTS, READINGS):
+            self._db.execute(f"UPDATE OR REPLACE {table} SET seen_at = ? WHERE seen_at > ?", (now, now))
 
     def erase(self, table: str, item_id: str) -> None:
         """Text and author of a post or reply; a tombstone keeps later imports from bringing them back."""
         title = "title = '[deleted]', flair = NULL, " if table == "post" else ""
-        self._db.execute(f"UPDATE {table} SET {title}body = '[deleted]', author = NULL WHERE id = ?", (item_id,))
+        self._db.execute(f"UPDATE {table} SET {title}body = '[deleted]', author = '[deleted]' WHERE id = ?", (item_id,))
         self._db.execute("INSERT OR REPLACE INTO tombstone VALUES (?, 'text')", (item_id,))
 
     def erase_author(self, item_id: str) -> None:

@@ -36,6 +36,12 @@ class FakeSource:
         self.crawl(crawl_once, store, report)
         return {}
 
+    def wait(self, seconds: float) -> None:
+        self._clock = FastClock(start=self._clock.time() + seconds, speed=1000)
+
+    def now(self) -> float:
+        return self._clock.time()
+
     def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
         async def run() -> None:
             async with self.fake.serve() as url, connect(self._clock, **fake_login(url)) as client:

@@ -17,9 +17,10 @@ ALLOWED = {
     "reddit": {"records", "errors", "store", "simulate"}, "data": {"records", "errors", "store"},
     "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
     "model": {"records", "errors", "objective"}, "generate": {"data"}, "evaluate": {"records", "objective", "data", "model"},
-    "report": set(), "display": set(), "fragments": set(), "parts": {"records", "store", "reddit"},
+    "report": set(), "display": set(), "fragments": set(), "parts": {"records", "store", "reddit", "errors"},
     "export": {"records", "store"},
-    "status": {"store", "reddit", "report"}, "purge": {"records", "store", "reddit", "export", "fragments"},
+    "status": {"store", "reddit", "report"}, "leftovers": {"errors", "fragments"},
+    "purge": {"records", "store", "reddit", "export", "fragments", "leftovers", "parts"},
 }  # fmt: skip
 
 

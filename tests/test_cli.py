@@ -17,9 +17,10 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rfr import cli, config
+from rfr import __version__, cli, config
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit
+from rfr.store import Store
 from tests.conftest import ROOT
 
 GROUPS = sorted(
@@ -159,6 +160,17 @@ def test_collect_errors(command: Callable[..., tuple[int, str, str]], monkeypatc
         (["source=table", "source.path=x.csv", "mode=refresh"], "a file can only be read once"),
         (["source=demo", "mode=refresh", "mode.ages_h=[0,2]"], "hours above 0"),
         (["source=demo", "mode=watch", "mode.every_s=0"], "mode.every_s=0 must be above 0"),
+        (["source=demo", "mode=watch", "mode.ages_h=[.nan]"], "must be a list of hours"),
+        (["source=demo", "mode=refresh", "mode.ages_h=5"], "must be a list of hours"),
+        (["source=demo", "mode=status", "mode.ages_h=[abc]"], "must be a list of hours"),
+        (["source=dump"], "set source.path to an RS_ or RC_ file"),
+        (["source=table"], "set source.path to a .parquet"),
+        (["source=dump", "source.path=123"], "no dump at 123"),
+        (["source=dump", "source.path=x", "source.subreddit="], "is no subreddit's name"),
+        (["source=reddit", "source.subreddit=r/a+b"], "is no subreddit's name"),
+        (["source=demo", "store=."], "is a folder"),
+        (["source=demo", "store=/proc/nothing/s.db"], "No such file or directory"),
+        (["source=demo", "mode=status"], "run collect.py first"),
     ):
         code, _, err = command("collect", *arguments)
         assert code == 2
@@ -175,15 +187,81 @@ def test_collecting_the_demo_prints_its_counts_last(command: Callable[..., tuple
     assert os.path.exists(last["store"])
 
 
-@pytest.mark.parametrize("key", ["source.client_secret", "+source.password", "praw_client_id", "++token"])
+@pytest.mark.parametrize(
+    "argument",
+    [
+        "source.client_secret=CANARY-1", "+source.password=CANARY-1", "praw_client_id=CANARY-1", "++token=CANARY-1",
+        "+praw={client_secret:CANARY-1}", "+source.login={'praw_password': CANARY-1}",
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("more", [(), ("--help",), ("--cfg", "job"), ("-m",)])
 def test_credentials_on_the_command_line_are_refused_and_not_repeated(
-    command: Callable[..., tuple[int, str, str]], tmp_path: Path, key: str
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path, argument: str, more: tuple[str, ...]
 ) -> None:
-    code, out, err = command("collect", "source=reddit", f"{key}=CANARY-1")
+    code, out, err = command("collect", "source=reddit", argument, *more)
     assert code == 2
     assert "does not belong on the command line" in err
     assert "CANARY" not in out + err
     assert not list(tmp_path.rglob("*"))
+
+
+def test_the_version_is_rfrs(command: Callable[..., tuple[int, str, str]]) -> None:
+    assert command("train", "--version")[:2] == (0, f"rfr {__version__}\n")
+
+
+def test_a_failed_import_keeps_the_store_that_was_there(command: Callable[..., tuple[int, str, str]]) -> None:
+    """Though it holds nothing but a reject."""
+    Path("RC").write_text('{"subreddit": "WritingPrompts", "id": ""}\n')
+    code, out, _ = command("collect", "source=dump", "source.path=RC", "store=s.db")
+    assert (code, json.loads(out.splitlines()[-1])["rejected"]) == (0, 1)
+    assert command("collect", "source=dump", "source.path=typo", "store=s.db")[0] == 2
+    assert Path("s.db").exists()
+    code, out, _ = command("collect", "source=dump", "source.path=RC", "store=s.db")
+    assert json.loads(out.splitlines()[-1])["already_imported"]
+
+
+def test_a_dump_of_something_else_is_told(command: Callable[..., tuple[int, str, str]]) -> None:
+    Path("RC").write_text('{"subreddit": "writingprompts2", "id": "a"}\n')
+    code, _, err = command("collect", "source=dump", "source.path=RC", "store=s.db")
+    assert code == 0
+    assert "none of the 1 lines of RC is a post of r/WritingPrompts" in err
+
+
+def test_a_multirun_whose_store_is_taken_fails_and_keeps_its_parts(command: Callable[..., tuple[int, str, str]]) -> None:
+    for name in "ab":
+        Path(name).write_text(json.dumps({"subreddit": "WritingPrompts", "id": name, "title": "[WP] A."}) + "\n")
+    sweep = ("collect", "-m", "source=dump", "source.path=a,b", "runs_dir=runs")
+    with Store("s.db", write=True):
+        code, _, err = command(*sweep, "store=s.db")
+    assert code == 2
+    assert "another process is writing to s.db" in err
+    assert len(list(Path("s.db.parts").glob("*.db"))) == 2
+    code, out, _ = command(*sweep, "store=s.db")
+    assert (code, json.loads(out.splitlines()[-1])["post"]) == (0, 2)
+    assert not Path("s.db.parts").exists()
+    assert command(*sweep, "store=x/s.db,y/s.db")[0] == 0  # each job has its own
+    for folder in "xy":
+        with Store(f"{folder}/s.db") as store:
+            assert store.counts()["post"] == 2
+
+
+def test_titles_and_messages_cannot_steer_the_terminal(command: Callable[..., tuple[int, str, str]]) -> None:
+    code, out, _ = command("collect", "source=demo", "source.demo.threads=3", "store='[/b].db'")
+    assert code == 0
+    code, out, _ = command("collect", "source=demo", "mode=status", "store='[/b].db'")
+    assert code == 0
+    assert "[/b].db" in out
+    Path("t.csv").write_text("\033]0;pwned\007,b\n1,2\n")
+    code, _, err = command("collect", "source=table", "source.path=t.csv")
+    assert code == 2
+    assert "pwned" in err
+    assert "\033" not in err
+
+
+def test_status_of_the_demo_has_the_demos_time(command: Callable[..., tuple[int, str, str]]) -> None:
+    command("collect", "source=demo", "source.demo.threads=3")
+    code, out, _ = command("collect", "source=demo", "source.demo.threads=3", "mode=status")
+    assert (code, json.loads(out.splitlines()[-1])["scores_due"]) == (0, 0)
 
 
 def test_a_full_disk_is_one_line(command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -6,6 +6,7 @@ import asyncio
 import math
 import os
 import sqlite3
+import traceback
 from collections.abc import Callable
 from email.utils import formatdate
 from pathlib import Path
@@ -15,7 +16,7 @@ import asyncpraw
 import pytest
 
 from rfr.errors import RedditDown, UserError
-from rfr.reddit.agenda import changed_threads
+from rfr.reddit.agenda import changed_threads, due
 from rfr.reddit.client import Client, connect
 from rfr.reddit.clock import Clock, FastClock
 from rfr.reddit.crawl import crawl_once
@@ -243,6 +244,44 @@ def test_a_praw_ini_in_the_working_folder_is_refused(tmp_path: Path, monkeypatch
     (tmp_path / "praw.ini").write_text("[DEFAULT]\noauth_url=https://evil.example\n")
     with pytest.raises(UserError, match=r"move it to ~/\.config/praw\.ini"):
         asyncio.run(_connect())
+
+
+@pytest.mark.parametrize("text", ["[DEFAULT]\nclient_secret CANARY-1\n", "client_secret=CANARY-1\n", "[DEFAULT]\nx=\xff\n"])
+def test_a_praw_ini_that_is_none_is_told_and_not_quoted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
+    (tmp_path / "praw.ini").write_bytes(text.encode("latin-1"))
+    (tmp_path / "praw.ini").chmod(0o600)
+    with pytest.raises(UserError, match="is no ini file") as told:
+        asyncio.run(_connect())
+    assert "CANARY" not in "".join(traceback.format_exception(told.value))
+
+
+def test_the_setting_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("praw_client_id", "x")
+    monkeypatch.setenv("praw_user_agent", "linux:x:1 (by /u/x)")
+    monkeypatch.delenv("praw_client_secret", raising=False)
+    with pytest.raises(UserError, match="praw_client_secret is not set"):
+        asyncio.run(_connect())
+
+
+@pytest.mark.parametrize("status", [400, 415])
+def test_an_error_page_is_told_in_one_line(store: Store, status: int) -> None:
+    with pytest.raises((UserError, RedditDown), match=r"Reddit answers|failed"):
+        _crawl(FakeReddit(THREADS, faults=Faults({"/r/": [answers(status, "<html>")] * 99})), store)
+
+
+def test_a_lost_network_is_told_once(store: Store, capsys: pytest.CaptureFixture[str]) -> None:
+    _crawl(FakeReddit(THREADS, faults=Faults({"/r/": [answers(503)] * 5})), store)
+    assert capsys.readouterr().err == "rfr: no answer from Reddit yet (status 503): asking again for 10 minutes\n"
+
+
+def test_a_name_in_another_case_is_the_same_subreddit(store: Store) -> None:
+    _crawl(FakeReddit(THREADS), store)
+    with store.transaction():
+        store.drop_cursor(f"thread/{THREADS[0].post.id}")
+    assert changed_threads(store, SUBREDDIT.upper()) == [THREADS[0].post.id]
+    count = len(due(store, SUBREDDIT, [1.0], 9e9))
+    assert len(due(store, SUBREDDIT.upper(), [1.0], 9e9)) == count > 0
 
 
 def test_a_praw_ini_that_others_can_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

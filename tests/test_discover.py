@@ -131,6 +131,48 @@ def test_the_newest_item_known_may_be_deleted(store: Store) -> None:
     assert not _gaps(store)
 
 
+def _cut_after(listing: Listing, pages: int) -> None:
+    """The poll is killed when it asks for another page."""
+    begun = listing.requests
+
+    def cut(number: int) -> None:
+        if number > begun + pages:
+            raise KeyboardInterrupt
+
+    listing.before_page = cut
+
+
+@pytest.mark.parametrize("first", [True, False])
+def test_a_poll_that_was_cut_off_and_outrun_leaves_no_gap_unrecorded(store: Store, first: bool) -> None:
+    """Its page 1 was kept; when it is started again, the listing reaches back neither to that page nor to the last whole poll."""
+    listing = Listing(0 if first else 100)
+    if not first:
+        _poll(listing, store)
+    listing.grow(380)
+    _cut_after(listing, 1)
+    with pytest.raises(KeyboardInterrupt):
+        _poll(listing, store)
+    begun, cut_off = 1000.0 + len(listing.items) - 100, 1000.0 + len(listing.items) - 1
+    listing.before_page = lambda number: None
+    listing.grow(1500)
+    _poll(listing, store)
+    oldest = 1000.0 + len(listing.items) - 1000
+    assert _gaps(store) == ([] if first else [(1099.0, begun)]) + [(cut_off, oldest)]
+    listing.grow(5)
+    assert _poll(listing, store) == 1
+    assert len(_gaps(store)) == (1 if first else 2)
+
+
+def test_an_old_item_that_stands_too_high_ends_no_poll(store: Store) -> None:
+    listing = Listing(100)
+    _poll(listing, store)
+    listing.grow(250)
+    listing.items.append(listing.items.pop(50))
+    _poll(listing, store)
+    assert store.counts()["post"] == 350
+    assert not _gaps(store)
+
+
 def test_an_after_that_repeats_ends_the_poll(store: Store) -> None:
     class Stuck(Listing):
         async def get(self, path: str, *, limit: int, after: str) -> Any:

@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from rfr.errors import UserError
-from rfr.parts import merge_all, part_of
+from rfr.parts import folder_of, merge, part_of
 from rfr.reddit import dumps, lines
 from rfr.reddit.decode import Damaged
 from rfr.reddit.dumps import Progress, Reject, import_dump, to_records
@@ -221,7 +221,7 @@ def test_a_line_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch, our
         ({"score": None}, {"score": None}),
         ({"score": 3.0}, {"score": 3}),
         ({"author": None}, {"author": None}),
-        ({"author": "[deleted]", "body": "[deleted]"}, {"author": None, "body": "[deleted]"}),
+        ({"author": "[deleted]", "body": "[deleted]"}, {"author": "[deleted]", "body": "[deleted]"}),
         ({"score_hidden": True}, {"hidden": True}),
         ({"subreddit": "writingprompts"}, {"body": "Once."}),
     ],
@@ -284,13 +284,35 @@ def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path
     with Store(part_of(tmp_path / "s.db", "left"), write=True) as part:
         import_dump(part, tmp_path / "RC_2024-01", NAME)
         digest, counts = part.digest(), part.counts()
-    assert merge_all(tmp_path) == [tmp_path / "s.db"]
+    assert merge(tmp_path / "s.db") == 1
     with Store(tmp_path / "s.db") as store:
         assert (store.digest(), store.counts()) == (digest, counts)
     with Store(part_of(tmp_path / "s.db", "next"), write=True) as part:
         state = import_dump(part, tmp_path / "RC_2024-01", NAME)  # known as done
         assert state.done
         assert part.counts()["reply"] == 0
+
+
+def test_a_line_too_long_is_a_reject_however_it_was_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lines, "LONGEST", 5000)
+    data = b"\n".join(json.dumps({**REPLY, "id": f"r{n}", "body": "x" * n}).encode() for n in (10, 4000, 5000, 20_000, 100_000))
+    (tmp_path / "plain").write_bytes(data)
+    (tmp_path / "gz").write_bytes(gzip.compress(data))
+    (tmp_path / "zst").write_bytes(_zstd(data))
+    counts = set()
+    for kind in ("plain", "gz", "zst"):
+        with Store(tmp_path / f"{kind}.db", write=True) as store:
+            state = import_dump(store, tmp_path / kind, NAME)
+            counts.add((state.kept, state.rejected, *store.counts().values()))
+    assert counts == {(2, 3, 0, 2, 2)}
+
+
+def test_rejects_name_their_file(tmp_path: Path) -> None:
+    (tmp_path / "RC_2024-01").write_bytes(BAD[0] + b"\n")
+    with Store(tmp_path / "s.db", write=True) as store:
+        import_dump(store, tmp_path / "RC_2024-01", NAME)
+        store.write_rejects()
+        assert json.loads((tmp_path / "s.db.rejects.jsonl").read_text())["file"] == "RC_2024-01"
 
 
 def test_a_part_sets_no_other_files_mark_back(tmp_path: Path) -> None:
@@ -305,7 +327,8 @@ def test_a_part_sets_no_other_files_mark_back(tmp_path: Path) -> None:
     for number, part in enumerate(parts):
         with Store(part, write=True) as store:
             import_dump(store, tmp_path / f"RC_2024-0{number}", NAME)
-    merge_all(tmp_path)
+    assert merge(tmp_path / "s.db") == 2
+    assert not folder_of(tmp_path / "s.db").exists()
     with Store(tmp_path / "s.db") as store:
         assert len(store.rows("SELECT name FROM cursor")) == 2
         for number in range(2):

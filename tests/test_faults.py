@@ -325,7 +325,7 @@ def test_fault_20_drifting_types_orphans_and_the_same_item_from_two_sources(tmp_
     drifted = _comment(1, created_utc="2", score=None, retrieved_on=None, retrieved_utc=7)
     (tmp_path / "RS").write_bytes(_dump([post]))
     (tmp_path / "RC").write_bytes(_dump([drifted, _comment(2, parent_id="t3_unknown")]))
-    api = Reply(id="c1", post_id="p1", body="from the API", seen_at=9.0)
+    api = Reply(id="c1", post_id="p1", body="from the API", author="a", created_utc=2.0, seen_at=9.0)
     digests = set()
     for number, order in enumerate((("RS", "RC", ""), ("", "RC", "RS"), ("RC", "RS", ""))):
         with Store(tmp_path / f"{number}.db", write=True) as store:

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rfr.records import Thread
-from rfr.reddit.agenda import changed_threads, due
+from rfr.records import Observation, Reply, Thread
+from rfr.reddit.agenda import TRIES, changed_threads, due, orphaned_posts
 from rfr.reddit.client import connect
 from rfr.reddit.clock import Clock, FastClock, FixedClock
 from rfr.reddit.crawl import LISTINGS, backfill, crawl_once, refresh, until_stopped, watch
@@ -167,6 +167,41 @@ def test_backfill_walks_every_listing_once_and_goes_on_where_it_was(store: Store
     _run(fake, store, FixedClock(LONG_AFTER), backfill)  # a later one begins again, but reads no thread again
     assert listings() == 30
     assert sum(path.startswith("/comments/") for path in fake.requests) == len(THREADS)
+
+
+def test_backfill_begins_a_listing_again_when_its_place_was_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Reddit lists nothing behind an item that is gone."""
+    monkeypatch.setattr("rfr.reddit.crawl.LISTINGS", LISTINGS[:1])  # none of the others brings the rest
+    first = THREADS[0]
+    posts = [replace(first.post, id=f"n{number}", created_utc=EPOCH + number) for number in range(250)]
+    readings = [replace(first.observations[first.post.id], item_id=post.id) for post in posts]
+    fake = FakeReddit([Thread(post=p, replies=(), observations={p.id: r}) for p, r in zip(posts, readings, strict=True)])
+    deleted = False
+
+    async def delete_on_the_way(crawler: Crawler) -> None:
+        real = crawler.client.get
+
+        async def get(path: str, **params: Any) -> Any:
+            nonlocal deleted
+            if not deleted and params.get("after"):
+                deleted = True
+                fake.absent = {str(params["after"]).removeprefix("t3_")}
+            return await real(path, **params)
+
+        crawler.client.get = get  # type: ignore[method-assign]
+        await backfill(crawler)
+
+    _run(fake, store, FixedClock(LONG_AFTER), delete_on_the_way)
+    assert deleted
+    assert store.counts()["post"] == 250
+
+
+def test_a_post_that_was_left_out_once_is_asked_for_again(store: Store) -> None:
+    store.add([Reply(id="r", post_id="gone", body="x")])
+    for number in range(5):
+        asked = orphaned_posts(store)
+        assert asked == (["gone"] if number < TRIES else [])
+        store.add([Observation(item_id="gone", seen_at=float(number), source="reddit", score=None, missing=True)])
 
 
 def test_posts_that_only_their_replies_name_are_asked_for(store: Store) -> None:

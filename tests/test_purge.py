@@ -13,9 +13,13 @@ from rfr import schema
 from rfr.errors import UserError
 from rfr.export import Export
 from rfr.fragments import Fragments
+from rfr.parts import part_of
 from rfr.purge import Purge
-from rfr.records import GONE, Thread
+from rfr.records import GONE, Observation, Reply, Thread
 from rfr.reddit.crawler import silent
+from rfr.reddit.fake import FakeReddit
+from rfr.reddit.faults import Faults, answers
+from rfr.reddit.tables import import_table
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
 from tests.fakes import FakeSource
@@ -56,8 +60,9 @@ def _fill_runs(folder: Path, ids: tuple[str, str]) -> None:
         (cache / "pairs.jsonl").write_text(json.dumps({"thread_id": thread, "reply_id": "z", "prompt": prompt}))
 
 
-def _purge(folder: Path, source: FakeSource, ask: bool = True) -> dict:
-    purge = Purge(ask=ask, data_dir=str(folder / "data"), runs_dir=str(folder / "runs"))
+def _purge(folder: Path, source: FakeSource, ask: bool = True, **changes: float) -> dict:
+    options = {"apart_h": 1.0, "most_left_out": 0.2} | changes
+    purge = Purge(ask=ask, data_dir=str(folder / "data"), runs_dir=str(folder / "runs"), **options)
     return purge.run(source, folder / "s.db", silent)
 
 
@@ -80,12 +85,13 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
     told = _purge(tmp_path, source)
     assert traces(tmp_path, needles) == []
     assert told["erased"] >= 2
-    assert [json.loads(line)["offset"] for line in (tmp_path / "s.db.rejects.jsonl").read_text().splitlines()] == [12]
+    rejects = [json.loads(line) for line in (tmp_path / "s.db.rejects.jsonl").read_text().splitlines()]
+    assert [(row["offset"], row["reason"], row["line"]) for row in rejects] == [(n, "no parent", "") for n in (3, 9, 12)]
     kept = (tmp_path / "runs/r/samples.jsonl").read_text()
     assert "Another one" in kept
     assert (tmp_path / "runs/r/metrics.csv").exists()
     assert not (tmp_path / "runs/r/report.html").exists()
-    assert [path.name for path in (tmp_path / "data/cache").iterdir()] == ["fresh"]
+    assert [path.name for path in (tmp_path / "data/cache").iterdir() if path.is_dir()] == ["fresh"]
     with Store(tmp_path / "s.db") as store:
         bodies = {reply.id: reply for found in store.threads() for reply in found.replies}
         assert bodies[thread.replies[0].id].body == "[deleted]"
@@ -102,7 +108,7 @@ def test_a_later_import_cannot_bring_it_back(tmp_path: Path, source: FakeSource)
     with Store(tmp_path / "s.db", write=True) as store:
         later = 9e9
         store.add([replace(thread.post, seen_at=later), *(replace(reply, seen_at=later) for reply in thread.replies[:2])])
-        assert store.rows("SELECT author FROM reply WHERE id = ?", (thread.replies[1].id,)) == [(None,)]
+        assert store.rows("SELECT author FROM reply WHERE id = ?", (thread.replies[1].id,)) == [("[deleted]",)]
         assert store.rows("SELECT body FROM reply WHERE id = ?", (thread.replies[0].id,)) == [("[deleted]",)]
     assert traces(tmp_path, [STORY, PROMPT, AUTHOR, LEAVER]) == []
     source.fake.deleted = source.fake.left = set()  # restored on Reddit: what was erased stays erased
@@ -120,11 +126,137 @@ def test_what_reddit_leaves_out_twice_is_erased_and_what_it_left_out_once_is_not
         source.collect(store, silent)
     source.fake.absent = {first.id}
     source.absent_once = {second.id}
-    _purge(tmp_path, source)
+    assert _purge(tmp_path, source)["newly_erased"] == _gone_from_the_start(source.threads)
+    assert _purge(tmp_path, source)["newly_erased"] == 0  # twice, but within an hour
+    source.wait(7200)
+    assert _purge(tmp_path, source)["newly_erased"] == 1
     with Store(tmp_path / "s.db") as store:
         assert store.rows("SELECT body FROM reply WHERE id = ?", (first.id,)) == [("[deleted]",)]
         assert store.rows("SELECT body FROM reply WHERE id = ?", (second.id,)) == [("A story that stays.",)]
         assert store.rows("SELECT 1 FROM observation WHERE item_id = ? AND missing", (second.id,))
+
+
+def test_a_subreddit_that_went_private_is_not_taken_for_deleted(
+    tmp_path: Path, source: FakeSource, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+    source.fake.absent = {i for thread in source.threads for i in (thread.post.id, *(reply.id for reply in thread.replies))}
+    assert len(source.fake.absent) > 50
+    for _ in range(2):
+        told = _purge(tmp_path, source)
+        source.wait(7200)
+    assert told["erased"] == _gone_from_the_start(source.threads)
+    assert told["left_out_kept"] == len(source.fake.absent) - told["erased"]
+    assert "none of these was erased" in capsys.readouterr().err
+    assert _purge(tmp_path, source, most_left_out=1)["erased"] == len(source.fake.absent)
+
+
+def test_one_thread_that_reddit_refuses_is_not_taken_for_deleted(tmp_path: Path, source: FakeSource) -> None:
+    """A 403 says that it is not for us; only a 404 says that it is not there."""
+    post = source.threads[-1].post.id
+    for status, missing in ((403, 0), (404, 1)):
+        source.fake = FakeReddit(source.threads, faults=Faults({f"/comments/{post}": [answers(status)]}))
+        with Store(tmp_path / f"{status}.db", write=True) as store:
+            source.collect(store, silent)
+            assert len(store.rows("SELECT 1 FROM observation WHERE missing")) == missing
+
+
+def test_a_text_that_was_read_in_the_future_can_be_erased(tmp_path: Path, source: FakeSource) -> None:
+    first, second = source.threads[-1].replies[:2]
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+        for reply in (first, second):
+            store.add([replace(reply, seen_at=4e9), Observation(item_id=reply.id, seen_at=4e9, source="table", score=3)])
+    source.fake.deleted, source.fake.absent = {first.id}, {second.id}
+    _purge(tmp_path, source)
+    source.wait(7200)
+    _purge(tmp_path, source)
+    assert traces(tmp_path, [STORY, "A story that stays"]) == []
+
+
+def test_what_came_from_a_table_is_not_asked_for(tmp_path: Path, source: FakeSource) -> None:
+    (tmp_path / "t.jsonl").write_text(json.dumps({"title": "[WP] Mine.", "body": "My own story.", "score": 3}))
+    with Store(tmp_path / "s.db", write=True) as store:
+        import_table(store, tmp_path / "t.jsonl", {name: name for name in ("title", "body", "score")}, subreddit="s")
+    for _ in range(2):
+        assert _purge(tmp_path, source)["erased"] == 0
+        source.wait(7200)
+    assert traces(tmp_path, ["My own story."]) == ["s.db", "t.jsonl"]
+
+
+def test_stores_settings_and_tokenizers_below_the_runs_are_left_alone(tmp_path: Path, source: FakeSource) -> None:
+    runs = tmp_path / "runs"
+    (runs / "r" / "model").mkdir(parents=True)
+    (runs / "r" / "model" / "tokenizer.json").write_text(json.dumps({"vocab": STORY.split()}))
+    (runs / "r" / "metrics.csv").write_text("1,2\n3,4\n")
+    (runs / "RC_2024-01").write_text(json.dumps({"body": STORY}))
+    path, thread = runs / "s.db", source.threads[-1]
+    with Store(path, write=True) as store:
+        source.collect(store, silent)
+        store.add([Reply(id="short", post_id=thread.post.id, body="1 2 3", seen_at=1.0)])
+        store.add([Reply(id="short", post_id=thread.post.id, body="[deleted]", seen_at=2.0)])
+    source.fake.deleted = {thread.replies[0].id}
+    Purge(ask=True, apart_h=1, most_left_out=0.2, data_dir=str(runs), runs_dir=str(runs)).run(source, path, silent)
+    assert {str(path.relative_to(runs)) for path in runs.rglob("*") if path.is_file() and path.suffix != ".lock"} == {
+        "s.db", "r/metrics.csv", "r/model/tokenizer.json", "RC_2024-01",
+    }  # fmt: skip
+    assert traces(tmp_path, [STORY]) == ["RC_2024-01"]
+
+
+def test_parts_rejects_and_links_are_searched_too(tmp_path: Path, source: FakeSource) -> None:
+    first = source.threads[-1].replies[0]
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+    with Store(part_of(tmp_path / "s.db", "left"), write=True) as part:
+        part.add([replace(first, seen_at=1.0)])
+    Path(f"{tmp_path}/s.db.rejects.partial").write_text(STORY)  # of a process that was killed
+    (tmp_path / "elsewhere").mkdir()
+    (tmp_path / "elsewhere" / "samples.jsonl").write_text(json.dumps({"a": f"x\u2028{STORY}"}, ensure_ascii=False) + "\n{}\n")
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "big").symlink_to(tmp_path / "elsewhere")
+    (tmp_path / "runs" / "big" / "back").symlink_to(tmp_path / "runs")
+    source.fake.deleted = {first.id}
+    _purge(tmp_path, source)
+    assert traces(tmp_path, [STORY]) == []
+    assert (tmp_path / "elsewhere" / "samples.jsonl").read_text() == "{}\n"
+    with Store(tmp_path / "s.db", write=True) as store, store.transaction():  # a line that can't be read comes after the purge
+        store.reject("dump", 1, "no id", json.dumps({"body": STORY}).encode())
+    _purge(tmp_path, source)
+    assert traces(tmp_path, [STORY]) == []
+
+
+def test_a_corpus_that_cannot_be_read_is_removed(tmp_path: Path, source: FakeSource) -> None:
+    thread, cache = source.threads[-1], tmp_path / "data" / "cache"
+    for name in ("broken", "killed.partial"):
+        (cache / name / "train").mkdir(parents=True)
+        (cache / name / "train" / "pairs.jsonl").write_text('{"thread_id": "p1", "repl')
+    (tmp_path / "far").mkdir()
+    (tmp_path / "far" / "pairs.jsonl").write_text(json.dumps({"thread_id": thread.post.id, "reply_id": "r", "prompt": PROMPT}))
+    (cache / "linked").symlink_to(tmp_path / "far")
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+    source.fake.deleted = {thread.post.id}
+    _purge(tmp_path, source)
+    assert [path for path in cache.iterdir() if path.suffix != ".lock"] == []
+    assert not (tmp_path / "far").exists()
+
+
+def test_an_earlier_version_of_a_text_goes_and_what_the_present_one_says_stays(tmp_path: Path, source: FakeSource) -> None:
+    thread = source.threads[-1]
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+    edited = STORY.replace("unpaid debts to the sea", "debts") + " Nobody else ever had the patience for it."
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "samples.jsonl").write_text(f"{json.dumps(STORY)}\n{json.dumps(edited)}\n")
+    source.threads[-1] = replace(thread, replies=(replace(thread.replies[0], body=edited), *thread.replies[1:]))
+    source.fake = FakeReddit(source.threads)
+    _purge(tmp_path, source)
+    assert (tmp_path / "runs" / "samples.jsonl").read_text() == f"{json.dumps(edited)}\n"
+    assert traces(tmp_path, [STORY]) == []
+    source.fake.deleted = {thread.replies[0].id}
+    _purge(tmp_path, source)
+    assert traces(tmp_path, [STORY, edited]) == []
 
 
 def test_a_purge_that_was_cut_off_is_finished_by_the_next(
@@ -173,6 +305,25 @@ def test_a_quotation_is_found_however_it_is_written(quoted: str) -> None:
     fragments = Fragments([STORY, "A dog, once."])
     assert fragments.within(f"before {quoted} after")
     assert not fragments.within("Seventeen lanterns drifted across another harbour, while a dog barked once.")
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        (
+            "A lighthouse keeper befriends the approaching stormcloud.",
+            b"\x0a\x38A lighthouse keeper befriends the approaching stormcloud",  # a length of 56 bytes looks like an 8
+        ),
+        ("[WP] The ghost\u00adwriter has gone home.", "[WP] The ghostwriter has gone home."),
+        ("ある朝、灯台守は海に手紙を書いた。返事はなかった。", "...灯台守は海に手紙を書いた..."),
+    ],
+)  # fmt: skip
+def test_what_sticks_hides_or_has_no_spaces_is_found(text: str, quoted: bytes | str) -> None:
+    assert Fragments([text]).within(quoted.decode() if isinstance(quoted, bytes) else quoted)
+
+
+def test_numbers_are_everybodys() -> None:
+    assert not Fragments(["1 2 3 4 5"]).within("1,2\n3,4\n5")
 
 
 def test_short_texts_are_matched_whole() -> None:

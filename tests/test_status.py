@@ -14,10 +14,9 @@ from rfr.records import Observation, Post, Reply
 from rfr.reddit.crawler import silent
 from rfr.reddit.sources import DemoSource
 from rfr.simulate import DemoSubreddit
-from rfr.status import Status, ages, coverage, karma
+from rfr.status import HOUR, Status, ages, coverage, karma
 from rfr.store import Store
 
-HOUR = 3600.0
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
 SCORES = (-3, 0, 1, 2, 3, 700)
 
@@ -38,7 +37,7 @@ def store(tmp_path: Path) -> Store:
 
 
 def test_ages_and_karma_count_every_reply_once(store: Store) -> None:
-    assert ages(store, (2, 36, 168)) == {
+    assert ages(store, [2 * HOUR, 36 * HOUR, 168 * HOUR]) == {
         "under 2 h": 1, "2 to 36 h": 2, "36 to 168 h": 3, "168 h and more": 0, "unknown": 1, "no score": 1,
     }  # fmt: skip
     counted = karma(store)

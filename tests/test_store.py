@@ -92,6 +92,47 @@ def test_two_texts_read_at_once_are_ranked_by_content(tmp_path: Path) -> None:
     assert len(digests) == 1
 
 
+def test_a_table_that_knows_less_takes_nothing_away(tmp_path: Path) -> None:
+    """An author or a time that a source doesn't know was not deleted, however late it was read."""
+    full = replace(REPLIES[0], author="maud", created_utc=100.0, seen_at=5.0)
+    poor = replace(REPLIES[0], author=None, created_utc=None, seen_at=9.0, body="longer, but from a table")
+    timeless = replace(REPLIES[0], created_utc=None, seen_at=None)
+    for order in permutations((full, poor, timeless)):
+        with Store(tmp_path / f"{order.index(full)}{order.index(poor)}.db", write=True) as store:
+            store.add([POST, *order])
+            assert store.rows("SELECT author, created_utc, body FROM reply") == [("maud", 100.0, full.body)]
+            assert store.rows("SELECT * FROM residue WHERE kind = 'author'") == []
+
+
+def test_a_foreign_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:
+    for version in (0, 3, 99):
+        path = tmp_path / f"{version}.db"
+        other = sqlite3.connect(path)
+        other.executescript(f"CREATE TABLE t (x); PRAGMA user_version = {version};")
+        other.close()
+        before = path.read_bytes()
+        for write in (False, True):
+            with pytest.raises(UserError, match="schema version"):
+                Store(path, write=write)
+        assert path.read_bytes() == before
+
+
+def test_what_is_no_place_for_a_store(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="is a folder"):
+        Store(tmp_path, write=True)
+
+
+def test_a_locked_database_is_told(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    real = sqlite3.connect
+    monkeypatch.setattr(sqlite3, "connect", lambda path, **options: real(path, **options, timeout=0.1))
+    with Store(tmp_path / "s.db", write=True) as store:
+        other = real(tmp_path / "s.db")
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(UserError, match="another program keeps"), store.transaction():
+            pass
+        other.close()
+
+
 def test_a_second_writer_is_told_and_readers_are_let_in(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db", write=True) as store:
         store.add([POST])

@@ -14,9 +14,11 @@ from hydra.utils import instantiate
 
 from rfr import config
 from rfr.errors import UserError
+from rfr.purge import EVERYTHING
+from rfr.reddit.agenda import changed_threads, due, orphaned_posts
 from rfr.reddit.crawler import silent
 from rfr.reddit.sources import TableSource
-from rfr.reddit.tables import import_table
+from rfr.reddit.tables import import_table, time_of
 from rfr.store import Store
 from tests.conftest import ROOT
 
@@ -44,7 +46,7 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
     digests = []
     for number, table in enumerate((jsonl, csv, csv)):
         with Store(tmp_path / f"{number // 2}-{number}.db", write=True) as store:
-            assert import_table(store, table, COLUMNS, subreddit="s") == 2
+            assert import_table(store, table, COLUMNS, subreddit="s") == {"read": 2, "kept": 2, "rejected": 0}
             assert store.counts() == {"post": 1, "reply": 2, "observation": 2}
             digests.append(store.digest())
     assert len(set(digests)) == 1
@@ -55,7 +57,18 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
     [
         ("t.jsonl", [json.dumps({"prompt": "a", "text": "b"})], "no column for score: karma"),
         ("t.jsonl", ["{broken"], "damaged"),
-        ("t.jsonl", [json.dumps({**ROWS[0], "karma": "many"})], "story 1: 'many' is no number"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "karma": "many"})], "story 1: karma 'many' is no whole number"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "karma": 1e400})], "karma inf is no whole number"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "karma": 3.7})], r"karma 3\.7 is no whole number"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "text": {"a": 1}})], "text is no text"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "prompt": 7})], "prompt is no text"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "prompt": ""})], "no prompt"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "text": "\ud800"})], "half a character"),
+        ("t.jsonl", ["[" * 200_000], "damaged"),
+        ("t.csv", ["prompt,text,karma", "a,b"], "line 2: the row has not as many cells"),
+        ("t.csv", ["prompt,text,karma", "a,b,3,x"], "line 2: the row has not as many cells"),
+        ("t.csv", ["prompt,text,karma,text", "a,b,3,x"], "two columns called text"),
+        ("t.csv", ["prompt,text,karma", 'a,"b,3', "c,d,4"], "damaged"),
         ("t.txt", ["x"], "neither .parquet, .jsonl, .csv"),
         ("t.csv", ["prompt,text,karma"], "no rows"),
     ],
@@ -79,7 +92,7 @@ def test_the_real_table(shared_data: Path, store: Store) -> None:
     rows = import_table(
         store, shared_data / "writingprompts.jsonl.gz", {name: name for name in names}, subreddit="WritingPrompts"
     )
-    assert rows == 8923
+    assert rows == {"read": 8923, "kept": 8923, "rejected": 0}
     assert store.counts() == {"post": 522, "reply": 8923, "observation": 9445}
 
 
@@ -124,8 +137,8 @@ def test_text_files_side_by_side(tmp_path: Path, store: Store) -> None:
             {"comment_scores": [3]},
             r"row 1: lists of different lengths \(comment_texts: 3, comment_scores: 1, ",
         ),
-        ({"comment_times": ["1", "yesterday", "3"]}, "story 2: 'yesterday' is no time"),
-        ({"post_title": None, "comment_scores": ["a", "b", "c"]}, "story 1: 'a' is no number"),
+        ({"comment_times": ["soon", "yesterday", "x"]}, "story 1: comment_times 'soon' is no time"),
+        ({"post_title": None}, "story 1: no post_title"),
     ],
 )
 def test_bad_threads(tmp_path: Path, store: Store, change: dict[str, object], message: str) -> None:
@@ -155,4 +168,49 @@ def test_bad_files(tmp_path: Path, store: Store) -> None:
 
 def test_a_story_longer_than_a_csv_field_may_be(tmp_path: Path, store: Store) -> None:
     path = _write(tmp_path / "t.csv", ["prompt,text,karma", f"[WP] A.,{'word ' * 40_000},3"])
-    assert import_table(store, path, COLUMNS, subreddit="s") == 1
+    assert import_table(store, path, COLUMNS, subreddit="s")["kept"] == 1
+
+
+def test_a_bad_cell_costs_its_story_and_no_other(tmp_path: Path, store: Store) -> None:
+    rows = [*ROWS, {**ROWS[0], "text": "three", "karma": "many"}, {**ROWS[0], "text": "four", "karma": float("nan")}]
+    figures = import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows]), COLUMNS, subreddit="s")
+    assert figures == {"read": 4, "kept": 3, "rejected": 1}
+    assert store.counts() == {"post": 1, "reply": 3, "observation": 2}  # pandas writes NaN for what is missing
+    store.write_rejects()
+    (reject,) = map(json.loads, Path(f"{store.path}.rejects.jsonl").read_text().splitlines())
+    assert (reject["source"], reject["offset"], reject["reason"]) == ("t.jsonl", 3, "karma 'many' is no whole number")
+
+
+def test_excels_mark_blank_lines_and_other_line_breaks(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfprompt,text,karma\r\n[WP] A.,one,3\r\n")
+    assert import_table(store, tmp_path / "t.csv", COLUMNS, subreddit="s")["kept"] == 1
+    (tmp_path / "t.jsonl").write_text(json.dumps({**ROWS[1], "text": "a\u2028b"}, ensure_ascii=False) + "\n\n")
+    assert import_table(store, tmp_path / "t.jsonl", COLUMNS, subreddit="s")["kept"] == 1
+
+
+@pytest.mark.parametrize(
+    ("value", "seconds"),
+    [
+        (None, None),
+        ("20200101", 1577836800.0),
+        ("2020-01-01", 1577836800.0),
+        (1577836800, 1577836800.0),
+        ("1577836800.5", 1577836800.5),
+    ],
+)
+def test_times_are_seconds_or_dates(value: object, seconds: float | None) -> None:
+    assert time_of(value, "at") == seconds
+
+
+@pytest.mark.parametrize("value", [1577836800000, float("inf"), -1, "soon", True, []])
+def test_what_is_no_time_is_told(value: object) -> None:
+    with pytest.raises(ValueError, match="is no time"):
+        time_of(value, "at")
+
+
+def test_an_id_that_was_made_up_is_none_of_reddits(tmp_path: Path, store: Store) -> None:
+    import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in ROWS]), COLUMNS, subreddit="s")
+    assert changed_threads(store, "s") == []
+    assert due(store, "s", [1.0], 9e9) == []
+    assert orphaned_posts(store) == []
+    assert store.rows(EVERYTHING) == []

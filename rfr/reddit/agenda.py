@@ -6,19 +6,22 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from rfr.records import MADE_UP
 from rfr.store import Store
 
+TRIES = 3  # to read a post of which only replies are known
 COMMENT_COUNT = """ifnull((SELECT num_comments FROM observation WHERE item_id = post.id AND num_comments IS NOT NULL
     ORDER BY seen_at DESC LIMIT 1), 'unknown')"""
 DUE = """
 WITH item AS (
-    SELECT id, 't3_' || id AS name, created_utc FROM post WHERE subreddit = :subreddit
+    SELECT id, 't3_' || id AS name, created_utc FROM post WHERE subreddit = :subreddit COLLATE NOCASE
     UNION ALL
-    SELECT reply.id, 't1_' || reply.id, reply.created_utc FROM reply JOIN post ON post.id = post_id WHERE subreddit = :subreddit
+    SELECT reply.id, 't1_' || reply.id, reply.created_utc FROM reply JOIN post ON post.id = post_id
+    WHERE subreddit = :subreddit COLLATE NOCASE
 ), aged AS (
     SELECT id, name, (SELECT created_utc + max(value) FROM json_each(:ages) WHERE created_utc + value <= :now) AS since FROM item
 )
-SELECT name, :now - since FROM aged WHERE since IS NOT NULL
+SELECT name, :now - since FROM aged WHERE since IS NOT NULL AND id NOT LIKE :made_up || '%'
     AND since > (SELECT ifnull(max(ifnull(seen_at, -1)), -1) FROM observation WHERE item_id = aged.id)
     AND NOT EXISTS (SELECT 1 FROM observation WHERE item_id = aged.id AND archived)
 ORDER BY since, name
@@ -37,9 +40,9 @@ def changed_threads(store: Store, subreddit: str, limit: int | None = None) -> l
     """Ids of posts whose replies were never read, or whose comment count has changed since; newest first."""
     rows = store.rows(
         f"""SELECT id FROM post LEFT JOIN cursor ON name = 'thread/' || id
-            WHERE subreddit = ? AND (value IS NULL OR value != ({COMMENT_COUNT}))
+            WHERE subreddit = ? COLLATE NOCASE AND id NOT LIKE ? || '%' AND (value IS NULL OR value != ({COMMENT_COUNT}))
             ORDER BY created_utc DESC, id LIMIT ifnull(?, -1)""",
-        (subreddit, limit),
+        (subreddit, MADE_UP, limit),
     )
     return [post_id for (post_id,) in rows]
 
@@ -51,10 +54,11 @@ def comment_count(store: Store, post_id: str) -> str:
 
 
 def orphaned_posts(store: Store) -> list[str]:
-    """Ids of posts that only their replies name, and that were never asked for."""
+    """Ids of posts that only their replies name, and that Reddit has not left out often enough to believe it."""
     rows = store.rows(
-        """SELECT DISTINCT post_id FROM reply WHERE post_id NOT IN (SELECT id FROM post)
-           AND post_id NOT IN (SELECT item_id FROM observation WHERE missing) ORDER BY post_id"""
+        """SELECT DISTINCT post_id FROM reply WHERE post_id NOT IN (SELECT id FROM post) AND post_id NOT LIKE ? || '%'
+           AND (SELECT count(*) FROM observation WHERE item_id = post_id AND missing) < ? ORDER BY post_id""",
+        (MADE_UP, TRIES),
     )
     return [post_id for (post_id,) in rows]
 
@@ -64,5 +68,5 @@ def due(store: Store, subreddit: str, ages_s: Sequence[float], now: float) -> li
 
     None that Reddit has archived: their scores can't change any more.
     """
-    rows = store.rows(DUE, {"subreddit": subreddit, "ages": json.dumps(list(ages_s)), "now": now})
+    rows = store.rows(DUE, {"subreddit": subreddit, "ages": json.dumps(list(ages_s)), "now": now, "made_up": MADE_UP})
     return [Due(name=name, overdue_s=overdue) for name, overdue in rows]

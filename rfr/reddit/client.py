@@ -8,12 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import asyncpraw
-from asyncpraw.exceptions import MissingRequiredAttributeException
+from asyncpraw.exceptions import AsyncPRAWException, MissingRequiredAttributeException
 from asyncprawcore import exceptions as core
 
 from rfr.errors import RedditDown, UserError
 from rfr.reddit.clock import Clock
-from rfr.reddit.credentials import FIRST_STEPS, check_files, check_url
+from rfr.reddit.credentials import FIRST_STEPS, check_files, check_url, missing_setting
 from rfr.reddit.pacer import Pacer
 from rfr.reddit.transport import Transport
 
@@ -23,7 +23,9 @@ NO_ACCESS = (core.Forbidden, core.NotFound, core.Redirect, core.UnavailableForLe
 
 
 class Unreadable(UserError):
-    """What was asked for is not there, or not for us: 403, 404, 451, or a redirect to the search page."""
+    """What was asked for is not there (`gone`), or not for us: 403, 404, 451, or a redirect to the search page."""
+
+    gone = False
 
 
 class Client:
@@ -49,7 +51,7 @@ class Client:
         """The parsed JSON of a GET."""
         try:
             return await self._session.request(method="GET", path=path, params=params)
-        except (RedditDown, core.AsyncPrawcoreException) as error:
+        except (RedditDown, core.AsyncPrawcoreException, AsyncPRAWException, ValueError) as error:  # ValueError: no JSON
             told = _told(error, path)
         # Raised out here, so that neither the exceptions behind it nor their frames, which hold the request and for a token
         # the client secret too, travel with it.
@@ -62,9 +64,11 @@ def _told(error: Exception, path: str) -> Exception:
     if isinstance(error, RedditDown):
         return RedditDown(str(error))
     if isinstance(error, NO_ACCESS):
-        return Unreadable(
+        told = Unreadable(
             f"Reddit has no readable {path} ({type(error).__name__}): is the subreddit's name right, and is it public?"
         )
+        told.gone = isinstance(error, core.NotFound)
+        return told
     if status in (400, 401) or isinstance(error, core.OAuthException | core.InvalidToken):
         return UserError("Reddit refuses these credentials: check praw_client_id and praw_client_secret")
     if status is not None:
@@ -88,8 +92,8 @@ async def connect(clock: Clock | None = None, *, patience_s: float | None = PATI
     check_files(Path.cwd())
     try:
         session = asyncpraw.Reddit(check_for_updates=False, requestor_class=Transport, requestor_kwargs=transport, **login)
-    except MissingRequiredAttributeException:
-        raise UserError(FIRST_STEPS) from None
+    except MissingRequiredAttributeException as missing:
+        raise UserError(f"{FIRST_STEPS} ({missing_setting(str(missing))})") from None
     async with session:
         for url in (session.config.oauth_url, session.config.reddit_url):
             check_url(url)

@@ -77,13 +77,16 @@ async def backfill(crawler: Crawler) -> None:
 
 async def _walk(crawler: Crawler, sort: str, period: dict[str, str], cursor: str, number: int, after: str | None) -> None:
     """One listing from behind `after` to its end, page and cursor in one transaction."""
+    restarted = False
     while True:
         page = await crawler.client.get(f"r/{crawler.subreddit}/{sort}", limit=PAGE, after=after or "", **period)
         children = listing_children(page)
         repeats, after = after, listing_after(page)
-        at_end = after is None or after == repeats
+        lost = repeats is not None and not children and not restarted  # the item to go on behind was deleted: begin again, once
+        restarted = restarted or lost
+        at_end = (after is None or after == repeats) and not lost
         with crawler.store.transaction():
-            crawler.keep(children, crawler.clock.time())
+            crawler.keep(children, crawler.clock.time(), only_news=restarted)
             crawler.store.set_cursor(cursor, json.dumps([number + 1, None] if at_end else [number, after]))
         if at_end:
             return

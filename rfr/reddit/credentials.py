@@ -6,6 +6,8 @@ import os
 import re
 import stat
 from collections.abc import Iterable
+from configparser import ConfigParser
+from configparser import Error as ConfigParserError
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -15,7 +17,8 @@ FIRST_STEPS = (
     "no Reddit credentials: ask Reddit for API access, then set praw_client_id, praw_client_secret and praw_user_agent in the "
     "environment (docs/reddit.md tells the steps), or try source=demo"
 )
-SECRET_KEY = re.compile(r"(client_id|client_secret|password|username|token)\s*[=:]", re.IGNORECASE)
+SECRET_KEY = re.compile(r"(client_id|client_secret|password|username|token)[\"']?\s*[=:]", re.IGNORECASE)
+SETTING = re.compile(r"\b(client_id|client_secret|user_agent)\b")
 
 
 def refuse_on_command_line(arguments: Iterable[str]) -> None:
@@ -25,7 +28,7 @@ def refuse_on_command_line(arguments: Iterable[str]) -> None:
         UserError: an argument sets something that looks like a credential; its value is not repeated.
     """
     for argument in arguments:
-        if match := SECRET_KEY.search(argument.split("=", 1)[0] + "="):
+        if match := SECRET_KEY.search(argument):
             raise UserError(
                 f"{match[1]} does not belong on the command line: set praw_{match[1]} in the environment or in ~/.config/praw.ini"
             )
@@ -35,7 +38,7 @@ def check_files(working_folder: Path) -> None:
     """Look at the praw.ini files that asyncpraw would read.
 
     Raises:
-        UserError: one lies in the working folder, or the user's is open to others.
+        UserError: one lies in the working folder, or the user's is open to others, or no ini file.
     """
     if (working_folder / "praw.ini").exists():
         raise UserError("a praw.ini in the working folder can send your credentials elsewhere: move it to ~/.config/praw.ini")
@@ -43,6 +46,22 @@ def check_files(working_folder: Path) -> None:
     own = Path(settings) / "praw.ini"
     if own.exists() and stat.S_IMODE(own.stat().st_mode) & 0o077:
         raise UserError(f"{own} can be read by others: run chmod 600 {own}")
+    if not _is_ini(own):  # asyncpraw's error would show the line, and with it the secret
+        raise UserError(f"{own} is no ini file: it needs a line [DEFAULT], and lines such as client_id=...")
+
+
+def _is_ini(path: Path) -> bool:
+    try:
+        ConfigParser(interpolation=None).read(path, encoding="utf-8")
+    except (ConfigParserError, UnicodeDecodeError):
+        return False
+    return True
+
+
+def missing_setting(message: str) -> str:
+    """Which setting asyncpraw lacks, by its message."""
+    match = SETTING.search(message)
+    return f"praw_{match[1]} is not set" if match else "a setting is missing"
 
 
 def check_url(url: str) -> None:

@@ -108,7 +108,9 @@ def _in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
     try:
         while (item := ready.get()) is not None:
             if isinstance(item, EOFError | OSError | zlib.error | lzma.LZMAError):
-                raise Damaged(f"{path} is cut off or damaged ({item})") from None
+                raise Damaged(
+                    f"{path} is cut off or damaged ({item}): fetch it again; what was committed before is kept"
+                ) from None
             if isinstance(item, MemoryError):
                 raise UserError(f"{path} can't be decoded in the memory there is ({item}): a zst dump needs 2 GiB")
             if isinstance(item, BaseException):

@@ -16,14 +16,14 @@ class Mark:
     """How far a listing was read; committed with every page, so that a kill costs one page.
 
     `seen_utc` is the newest item of the last whole poll (None: there was none). The rest is of a poll in progress:
-    behind which item it goes on, its newest and oldest item so far, whether it had to begin again.
+    behind which item it goes on, its newest and oldest item so far, and those of its first try where it had to begin again.
     """
 
     seen_utc: float | None = None
     after: str | None = None
     newest_utc: float | None = None
     oldest_utc: float | None = None
-    restarted: bool = False
+    before_restart: tuple[float, float] | None = None  # oldest, newest
 
 
 async def poll(crawler: Crawler, listing: str) -> int:
@@ -36,12 +36,12 @@ async def poll(crawler: Crawler, listing: str) -> int:
         crawler.tell(f"pages of /{listing}", pages)
         children = listing_children(page)
         step = _advance(mark, [t for child in children if (t := _time(child))], listing_after(page))
-        finished = step.after is None and not (step.restarted and not mark.restarted)
+        finished = step.after is None and not (step.before_restart and not mark.before_restart)
         with store.transaction():
             crawler.keep(children, seen_at, only_news=True)
-            if finished and mark.seen_utc is not None and (step.oldest_utc or 0) > mark.seen_utc:
-                store.note_gap(path, mark.seen_utc, step.oldest_utc or seen_at, seen_at)
-            mark = Mark(seen_utc=step.newest_utc or mark.seen_utc) if finished else step
+            for after_utc, before_utc in _unseen(step) if finished else ():
+                store.note_gap(path, after_utc, before_utc, seen_at)
+            mark = Mark(seen_utc=_newest(step)) if finished else step
             store.set_cursor(path, json.dumps(asdict(mark)))
         if finished:
             return pages
@@ -55,19 +55,38 @@ async def adopt_orphans(crawler: Crawler) -> None:
 def _advance(mark: Mark, times: list[float], after: str | None) -> Mark:
     """The mark behind a page with these items; `after` None: the poll is at its end, or begins again."""
     if not times:
+        if mark.after is None or mark.before_restart or mark.oldest_utc is None or mark.newest_utc is None:
+            return replace(mark, after=None)
         # The item to go on behind was deleted: Reddit then lists nothing. Begin again, once.
-        lost = mark.after is not None and not mark.restarted
-        return replace(mark, after=None, restarted=mark.restarted or lost)
+        return Mark(seen_utc=mark.seen_utc, before_restart=(mark.oldest_utc, mark.newest_utc))
     newest = max(times) if mark.newest_utc is None else max(mark.newest_utc, *times)
-    oldest = min(times) if mark.oldest_utc is None else min(mark.oldest_utc, *times)
+    # The page's last item, not its oldest: a single old one that stands too high must not end the poll.
+    oldest = times[-1] if mark.oldest_utc is None else min(mark.oldest_utc, times[-1])
     met = mark.seen_utc is not None and oldest <= mark.seen_utc
     onward = None if met or after == mark.after else after  # an `after` that repeats leads nowhere
     return replace(mark, after=onward, newest_utc=newest, oldest_utc=oldest)
 
 
+def _newest(mark: Mark) -> float | None:
+    known = [mark.seen_utc, mark.newest_utc, mark.before_restart and mark.before_restart[1]]
+    return max((time for time in known if time is not None), default=None)
+
+
+def _unseen(mark: Mark) -> list[tuple[float, float]]:
+    """What a poll that is at its end has not seen since the last whole one: between times, as they go on record."""
+    seen = [(mark.oldest_utc, mark.newest_utc), mark.before_restart]
+    spans = sorted((low, high) for low, high in filter(None, seen) if low is not None and high is not None)
+    edge, unseen = mark.seen_utc, []
+    for low, high in spans:
+        if edge is not None and low > edge:
+            unseen.append((edge, low))
+        edge = high if edge is None else max(edge, high)
+    return unseen
+
+
 def _time(child: Any) -> float | None:
     data = child.get("data") if isinstance(child, dict) else None
     try:
-        return seconds(data.get("created_utc")) if isinstance(data, dict) else None
+        return seconds(data.get("created_utc"), "created_utc") if isinstance(data, dict) else None
     except ValueError:
         return None

@@ -37,6 +37,7 @@ class Progress:
     filtered: int = 0
     rejected: int = 0
     done: bool = False
+    file: str = ""  # what it was called when it was read
 
     def __post_init__(self) -> None:
         assert self.read == self.kept + self.filtered + self.rejected
@@ -56,6 +57,7 @@ def import_dump(
     state = Progress(**json.loads(store.cursor(_mark(subreddit, name)) or "{}"))
     if state.done:
         return state
+    state = replace(state, file=path.name)
     blocks = blocks_with(subreddit.encode(), chunks(path), skip=state.offset)
     while not state.done:
         state = _commit_some(store, blocks, state, subreddit, name)
@@ -139,7 +141,7 @@ def to_records(line: bytes, subreddit: str) -> Records:
     try:
         return _records(validated(data))
     except (KeyError, TypeError, ValueError) as error:
-        raise Reject(f"{type(error).__name__}: {error}") from None
+        raise Reject(str(error)) from None
 
 
 def _records(data: Json) -> Records:
@@ -155,5 +157,9 @@ def _retrieved(data: Json) -> float | None:
     """When the score was read; of two times the later one, which is when it was read again."""
     meta = data.get("_meta")
     meta = meta if isinstance(meta, dict) else {}
-    found = [seconds(value) for value in (meta.get("retrieved_2nd_on"), data.get("retrieved_on"), data.get("retrieved_utc"))]
+    read = {
+        "retrieved_2nd_on": meta.get("retrieved_2nd_on"),
+        **{name: data.get(name) for name in ("retrieved_on", "retrieved_utc")},
+    }
+    found = [seconds(value, name) for name, value in read.items()]
     return max((time for time in found if time is not None), default=None)

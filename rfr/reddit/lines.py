@@ -44,7 +44,11 @@ def blocks_with(needle: bytes, chunks: Iterable[bytes], skip: int = 0) -> Iterat
             first = chunk.find(b"\n") + 1
             tail.extend(position, chunk[:first])
             hits, too_long = tail.take()
-            hits += _hits(needle, memoryview(chunk), chunk, first, last + 1, position)
+            for offset, line in _hits(needle, memoryview(chunk), chunk, first, last + 1, position):
+                if len(line) > LONGEST:
+                    too_long.append((offset, line[:KEPT_OF_LONG]))
+                else:
+                    hits.append((offset, line))
             yield Block(end=position + last + 1, lines=lines, hits=hits, too_long=too_long)
             tail.extend(position + last + 1, chunk[last + 1 :])
         position += len(chunk)
@@ -76,7 +80,7 @@ class _Tail:
 
     def _reset(self) -> None:
         self._pieces: list[bytes] = []
-        self._start, self.length, self._seen = 0, 0, False
+        self._start, self.length, self._content, self._seen = 0, 0, 0, False
 
     def extend(self, offset: int, piece: bytes) -> None:
         if not piece:
@@ -84,6 +88,7 @@ class _Tail:
         if not self.length:
             self._start = offset
         self.length += len(piece)
+        self._content = self.length - piece.endswith(b"\n")
         self._pieces.append(piece)
         if self.length > LONGEST:
             whole = b"".join(self._pieces)
@@ -93,8 +98,8 @@ class _Tail:
 
     def take(self) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
         """(hits, too_long) of the finished line."""
-        line, start, long = b"".join(self._pieces), self._start, self.length > LONGEST
+        line, start, long = b"".join(self._pieces).removesuffix(b"\n"), self._start, self._content > LONGEST
         seen = self._seen or self._needle in line
         self._reset()
-        found = [(start, line[:KEPT_OF_LONG] if long else line.removesuffix(b"\n"))] if seen else []
+        found = [(start, line[:KEPT_OF_LONG] if long else line)] if seen else []
         return ([], found) if long else (found, [])

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Awaitable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -9,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rfr.errors import UserError
+from rfr.errors import RedditDown, UserError
 from rfr.reddit.sources import Source
 from rfr.store import Store
 
@@ -45,11 +46,9 @@ class Watch:
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import until_stopped, watch
 
-        _check_ages(self.ages_h)
-        if self.every_s <= 0:
+        ages_s = ages_in_seconds(self.ages_h)
+        if not self.every_s > 0:
             raise UserError(f"mode.every_s={self.every_s} must be above 0")
-
-        ages_s = _seconds(self.ages_h)
 
         def work(crawler: Crawler) -> Awaitable[None]:
             return until_stopped(watch(crawler, every_s=self.every_s, limit=self.threads, ages_s=ages_s, slack_s=self.slack_s))
@@ -72,9 +71,9 @@ class Refresh:
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import refresh
 
-        _check_ages(self.ages_h)
+        ages_s = ages_in_seconds(self.ages_h)
         with writing(path) as store:
-            source.crawl(partial(refresh, ages_s=_seconds(self.ages_h)), store, report)
+            source.crawl(partial(refresh, ages_s=ages_s), store, report)
             return summary(store)
 
 
@@ -93,12 +92,12 @@ class Backfill:
 @contextmanager
 def writing(path: Path) -> Iterator[Store]:
     """The store, open for writing; one that was made for nothing is removed again."""
+    existed = path.exists()
     with Store(path, write=True) as store:
-        fresh = not any(store.counts().values())
         try:
             yield store
-        except UserError:
-            if fresh and not any(store.counts().values()):
+        except (UserError, RedditDown):
+            if not existed and not any(store.counts().values()) and not store.rows("SELECT 1 FROM reject"):
                 store.discard()
             raise
 
@@ -108,10 +107,15 @@ def summary(store: Store) -> dict[str, Any]:
     return {**store.counts(), "digest": store.digest()}
 
 
-def _check_ages(ages_h: Sequence[float]) -> None:
-    if not ages_h or min(ages_h) <= 0:
-        raise UserError(f"mode.ages_h={list(ages_h)} must be hours above 0, at least one")
-
-
-def _seconds(hours: Sequence[float]) -> list[float]:
-    return [3600 * age for age in hours]
+def ages_in_seconds(ages_h: Sequence[float]) -> list[float]:
+    """
+    Raises:
+        UserError: `mode.ages_h` is no list of hours.
+    """
+    try:
+        ages_s = sorted(3600 * float(age) for age in ages_h)
+    except (TypeError, ValueError):
+        ages_s = []
+    if not ages_s or not 0 < ages_s[0] <= ages_s[-1] < math.inf:
+        raise UserError(f"mode.ages_h={ages_h} must be a list of hours above 0, such as [2, 36]")
+    return ages_s

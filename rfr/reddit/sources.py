@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
+import sys
+import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -13,12 +16,13 @@ from typing import TYPE_CHECKING, Any, Protocol
 from filelock import FileLock
 
 from rfr.errors import UserError
-from rfr.reddit.tables import import_table
+from rfr.reddit.tables import import_table, time_of
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
     from rfr.reddit.crawler import Crawler, Report
+    from rfr.reddit.dumps import Progress
 
     Work = Callable[[Crawler], Awaitable[None]]
 
@@ -30,6 +34,10 @@ class Source(Protocol):
         """Fill the store with what there is now; returns figures worth telling."""
         ...
 
+    def now(self) -> float | None:
+        """The time there, Unix seconds; None where no time passes."""
+        ...
+
     def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
         """Do this work on the subreddit; `for_ever`: however long Reddit is down.
 
@@ -39,8 +47,30 @@ class Source(Protocol):
         ...
 
 
+SUBREDDIT_NAME = re.compile(r"[A-Za-z0-9_]{2,24}")
+
+
+def subreddit_name(value: Any) -> str:
+    """
+    Raises:
+        UserError: no subreddit can be called so.
+    """
+    if not SUBREDDIT_NAME.fullmatch(str(value)):
+        raise UserError(f"source.subreddit={value} is no subreddit's name: give one, without r/, of letters, digits and _")
+    return str(value)
+
+
+def _given(path: Any, what: str) -> Path:
+    if path is None:
+        raise UserError(f"no file to read: set source.path to {what}")
+    return Path(str(path))
+
+
 class FileSource:
     """A file: read once, never asked again."""
+
+    def now(self) -> float | None:
+        return None
 
     def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
         raise UserError("a file can only be read once: this mode asks Reddit again, so it needs source=reddit or source=demo")
@@ -53,6 +83,9 @@ class RedditSource:
     subreddit: str
     limit: int
 
+    def now(self) -> float:
+        return time.time()
+
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import crawl_once
 
@@ -64,10 +97,12 @@ class RedditSource:
         from rfr.reddit.clock import Clock
         from rfr.reddit.crawler import Crawler
 
+        name = subreddit_name(self.subreddit)
+
         async def run() -> None:
             clock = Clock()
             async with connect(clock, patience_s=None if for_ever else PATIENCE_S) as client:
-                await work(Crawler(client=client, store=store, subreddit=self.subreddit, clock=clock, report=report))
+                await work(Crawler(client=client, store=store, subreddit=name, clock=clock, report=report))
 
         asyncio.run(run())
 
@@ -82,6 +117,10 @@ class DemoSource:
     demo: DemoSubreddit
     subreddit: str = SUBREDDIT
 
+    def now(self) -> float:
+        """A month after the last post."""
+        return EPOCH + 1800 * self.demo.threads + 30 * 86400
+
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import crawl_once
 
@@ -95,8 +134,8 @@ class DemoSource:
         from rfr.reddit.fake import FakeReddit
         from rfr.reddit.server import fake_login
 
-        month_later = EPOCH + 1800 * self.demo.threads + 30 * 86400
-        clock = FastClock(start=EPOCH, speed=3600) if for_ever else FixedClock(month_later)
+        ((seen,),) = store.rows("SELECT max(seen_at) FROM observation")
+        clock = FastClock(start=max(EPOCH, seen or 0), speed=3600) if for_ever else FixedClock(max(self.now(), seen or 0))
 
         async def run() -> None:
             async with FakeReddit(self.demo, clock=clock).serve() as url, connect(clock, **fake_login(url)) as client:
@@ -112,32 +151,48 @@ class DemoSource:
 class DumpSource(FileSource):
     """One RS_ or RC_ file of a monthly dump; see `dumps.import_dump`."""
 
-    path: str
+    path: str | None
     subreddit: str
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.reddit.dumps import import_dump
 
-        state = import_dump(store, self.path, self.subreddit, lambda state: report("lines kept", state.kept))
+        name, path, news = subreddit_name(self.subreddit), _given(self.path, "an RS_ or RC_ file"), False
+
+        def told(state: Progress) -> None:
+            nonlocal news
+            news = True
+            report("lines kept", state.kept)
+
+        state = import_dump(store, path, name, told)
         store.write_rejects()
-        return {name: value for name, value in asdict(state).items() if name not in ("offset", "done")}
+        if state.read and not state.kept:
+            print(
+                f"rfr: none of the {state.read:,} lines of {path} is a post of r/{name} or a reply to one: is the name spelt as "
+                "Reddit spells it, and is this a dump of Reddit?",
+                file=sys.stderr,
+            )
+        counts = {"read": state.read, "kept": state.kept, "filtered": state.filtered, "rejected": state.rejected}
+        return {"path": str(path), "already_imported": not news, **counts}
 
 
 @dataclass(frozen=True, kw_only=True)
 class TableSource(FileSource):
     """A file people already have; see `tables.import_table` for the columns."""
 
-    path: str
+    path: str | None
     columns: Mapping[str, str]
     subreddit: str
-    seen_at: float | None = None
+    seen_at: float | str | None = None
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         def rows(done: int) -> None:
             report("rows", done)
 
-        import_table(store, self.path, self.columns, subreddit=self.subreddit, seen_at=self.seen_at, progress=rows)
-        return {}
+        path, seen_at = _given(self.path, "a .parquet, .jsonl or .csv file"), time_of(self.seen_at, "source.seen_at")
+        figures = import_table(store, path, self.columns, subreddit=str(self.subreddit), seen_at=seen_at, progress=rows)
+        store.write_rejects()
+        return {"path": str(path), **figures}
 
 
 def build_demo_store(path: Path, demo: DemoSubreddit) -> None:

@@ -6,7 +6,8 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -39,16 +40,27 @@ def rows_of(path: Path, columns: Mapping[str, str]) -> Rows:
             raise UserError(f"{path} is neither .parquet, .jsonl, .csv (.gz or not) nor .wp_source")
     except UserError:
         raise
-    except (ValueError, EOFError, OSError) as error:
+    except (ValueError, EOFError, OSError, zlib.error, csv.Error, RecursionError) as error:
         raise UserError(f"{path} is damaged or not {kind}: {error}") from error
 
 
 def _text(path: Path, kind: str) -> Rows:
     raw = gzip.open(path, "rb") if path.suffix == ".gz" else path.open("rb")
-    with io.TextIOWrapper(raw, encoding="utf-8", newline="" if kind == "csv" else None) as lines:
-        if kind == "csv":
-            csv.field_size_limit(1 << 30)  # its own limit, 128 KiB, is shorter than some stories
-        yield from csv.DictReader(lines) if kind == "csv" else map(json.loads, lines)
+    # utf-8-sig: Excel begins its files with a byte order mark
+    with io.TextIOWrapper(raw, encoding="utf-8-sig", newline="" if kind == "csv" else "\n") as lines:
+        yield from _csv(lines, path) if kind == "csv" else (json.loads(line) for line in lines if line.strip())
+
+
+def _csv(lines: Iterable[str], path: Path) -> Rows:
+    csv.field_size_limit(1 << 30)  # its own limit, 128 KiB, is shorter than some stories
+    rows = csv.DictReader(lines, strict=True)  # strict: a quote that is never closed would swallow the rest
+    names = rows.fieldnames or []
+    if twice := [name for name in names if names.count(name) > 1]:
+        raise UserError(f"{path.name} has two columns called {twice[0]}")
+    for row in rows:
+        if None in row or None in row.values():
+            raise UserError(f"{path.name}, line {rows.line_num}: the row has not as many cells as the header")
+        yield row
 
 
 def _parquet(path: Path, columns: Mapping[str, str]) -> Rows:

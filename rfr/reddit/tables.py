@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import math
 from collections.abc import Callable, Iterator, Mapping
-from datetime import UTC, datetime
+from contextlib import suppress
+from datetime import UTC, date, datetime
 from pathlib import Path
 from typing import Any
 
 from more_itertools import chunked
 
 from rfr.errors import UserError
-from rfr.records import Observation, Post, Reply
+from rfr.records import MADE_UP, Observation, Post, Reply
 from rfr.reddit.table_files import rows_of
+from rfr.reddit.things import seconds, whole_number
 from rfr.store import Store
 
 CHUNK = 2000  # rows per transaction
 REQUIRED = ("title", "body", "score")
+SOURCE = "table"
 
 
 def import_table(
@@ -27,29 +32,36 @@ def import_table(
     subreddit: str,
     seen_at: float | None = None,
     progress: Callable[[int], None] = lambda rows: None,
-) -> int:
-    """Read every row into the store; returns how many stories. A row is one reply with its post, or a post with lists.
+) -> dict[str, int]:
+    """Read every row into the store; returns how many stories were read, kept and rejected.
+
+    A row is one reply with its post, or a post with lists of replies. A story with a cell that makes no sense becomes a reject,
+    under the table's name and the story's number.
 
     Args:
         columns: from title, body, score and, where known, post_id, reply_id, post_body, post_score, post_created_utc,
-            created_utc, author to the table's column names. Missing ids become hashes of the text.
+            created_utc, author to the table's column names. Missing ids are made up from the text.
         seen_at: Unix seconds at which the scores were read, None if unknown.
 
     Raises:
-        UserError: no such file, an unknown format, a mapping to a column that is not there, a score that is no number.
+        UserError: no such file, an unknown format, a mapping to a column that is not there, no usable row.
     """
     path = Path(path)
     columns = {field: column for field, column in columns.items() if column}
-    total = 0
+    read, rejected, first = 0, 0, ""
     for chunk in chunked(enumerate(_stories(path, columns), start=1), CHUNK):
         with store.transaction():
             for number, row in chunk:
-                store.add(_records(row, columns, subreddit, seen_at, f"{path.name}, story {number}"))
-        total += len(chunk)
-        progress(total)
-    if total == 0:
-        raise UserError(f"{path} has no rows")
-    return total
+                try:
+                    store.add(_records(row, columns, subreddit, seen_at))
+                except ValueError as error:
+                    store.reject(path.name, number, str(error), json.dumps(row, default=str).encode())
+                    rejected, first = rejected + 1, first or f"{path.name}, story {number}: {error}"
+        read += len(chunk)
+        progress(read)
+    if rejected == read:
+        raise UserError(f"none of the {read} stories can be used; {first}" if read else f"{path} has no rows")
+    return {"read": read, "kept": read - rejected, "rejected": rejected}
 
 
 def _stories(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
@@ -77,55 +89,79 @@ def _check_columns(columns: Mapping[str, str], row: Mapping[str, Any], path: Pat
 
 
 def _records(
-    row: Mapping[str, Any], columns: Mapping[str, str], subreddit: str, seen_at: float | None, where: str
+    row: Mapping[str, Any], columns: Mapping[str, str], subreddit: str, seen_at: float | None
 ) -> list[Post | Reply | Observation]:
+    """
+    Raises:
+        ValueError: a cell makes no sense; the message names its column.
+    """
+
     def value(field: str) -> Any:
         found = row.get(columns.get(field, ""))
-        return None if found == "" else found
+        return None if found == "" or (isinstance(found, float) and math.isnan(found)) else found
 
-    title, body = value("title") or "", value("body") or ""
-    post_id = str(value("post_id") or _hash(title))
-    reply_id = str(value("reply_id") or _hash(title, body))
+    def text(field: str) -> str | None:
+        found = value(field)
+        if found is not None and not isinstance(found, str):
+            raise ValueError(f"{columns[field]} is no text: {found!r:.60}")
+        return found and _storable(found)
+
+    def number(field: str) -> int | None:
+        return whole_number(value(field), columns.get(field, field))
+
+    def time(field: str) -> float | None:
+        return time_of(value(field), columns.get(field, field))
+
+    title, body = text("title"), text("body") or ""
+    if not title:
+        raise ValueError(f"no {columns['title']}")
+    post_id = _id(value("post_id")) or _made_up(title)
+    reply_id = _id(value("reply_id")) or _made_up(title, body)
     post = Post(
-        id=post_id, subreddit=subreddit, title=title, body=value("post_body") or "", seen_at=seen_at,
-        created_utc=_time(value("post_created_utc"), where),
+        id=post_id, subreddit=subreddit, title=title, body=text("post_body") or "", seen_at=seen_at,
+        created_utc=time("post_created_utc"),
     )  # fmt: skip
     reply = Reply(
-        id=reply_id,
-        post_id=post_id,
-        body=body,
-        author=value("author"),
-        created_utc=_time(value("created_utc"), where),
-        seen_at=seen_at,
+        id=reply_id, post_id=post_id, body=body, author=text("author"), created_utc=time("created_utc"), seen_at=seen_at
     )
     readings = [
-        Observation(item_id=item, seen_at=seen_at, source="table", score=int(score))
-        for item, score in ((post_id, _number(value("post_score"), where)), (reply_id, _number(value("score"), where)))
+        Observation(item_id=item, seen_at=seen_at, source=SOURCE, score=score)
+        for item, score in ((post_id, number("post_score")), (reply_id, number("score")))
         if score is not None
     ]
     return [post, reply, *readings]
 
 
-def _number(value: Any, where: str) -> float | None:
-    if value is None:
-        return None
+def _storable(text: str) -> str:
     try:
-        return float(value)
-    except (TypeError, ValueError):
-        raise UserError(f"{where}: {value!r} is no number") from None
+        text.encode()
+    except UnicodeEncodeError:
+        raise ValueError("half a character (a lone surrogate) in a text") from None
+    return text
 
 
-def _time(value: Any, where: str) -> float | None:
-    """Unix seconds, as a number or an ISO date; a date without a zone is taken as UTC."""
-    if isinstance(value, str) and not value.replace(".", "", 1).isdigit():
-        try:
-            value = datetime.fromisoformat(value)
-        except ValueError:
-            raise UserError(f"{where}: {value!r} is no time") from None
+def time_of(value: Any, name: str) -> float | None:
+    """Unix seconds of a number, a date or an ISO date; a date without a zone is taken as UTC.
+
+    Raises:
+        ValueError: it is none of these; the message has `name`.
+    """
+    if isinstance(value, str):
+        with suppress(ValueError):
+            value = datetime.fromisoformat(value)  # 20240131 too
     if isinstance(value, datetime):
         return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    return _number(value, where)
+    if isinstance(value, date):
+        return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
+    return seconds(value, name)
 
 
-def _hash(*parts: str) -> str:
-    return hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+def _id(value: Any) -> str:
+    """An id as text; pandas makes whole numbers with gaps into floats."""
+    if value is None:
+        return ""
+    return _storable(str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))
+
+
+def _made_up(*parts: str) -> str:
+    return MADE_UP + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]

@@ -12,6 +12,7 @@ Json = dict[str, Any]
 TEXTS = ("subreddit", "title", "selftext", "body", "author", "link_flair_text", "distinguished")
 COUNTS = ("score", "num_comments")
 LARGEST = 2**63  # the first number that SQLite can't hold
+LATEST = 4_102_444_800  # Unix seconds: the year 2100. A time beyond it is in other units
 
 
 def listing_children(listing: Any) -> list[Any]:
@@ -68,19 +69,38 @@ def validated(data: Any) -> Json:
     odd = [name for name in TEXTS if not isinstance(data.get(name), str | None)]
     if odd:
         raise ValueError(f"{odd[0]} is no text")
-    return {**data, "created_utc": seconds(data.get("created_utc")), **{name: _count(data.get(name), name) for name in COUNTS}}
+    return {
+        **data,
+        "created_utc": seconds(data.get("created_utc"), "created_utc"),
+        **{name: _whole(data.get(name), name) for name in COUNTS},
+    }
 
 
-def _count(value: Any, name: str) -> int | None:
+def _whole(value: Any, name: str) -> int | None:
+    if isinstance(value, str):
+        raise ValueError(f"{name} {value!r:.60} is no whole number")
+    return whole_number(value, name)
+
+
+def whole_number(value: Any, name: str) -> int | None:
+    """A whole number that the store can hold, from a number or a text.
+
+    Raises:
+        ValueError: it is none; the message has `name`.
+    """
     if value is None:
         return None
-    if not isinstance(value, int | float) or isinstance(value, bool) or not -LARGEST <= value < LARGEST or value != int(value):
-        raise ValueError(f"{name} {value!r}")
-    return int(value)
+    try:
+        number = math.nan if isinstance(value, bool) else float(value)
+    except (TypeError, ValueError, OverflowError):
+        number = math.nan
+    if not -LARGEST <= number < LARGEST or not number.is_integer():
+        raise ValueError(f"{name} {value!r:.60} is no whole number")
+    return int(value) if isinstance(value, int) else int(number)
 
 
-def seconds(value: Any) -> float | None:
-    """Unix seconds, which some months' dumps hold as strings.
+def seconds(value: Any, name: str) -> float | None:
+    """Unix seconds from the field of this name, which some months' dumps hold as strings.
 
     Raises:
         ValueError: it is no time.
@@ -91,17 +111,23 @@ def seconds(value: Any) -> float | None:
         time = math.nan if isinstance(value, bool) else float(value)
     except (TypeError, ValueError, OverflowError):
         time = math.nan
-    if not math.isfinite(time):
-        raise ValueError(f"time {value!r}")
+    if not 0 <= time < LATEST:  # nor is NaN
+        raise ValueError(f"{name} {value!r:.60} is no time in Unix seconds")
     return time
 
 
 def to_post(data: Json, seen_at: float | None) -> Post:
     return Post(
-        id=data["id"], subreddit=data["subreddit"], title=data["title"], body=_selftext(data),
-        author=_author(data), created_utc=data.get("created_utc"), flair=data.get("link_flair_text"),
+        id=data["id"], subreddit=_required(data, "subreddit"), title=_required(data, "title"), body=_selftext(data),
+        author=data.get("author"), created_utc=data.get("created_utc"), flair=data.get("link_flair_text"),
         stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"), seen_at=seen_at,
     )  # fmt: skip
+
+
+def _required(data: Json, name: str) -> str:
+    if not data.get(name):
+        raise ValueError(f"no {name}")
+    return data[name]
 
 
 def _selftext(data: Json) -> str:
@@ -117,7 +143,7 @@ def to_reply(data: Json, seen_at: float | None) -> Reply | None:
     if not parent.startswith("t3_"):
         return None
     return Reply(
-        id=data["id"], post_id=parent.removeprefix("t3_"), body=data.get("body") or "", author=_author(data),
+        id=data["id"], post_id=parent.removeprefix("t3_"), body=data.get("body") or "", author=data.get("author"),
         created_utc=data.get("created_utc"), stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"),
         seen_at=seen_at,
     )  # fmt: skip
@@ -134,8 +160,3 @@ def to_observation(data: Json, seen_at: float | None, source: str) -> Observatio
         archived=bool(data.get("archived")),
         num_comments=data.get("num_comments"),
     )
-
-
-def _author(data: Json) -> str | None:
-    author = data.get("author")
-    return None if author == "[deleted]" else author

@@ -51,10 +51,11 @@ class _Left:
 
 async def _read_tree(crawler: Crawler, post_id: str) -> _Left:
     """Commit what the tree holds; returns what it only names."""
+    missing: list[str] = []
     try:
         tree = await crawler.client.get(f"comments/{post_id}", depth=1, limit=500)
-    except Unreadable:
-        tree = None
+    except Unreadable as refusal:
+        tree, missing = None, [post_id] if refusal.gone else []
     if tree is not None and (not isinstance(tree, list) or len(tree) != 2):
         raise RunFailed(f"Reddit answered comments/{post_id} with something that is no thread: nothing of it was kept", 1)
     found = [child for page in tree or [] for child in listing_children(page)]
@@ -62,7 +63,7 @@ async def _read_tree(crawler: Crawler, post_id: str) -> _Left:
     seen_at = crawler.clock.time()
     with crawler.store.transaction():
         crawler.keep((child for child, names in zip(found, named, strict=True) if names is None), seen_at)
-        crawler.note_missing([] if found else [post_id], seen_at)
+        crawler.note_missing(missing, seen_at)
         left = _Left(names=list(flatten(filter(None, named))), comments=comment_count(crawler.store, post_id))
         _note(crawler, post_id, left)
     return left

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import sys
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
@@ -26,6 +27,7 @@ from rfr.reddit.pacer import Pacer
 TOKEN_PATH = "/api/v1/access_token"
 TEMPORARY = {408, 429, *range(500, 600)}
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
+TELL_AT_S = 4.0  # the wait at which people hear of it: the third
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,6 +62,7 @@ class Transport(Requestor):
         self._timeout, self._patience_s = aiohttp.ClientTimeout(total=timeout_s), patience_s
         self._token: asyncio.Task[Answer] | None = None
         self.requests = 0
+        self._told = False
 
     @asynccontextmanager
     async def request(  # type: ignore[override]
@@ -79,17 +82,26 @@ class Transport(Requestor):
         while True:
             answer, trouble = await self._try(method, url, options)
             if answer and not trouble:
+                self._told = False
                 return replace(answer, headers=_for_asyncprawcore(answer))
             if self._patience_s is not None and self._clock.monotonic() - began > self._patience_s:
                 raise RedditDown(
                     f"Reddit did not answer for {self._patience_s:.0f} s ({trouble}): what was collected is kept, try later"
                 )
+            self._tell_if_long(trouble, backoff_s)
             wait_s = _retry_after(answer.headers, self._clock.time()) if answer else None
             if wait_s is not None:
                 self._pacer.hold(wait_s)
             else:
                 await self._clock.sleep(backoff_s)
                 backoff_s = min(LONGEST_WAIT_S, 2 * backoff_s)
+
+    def _tell_if_long(self, trouble: str, backoff_s: float) -> None:
+        """Once, so that people can tell a lost network from a rate limit."""
+        if backoff_s >= TELL_AT_S and not self._told:
+            patience = "until it comes" if self._patience_s is None else f"for {self._patience_s / 60:g} minutes"
+            print(f"rfr: no answer from Reddit yet ({trouble}): asking again {patience}", file=sys.stderr, flush=True)
+            self._told = True
 
     async def _try(self, method: str, url: str, options: dict[str, Any]) -> tuple[Answer | None, str]:
         """The answer, if one came, and why it is not to be kept; the reason is empty for one that is."""

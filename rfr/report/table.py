@@ -15,7 +15,7 @@ from rich.text import Text
 def print_table(rows: SequenceOf[Mapping[str, Any]], *, title: str, vertical: bool = False) -> None:
     """Print rows under their keys; vertical: one line per key. Values are data: no markup, no escapes."""
     width = None if sys.stdout.isatty() else 160
-    table = Table(title=title, title_justify="left", show_header=not vertical)
+    table = Table(title=plain(title), title_justify="left", show_header=not vertical)
     if vertical:
         for name, value in rows[0].items():
             table.add_row(Text(name, style="bold"), plain(value))
