@@ -8,13 +8,15 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
 from rfr.data.pairs import thread_pairs
 from rfr.evaluate.ranking import pair_accuracy
-from rfr.records import Pair, Thread
+from rfr.records import Thread
 from rfr.report.table import print_table
+from rfr.reward.base import scores
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
 
@@ -23,17 +25,17 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 def shape(threads: Iterable[Thread]) -> dict[str, str]:
     """The figures of one corpus, as a column of the table."""
-    by_thread = [[entry for entry in thread_pairs(thread) if isinstance(entry, Pair)] for thread in threads]
+    by_thread = [[pair for pair, reason in thread_pairs(thread) if reason is None] for thread in threads]
     by_thread = [pairs for pairs in by_thread if pairs]
     pairs = [pair for of_thread in by_thread for pair in of_thread]
     lengths = [len(pair.response.split()) for pair in pairs]
-    spreads = [np.std(np.log1p([max(0, pair.score) for pair in of_thread])) for of_thread in by_thread if len(of_thread) > 5]
+    spreads = [np.std(np.log1p(np.maximum(0, scores(of_thread)))) for of_thread in by_thread if len(of_thread) > 5]
     figures = {
         "threads": f"{len(by_thread):,}",
         "replies": f"{len(pairs):,}",
-        **_quantiles("score", [pair.score for pair in pairs]),
+        **_quantiles("score", scores(pairs)),
         **_quantiles("replies of a thread", [len(of_thread) for of_thread in by_thread]),
-        "scores below 0": f"{np.mean([pair.score < 0 for pair in pairs]):.1%}",
+        "scores below 0": f"{np.mean(scores(pairs) < 0):.1%}",
         "spread of log(1 + score) in a thread": f"{np.mean(spreads):.2f}",
     }
     for ratio in (2, 5):
@@ -42,7 +44,7 @@ def shape(threads: Iterable[Thread]) -> dict[str, str]:
     return figures
 
 
-def _quantiles(name: str, values: list[int]) -> dict[str, str]:
+def _quantiles(name: str, values: SequenceOf[float] | np.ndarray) -> dict[str, str]:
     return {
         f"{name}, {level:.0%}": f"{value:,.0f}" for level, value in zip(QUANTILES, np.quantile(values, QUANTILES), strict=True)
     }

@@ -82,7 +82,7 @@ def evaluate(cfg: DictConfig) -> None:
 def _judge(
     cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit, quality: Any
 ) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    nll_sums, tokens = story_nll(model, split.rows, len(split.pairs), cfg.micro_batch)
+    nll_sums, tokens = story_nll(model, split.rows, cfg.micro_batch)
     likelihood = -nll_sums / tokens
     lengths = [len(pair.response.split()) for pair in split.pairs]
     evaluation: dict[str, Any] = {

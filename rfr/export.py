@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import json
 import os
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from more_itertools import chunked
 
+from rfr.arrow import schema_of
 from rfr.records import Observation, Post, Reply
 from rfr.store import Store
 
@@ -55,15 +56,10 @@ def write(store: Store, folder: Path) -> None:
 
     folder.mkdir(parents=True, exist_ok=True)
     for record, clause in ORDER.items():
-        schema = pa.schema([pa.field(field.name, _arrow_type(pa, str(field.type))) for field in fields(record)])
+        schema = schema_of(record)
         place = folder / f"{record.__name__.lower()}.parquet"
         partial = place.with_suffix(".partial")
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for rows in chunked(map(asdict, store.select(record, clause)), ROWS):
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
         os.replace(partial, place)
-
-
-def _arrow_type(pa: Any, annotation: str) -> Any:
-    """Of a record's field: str, int, float or bool, perhaps with None."""
-    return {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}[annotation.removesuffix(" | None")]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -29,7 +28,7 @@ def remove_caches(root: Path, ids: set[str]) -> Iterator[Path]:
         key = folder.name.removesuffix(".partial")
         try:
             with FileLock(root / f"{key}.lock", blocking=False):
-                if folder.suffix != ".partial" and not any(_names(pairs, ids) for pairs in folder.rglob("pairs.jsonl")):
+                if folder.suffix != ".partial" and not any(_names(pairs, ids) for pairs in folder.rglob("pairs.arrow")):
                     continue
                 shutil.rmtree(folder.resolve())
                 if folder.is_symlink():
@@ -41,11 +40,13 @@ def remove_caches(root: Path, ids: set[str]) -> Iterator[Path]:
 
 def _names(pairs: Path, ids: set[str]) -> bool:
     """Whether one of these items is among the pairs, or may be, as the file can't be read."""
+    import pyarrow as pa
+
     try:
-        with pairs.open() as lines:
-            rows = (json.loads(line) for line in lines)
-            return any(row["thread_id"] in ids or row["reply_id"] in ids for row in rows)
-    except (ValueError, KeyError, TypeError):
+        with pa.memory_map(str(pairs)) as source:
+            table = pa.ipc.open_file(source).read_all()
+            return any(value in ids for name in ("thread_id", "reply_id") for value in table[name].to_pylist())
+    except (pa.ArrowException, KeyError):
         return True
 
 

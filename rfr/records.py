@@ -5,7 +5,6 @@ Shape suffixes: B rows of a micro-batch, T tokens of a row (the block), N rows o
 
 from __future__ import annotations
 
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
@@ -80,7 +79,7 @@ class Pair:
     reply_id: str
     prompt: str
     response: str
-    score: int
+    score: int | None = None  # None: nobody knows it
     post_score: int | None = None
     delay_s: float | None = None  # from the post to the reply
     created_utc: float | None = None
@@ -88,22 +87,10 @@ class Pair:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Sequence:
-    """One document of a row: prompt, perhaps context, and a stretch of story.
-
-    `input_ids` and `labels` have equal length; `labels[t]` is the token after `input_ids[t]`, or IGNORE
-    where that token is prompt or context. `story` is the index of the story in its split.
-    """
-
-    input_ids: SequenceOf[int]
-    labels: SequenceOf[int]
-    story: int
-
-
-@dataclass(frozen=True, kw_only=True)
 class Rows:
-    """A packed split: N rows of exactly T tokens. All arrays are int32 of shape (N, T).
+    """N rows of exactly T tokens. All arrays are int32 of shape (N, T).
 
+    `labels[t]` is the token after `input_ids[t]`, or IGNORE where that token is prompt or context, or none of the document's.
     `documents` is 0 on padding and counts from 1 within a row; `positions` restart with each document;
     `stories` is the index into the split's stories (0 on padding, where no label is a target).
     """

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import sys
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -94,7 +95,7 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
 
 
 def _prepare(cfg: DictConfig, corpus: Any) -> Prepared:
-    def make_tokenizer(pairs: list[Pair]) -> PreTrainedTokenizerBase:
+    def make_tokenizer(pairs: Iterable[Pair]) -> PreTrainedTokenizerBase:
         if cfg.model.tokenizer == "corpus":
             return train_bpe((text for pair in pairs for text in (pair.prompt, pair.response)), cfg.model.corpus_vocabulary)
         return build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)
@@ -144,11 +145,11 @@ def _say_what_starts(
     facts = {
         "run": f"{run_dir}, going on from step {step_of(saved[-1])}" if saved else run_dir, "precision": precision,
         "parameters": f"{model.num_parameters():,}",
-        "pairs": f"{train_ledger['pairs']:,} of {train_ledger['replies']:,} replies (training threads)",
+        "pairs": f"{train_ledger['kept']['pairs']:,} of {train_ledger['came_in']['pairs']:,} replies (training threads)",
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
         "ESS/N": f"{health.ess:.3f}", "largest weight's share": f"{health.largest_share:.2%}",
     }  # fmt: skip
-    print_table([facts], title=f"{cfg.objective.name} on {train_ledger['threads']} threads", vertical=True)
+    print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)
 
 
 def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:

@@ -12,13 +12,14 @@ from tests.conftest import ROOT
 # What a stage may import besides itself.
 ALLOWED = {
     "records": set(), "errors": set(), "grammar": set(), "simulate": {"records", "grammar"}, "schema": set(),
+    "arrow": set(),
     "insertion": {"records"},
     "store": {"records", "errors", "schema", "insertion"},
-    "reddit": {"records", "errors", "store", "simulate"}, "data": {"records", "errors", "store"},
+    "reddit": {"records", "errors", "store", "simulate"}, "data": {"records", "errors", "store", "arrow"},
     "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
     "model": {"records", "errors", "objective"}, "generate": {"data"}, "evaluate": {"records", "objective", "data", "model"},
     "report": set(), "display": set(), "fragments": set(), "parts": {"records", "store", "reddit", "errors"},
-    "export": {"records", "store"},
+    "export": {"records", "store", "arrow"},
     "status": {"store", "reddit", "report"}, "leftovers": {"errors", "fragments"},
     "purge": {"records", "store", "reddit", "export", "fragments", "leftovers", "parts"},
 }  # fmt: skip

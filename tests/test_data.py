@@ -2,30 +2,25 @@
 
 from __future__ import annotations
 
-import random
-from itertools import pairwise
+import pickle
 from pathlib import Path
 
 import numpy as np
 import pytest
-from transformers import AutoTokenizer
+from tokenizers import Tokenizer, models, pre_tokenizers
+from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rfr.data.clean import Clean, canonical_prompt, plain_text
-from rfr.data.fit import PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict
+from rfr.data.fit import Drop
+from rfr.data.ledger import ledger_rows
 from rfr.data.module import TrainBatches, ValidationBatches
-from rfr.data.pack import best_fit, pack
 from rfr.data.pairs import thread_pairs
 from rfr.data.prepare import Prepared, Preprocess
+from rfr.data.rows import PackedRows
 from rfr.data.split import Split
-from rfr.data.tokenise import Tokens, to_sequence, tokenise
+from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens
 from rfr.records import IGNORE, Observation, Pair, Post, Reply, Thread
 from rfr.store import Store
-
-EOS = 9
-
-
-def _tokens(prompt: int, story: int, sentences: list[int], words: list[int] | None = None) -> Tokens:
-    return Tokens(prompt=[1] * prompt, story=list(range(100, 100 + story)), sentence_ends=sentences, word_starts=words or [])
 
 
 def _pair(**changes: object) -> Pair:
@@ -48,10 +43,15 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
     outcome = dict(
         zip(replies, thread_pairs(Thread(post=post, replies=tuple(replies.values()), observations=readings)), strict=True)
     )
-    kept = outcome.pop("ok")
-    assert isinstance(kept, Pair)
+    kept, reason = outcome.pop("ok")
+    assert reason is None
     assert (kept.score, kept.delay_s, kept.score_age_s, kept.post_score) == (4, 60.0, 300.0, None)
-    assert outcome == {"deleted": "deleted or removed", "mod": "moderator", "bot": "bot", "unscored": "no score"}
+    assert {name: reason for name, (_, reason) in outcome.items()} == {
+        "deleted": "deleted or removed",
+        "mod": "moderator",
+        "bot": "bot",
+        "unscored": "no score",
+    }
 
 
 @pytest.mark.parametrize(
@@ -83,118 +83,135 @@ def test_reposts_share_a_side_and_shares_hold() -> None:
         Split(validation_share=1.0, salt="")
 
 
-# --- fitting
-
-
-def test_labels_are_the_next_tokens() -> None:
-    sequence = to_sequence([1, 2, 3], [4, 5, EOS], 7)
-    assert list(sequence.input_ids) == [1, 2, 3, 4, 5]
-    assert list(sequence.labels) == [IGNORE, IGNORE, 4, 5, EOS]
-
-
-def test_segments_train_every_token_once_and_cut_at_sentences() -> None:
-    rng = random.Random(0)
-    cut = 0
-    for _ in range(300):
-        story = rng.randint(1, 400)
-        sentences = sorted(rng.sample(range(1, story), min(story - 1, story // 8))) if story > 8 else []
-        tokens = _tokens(rng.randint(1, 40), story, sentences, list(range(1, story, 2)))
-        fit = Segment(context_tokens=8)
-        segments = fit(tokens, 64, EOS, 0)
-        if isinstance(segments, str):
-            assert segments == PROMPT_TOO_LONG
-            continue
-        targets = [label for segment in segments for label in segment.labels if label != IGNORE]
-        assert targets == [*tokens.story, EOS]
-        assert all(len(segment.input_ids) <= 64 for segment in segments)
-        assert all(list(s.input_ids[: len(tokens.prompt)]) == tokens.prompt for s in segments)
-        for before, after in pairwise(segments):
-            start = next(label for label in after.labels if label != IGNORE) - 100
-            context = list(after.input_ids)[len(tokens.prompt) : list(after.labels).index(100 + start) + 1]
-            assert context == tokens.story[max(0, start - 8) : start]
-            assert before.labels[-1] == tokens.story[start - 1]
-        cut += sum(fit.splits.values())
-        assert fit.splits["inside a word"] == 0
-    assert cut > 500
-
-
-def test_a_sentence_longer_than_the_block_is_split_at_a_word_and_counted() -> None:
-    fit = Segment(context_tokens=8)
-    fit(_tokens(10, 200, [], [50, 90, 130, 170]), 64, EOS, 0)
-    assert fit.splits["at a word"] > 0
-    fit(_tokens(10, 200, []), 64, EOS, 0)
-    assert fit.splits["inside a word"] > 0
-
-
-def test_drop_leaves_out_and_strict_refuses() -> None:
-    assert Drop()(_tokens(10, 200, []), 64, EOS, 0) == STORY_TOO_LONG
-    assert Drop()(_tokens(60, 2, []), 64, EOS, 0) == PROMPT_TOO_LONG
-    exact = Drop()(_tokens(10, 54, []), 64, EOS, 0)
-    assert isinstance(exact, list)
-    assert [len(sequence.input_ids) for sequence in exact] == [64]
-    with pytest.raises(ValueError, match="preprocess=segment"):
-        Strict()(_tokens(10, 200, []), 64, EOS, 0)
-
-
-# --- packing and batches
-
-
-def test_packing_loses_nothing_and_fills_rows() -> None:
-    rng = random.Random(1)
-    lengths = [rng.randint(1, 64) for _ in range(500)]
-    plan = best_fit(lengths, 64)
-    assert sorted(i for row in plan for i in row) == list(range(500))
-    assert all(sum(lengths[i] for i in row) <= 64 for row in plan)
-    assert sum(lengths) / (64 * len(plan)) > 0.97
-    sequences = [to_sequence([1], list(range(10, 10 + n)), i) for i, n in enumerate(lengths)]
-    rows = pack(sequences, 64)
-    for story in range(500):
-        assert ((rows.stories == story) & (rows.labels != IGNORE)).sum() == lengths[story]
-    starts = (rows.positions == 0) & (rows.documents > 0)
-    assert starts.sum() == 500
+# --- preparing and batches
 
 
 def test_the_ledger_accounts_for_everything(prepared: Prepared) -> None:
-    for split in (prepared.train, prepared.validation):
-        assert split.rows.labels.shape[1] == 128
-        assert (split.target_tokens > 0).all()
-        eos = prepared.tokenizer.eos_token_id
-        assert (np.asarray(split.rows.labels) == eos).sum() == len(split.pairs)
-    train, validation = prepared.ledger["train"], prepared.ledger["validation"]
-    assert train["left_out"]["moderator"] > 0
-    assert train["replies"] == train["pairs"] + sum(train["left_out"].values())
+    for name, split in (("train", prepared.train), ("validation", prepared.validation)):
+        account = prepared.ledger[name]
+        kept, left_out = account["kept"], account["left_out"]
+        for unit in ("pairs", "tokens"):
+            assert account["came_in"][unit] == kept[unit] + sum(group[unit] for group in left_out.values()) > kept[unit]
+        assert left_out["moderator"]["pairs"] > 0
+        assert left_out["moderator"]["tokens"] > 0
+        assert kept["pairs"] == len(split.pairs)
+        assert account["target_tokens"] == kept["tokens"] + kept["pairs"] == split.target_tokens.sum()
+        assert kept["karma"]["median"] == np.median([pair.score for pair in split.pairs if pair.score is not None])
+        assert account["cuts"]["at a sentence"] == account["segments"] - kept["pairs"] > 0  # some are longer than the block
+        assert account["cuts"]["inside a word"] == 0
     assert {p.thread_id for p in prepared.train.pairs}.isdisjoint({p.thread_id for p in prepared.validation.pairs})
-    assert train["segments"] > train["pairs"]  # some stories are longer than the block
-    assert validation["pairs"] > 0
+    rows = ledger_rows(prepared.ledger)
+    assert [row["where"] for row in rows].count("kept") == 2
+    assert len(rows) == 4 + len(prepared.ledger["train"]["left_out"]) + len(prepared.ledger["validation"]["left_out"])
 
 
-def test_rows_decode_to_the_stories(prepared: Prepared) -> None:
-    split, tokenizer = prepared.train, prepared.tokenizer
-    labels, stories = np.asarray(split.rows.labels), np.asarray(split.rows.stories)
-    whole = 0
-    for story in range(60):
-        rows_of = np.unique(np.nonzero((stories == story) & (labels != IGNORE))[0])
-        if len(rows_of) == 1:
-            row = rows_of[0]
-            targets = labels[row][(stories[row] == story) & (labels[row] != IGNORE)]
-            if targets[-1] == tokenizer.eos_token_id:
-                whole += 1
-                assert tokenizer.decode(targets[:-1]) == split.pairs[story].response
-    assert whole > 10
+def test_pairs_and_threads_are_read_as_they_were_written(prepared: Prepared) -> None:
+    split = prepared.train
+    everything = list(split.pairs)
+    assert [split.pairs[i] for i in range(len(split.pairs))] == everything
+    assert split.pairs[-1] == everything[-1]
+    assert split.pairs[3:9] == everything[3:9]
+    assert [pair for thread in split.threads for pair in thread] == everything
+    assert [split.threads[i] for i in range(len(split.threads))] == list(split.threads)
+    assert len({thread[0].thread_id for thread in split.threads}) == len(split.threads) > 10
+    assert pickle.loads(pickle.dumps(split.pairs))[5] == everything[5]
+    with pytest.raises(IndexError):
+        split.pairs[len(everything)]
+
+
+def test_the_targets_of_a_storys_pieces_decode_to_the_story(prepared: Prepared) -> None:
+    for split in (prepared.train, prepared.validation):
+        for story, pieces in _pieces_by_story(split.rows).items():
+            targets = np.concatenate([tokens[-count:] for tokens, count in map(split.rows.document, pieces)])
+            assert targets[-1] == prepared.tokenizer.eos_token_id
+            assert prepared.tokenizer.decode(targets[:-1]) == split.pairs[story].response
+        assert max(len(pieces) for pieces in _pieces_by_story(split.rows).values()) > 1
+
+
+def _pieces_by_story(rows: PackedRows) -> dict[int, list[int]]:
+    """In reading order."""
+    found: dict[int, list[int]] = {}
+    for piece in np.lexsort((rows.pieces.start, rows.pieces.story)):
+        found.setdefault(int(rows.pieces.story[piece]), []).append(int(piece))
+    assert sorted(found) == list(range(len(rows.stories)))
+    return found
+
+
+def test_every_piece_carries_its_prompt_and_its_context(prepared: Prepared) -> None:
+    rows, tokenizer = prepared.train.rows, prepared.tokenizer
+    continued = 0
+    for piece in range(len(rows.pieces.story)):
+        tokens, targets = rows.document(piece)
+        story, start = int(rows.pieces.story[piece]), int(rows.pieces.start[piece])
+        prompt = prompt_tokens(tokenizer, prepared.train.pairs[story].prompt)
+        assert tokens[: len(prompt)].tolist() == prompt
+        first = int(rows.stories[story][1])
+        context = rows.tokens[first + max(0, start - 16) : first + start]
+        assert tokens[len(prompt) : len(tokens) - targets].tolist() == context.tolist()
+        continued += start > 0
+    assert continued > 50
+
+
+def test_rows_are_whole_and_their_documents_apart(prepared: Prepared) -> None:
+    packed = prepared.train.rows
+    rows = packed.take(np.arange(len(packed)))
+    assert rows.input_ids.shape == (len(packed), 128)
+    assert ((rows.labels != IGNORE).sum(axis=1) == packed.row_targets).all()
+    starts = (rows.positions == 0) & (rows.documents > 0)
+    assert starts.sum() == len(packed.pieces.story) == rows.documents.max(axis=1).sum()
+    assert (rows.labels[rows.documents == 0] == IGNORE).all()
+    for row in range(len(packed)):
+        for document in range(1, rows.documents[row].max() + 1):
+            mine = np.flatnonzero(rows.documents[row] == document)
+            assert (np.diff(mine) == 1).all()
+            assert (rows.positions[row][mine] == np.arange(len(mine))).all()
+            ids, labels = rows.input_ids[row][mine], rows.labels[row][mine]
+            is_target = labels[:-1] != IGNORE
+            assert (labels[:-1][is_target] == ids[1:][is_target]).all()  # never another document's token
+            assert labels[-1] != IGNORE
+    assert (np.bincount(rows.stories[rows.labels != IGNORE]) == prepared.train.target_tokens).all()
 
 
 def test_an_end_of_text_marker_in_a_story_is_text(prepared: Prepared) -> None:
-    tokens = tokenise(prepared.tokenizer, "[WP] A <|endoftext|> b", "He typed <|endoftext|> and left. Then came back.")
-    assert prepared.tokenizer.eos_token_id not in tokens.story + tokens.prompt
-    assert len(tokens.sentence_ends) == 1
+    encode = Encoder(prepared.tokenizer)
+    prompt, story = encode(["[WP] A <|endoftext|> b", "He typed <|endoftext|> and left. Then came back."])
+    assert prepared.tokenizer.eos_token_id not in [*prompt.ids, *story.ids]
+    assert prompt_tokens(prepared.tokenizer, "[WP] A <|endoftext|> b") == [*prompt.ids, *encode([PROMPT_END])[0].ids]
 
 
-def test_real_stories_survive_gpt2s_vocabulary(shared_data: Path) -> None:
+ODD = [
+    "“Run,” she said. I didn't… Then:\n\nnothing — at all! <|endoftext|>",
+    "",
+    " ",
+    "\n\n",
+    "é",
+    "🦊🦊 ok 🦊",
+    "a\x00b",
+    "日本語。 テスト",
+]
+
+
+def test_tokens_begin_where_the_tokenizers_own_offsets_say(shared_data: Path) -> None:
     tokenizer = AutoTokenizer.from_pretrained(shared_data / "gpt2_tokenizer")
-    text = "“Run,” she said. I didn't… Then:\n\nnothing — at all! <|endoftext|>"
-    tokens = tokenise(tokenizer, "[WP] A.", text)
-    assert tokenizer.decode(tokens.story) == text
-    assert tokenizer.eos_token_id not in tokens.story
+    encode = Encoder(tokenizer)
+    for text, tokens in zip(ODD, encode(ODD), strict=True):
+        assert tokenizer.decode(tokens.ids) == text
+        assert tokenizer.eos_token_id not in tokens.ids
+        if text.isascii():
+            offsets = tokenizer(text, return_offsets_mapping=True, split_special_tokens=True)["offset_mapping"]
+            assert tokens.starts.tolist() == [start for start, _ in offsets]
+        pieces = np.split(np.frombuffer(text.encode(), np.uint8), tokens.starts[1:])
+        assert [tokenizer.decode([i]) for i in tokens.ids] == [
+            piece.tobytes().decode(errors="replace") for piece in pieces
+        ] or not text
+
+
+def test_a_vocabulary_that_is_not_of_bytes_falls_back_on_offsets() -> None:
+    words = Tokenizer(models.WordLevel({"<unk>": 0, "one": 1, "two": 2}, unk_token="<unk>"))
+    words.pre_tokenizer = pre_tokenizers.Whitespace()
+    (tokens,) = Encoder(PreTrainedTokenizerFast(tokenizer_object=words, unk_token="<unk>"))(["one  é two"])
+    assert tokens.ids.tolist() == [1, 0, 2]
+    assert tokens.starts.tolist() == [0, 5, 8]
 
 
 def test_an_empty_split_is_refused(demo_store: Path, prepared: Prepared, tmp_path: Path) -> None:
@@ -222,14 +239,13 @@ def test_an_optimizer_batch_is_the_same_for_every_layout(prepared: Prepared) -> 
 
 
 def test_an_epoch_shows_every_row_once_and_shuffles_again(prepared: Prepared) -> None:
-    count = len(prepared.train.rows.labels)
+    rows = prepared.train.rows
+    count = len(rows)
     batches = _batches(prepared, micro_batch=1, accumulate=2 * count // 50 + 1, rank=0, ranks=1)
     first = [batches[i].input_ids_BT.numpy().tobytes() for i in range(count)]
     second = [batches[i].input_ids_BT.numpy().tobytes() for i in range(count, 2 * count)]
     assert (
-        sorted(first)
-        == sorted(second)
-        == sorted(row.astype(np.int64).tobytes() for row in np.asarray(prepared.train.rows.input_ids))
+        sorted(first) == sorted(second) == sorted(row.astype(np.int64).tobytes() for row in rows.take(np.arange(count)).input_ids)
     )
     assert first != second
 
@@ -240,5 +256,5 @@ def test_validation_covers_every_target_once(prepared: Prepared) -> None:
         loaders = [ValidationBatches(rows, micro_batch=4, rank=rank, ranks=ranks) for rank in range(ranks)]
         assert len({len(loader) for loader in loaders}) == 1
         seen = sum(int((loader[i].labels_BT != IGNORE).sum()) for loader in loaders for i in range(len(loader)))
-        assert seen == (np.asarray(rows.labels) != IGNORE).sum()
+        assert seen == prepared.ledger["validation"]["target_tokens"]
     assert len(ValidationBatches(rows, micro_batch=1, rank=0, ranks=1, limit=5)) == 5

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
@@ -35,7 +36,7 @@ def model(request: pytest.FixtureRequest, tiny_model: PreTrainedModel) -> PreTra
 def _packed_row(prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """A row that holds at least two documents: ids, positions, documents, each of shape (1, T)."""
     rows = prepared.train.rows
-    index = int((rows.documents.max(axis=1) >= 2).nonzero()[0][0])
+    index = int((rows.take(np.arange(len(rows))).documents.max(axis=1) >= 2).nonzero()[0][0])
     batch = to_batch(rows, torch.tensor([index]).numpy(), torch.ones(len(prepared.train.pairs)).numpy(), 1)
     return batch.input_ids_BT, batch.positions_BT, batch.documents_BT
 

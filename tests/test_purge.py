@@ -10,12 +10,13 @@ from pathlib import Path
 import pytest
 
 from rfr import schema
+from rfr.data.stories import writing
 from rfr.errors import UserError
 from rfr.export import Export
 from rfr.fragments import Fragments
 from rfr.parts import part_of
 from rfr.purge import Purge
-from rfr.records import GONE, Observation, Reply, Thread
+from rfr.records import GONE, Observation, Pair, Reply, Thread
 from rfr.reddit.crawler import silent
 from rfr.reddit.fake import FakeReddit
 from rfr.reddit.faults import Faults, answers
@@ -54,10 +55,13 @@ def _fill_runs(folder: Path, ids: tuple[str, str]) -> None:
     (run / "log.wandb").write_bytes(b"\x00\x81" + json.dumps({"x": STORY}).encode() + b"\xff")
     (run / "metrics.csv").write_text("step,loss\n1,2\n")
     for name, thread in (("stale", ids[0]), ("fresh", "other")):
-        cache = folder / "data" / "cache" / name / "train"
-        cache.mkdir(parents=True)
-        prompt = PROMPT if name == "stale" else "[WP] Another one."
-        (cache / "pairs.jsonl").write_text(json.dumps({"thread_id": thread, "reply_id": "z", "prompt": prompt}))
+        _write_corpus(folder / "data" / "cache" / name / "train", thread, PROMPT if name == "stale" else "[WP] Another one.")
+
+
+def _write_corpus(folder: Path, thread: str, prompt: str) -> None:
+    folder.mkdir(parents=True)
+    with writing(folder / "pairs.arrow") as write:
+        write([vars(Pair(thread_id=thread, reply_id="z", prompt=prompt, response="x"))])
 
 
 def _purge(folder: Path, source: FakeSource, ask: bool = True, **changes: float) -> dict:
@@ -230,9 +234,8 @@ def test_a_corpus_that_cannot_be_read_is_removed(tmp_path: Path, source: FakeSou
     thread, cache = source.threads[-1], tmp_path / "data" / "cache"
     for name in ("broken", "killed.partial"):
         (cache / name / "train").mkdir(parents=True)
-        (cache / name / "train" / "pairs.jsonl").write_text('{"thread_id": "p1", "repl')
-    (tmp_path / "far").mkdir()
-    (tmp_path / "far" / "pairs.jsonl").write_text(json.dumps({"thread_id": thread.post.id, "reply_id": "r", "prompt": PROMPT}))
+        (cache / name / "train" / "pairs.arrow").write_text(STORY)
+    _write_corpus(tmp_path / "far", thread.post.id, PROMPT)
     (cache / "linked").symlink_to(tmp_path / "far")
     with Store(tmp_path / "s.db", write=True) as store:
         source.collect(store, silent)

@@ -40,7 +40,7 @@ def test_more_karma_never_means_less_reward(make: type) -> None:
 def test_thread_rewards_ignore_other_threads_and_the_threads_level(make: type) -> None:
     alone, beside = make(), make()
     alone.fit([THREAD])
-    beside.fit([THREAD, [replace(pair, thread_id="u", score=pair.score * 1000) for pair in THREAD]])
+    beside.fit([THREAD, [replace(pair, thread_id="u", score=1000 * (pair.score or 0)) for pair in THREAD]])
     assert np.array_equal(alone(THREAD), beside(THREAD))
     assert abs(alone(THREAD).mean()) < 1e-12
     assert alone(THREAD[:1]) == 0

@@ -1,88 +1,126 @@
-"""Fit policies: make every sequence fit the block. None of them truncates a pair.
+"""Fit policies: which pairs come in, and where their stories may be cut. None of them truncates a pair.
 
-A sequence of n inputs needs n + 1 tokens, the last being only a label; so a block of T rooms T + 1 tokens.
+A piece of n tokens takes n - 1 places, the last being only a label; so a block of T places rooms T + 1 tokens.
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
-from collections import Counter
-from dataclasses import dataclass, field
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from typing import Protocol
 
-from rfr.data.tokenise import Tokens, to_sequence
-from rfr.records import Sequence
+import numpy as np
+
+from rfr.data.tokenise import Tokens
 
 PROMPT_TOO_LONG = "prompt leaves less than a quarter of the block"
 STORY_TOO_LONG = "longer than the block"
+SENTENCE, WORD, INSIDE_WORD = "at a sentence", "at a word", "inside a word"  # kinds of cuts, by their index in KINDS
+KINDS = (SENTENCE, WORD, INSIDE_WORD)
 
 
-def story_room(tokens: Tokens, block_size: int) -> int:
-    """Tokens left for the story and its end-of-text; 0 where the prompt takes more than three quarters."""
-    room = block_size + 1 - len(tokens.prompt)
-    return room if room >= block_size / 4 else 0
+class Fit(Protocol):
+    """What preparation asks of a policy. `context_tokens`: how many tokens before a piece are shown, not trained on, again."""
+
+    @property
+    def context_tokens(self) -> int: ...
+
+    def refuses(self, prompt: int, story: int, block: int) -> str | None:
+        """Why a pair of so many tokens stays out; None if it comes in.
+
+        Raises:
+            ValueError: the policy allows no such pair.
+        """
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
 class Segment:
-    """Split stories that are too long at sentence ends; every story token is a target exactly once.
+    """Cut stories that are too long; every story token is a target exactly once.
 
-    Each segment carries the prompt and, from the second on, the `context_tokens` tokens before it, which are
-    not trained on again. Only the last ends in end-of-text. A sentence longer than the room is split at a word,
-    a word longer than the room anywhere; `splits` counts which happened how often.
+    Each piece carries the prompt and, from the second on, the `context_tokens` tokens before it, which are not trained on again.
+    Only the last ends in end-of-text. Cuts are at the ends of sentences; only a sentence longer than a piece is cut at words, and
+    a word longer than a piece anywhere.
     """
 
     context_tokens: int
-    splits: Counter[str] = field(default_factory=Counter, compare=False)
 
-    def __call__(self, tokens: Tokens, block_size: int, eos: int, story: int) -> list[Sequence] | str:
-        room = story_room(tokens, block_size)
-        too_little = block_size // 8  # new story tokens per segment, below which the context is most of the cost
-        if room == 0 or (len(tokens.story) >= room and room - self.context_tokens < too_little):
+    def __post_init__(self) -> None:
+        if self.context_tokens < 0:
+            raise ValueError(f"preprocess.fit.context_tokens={self.context_tokens} must not be below 0")
+
+    def refuses(self, prompt: int, story: int, block: int) -> str | None:
+        too_little = block // 8  # new tokens per piece, below which the context is most of the cost
+        if story_room(prompt, block) == 0:
             return PROMPT_TOO_LONG
-        segments, start = [], 0
-        while True:
-            context = tokens.story[max(0, start - self.context_tokens) : start]
-            end = self._cut(tokens, start, start + room - len(context))
-            last = [eos] if end == len(tokens.story) else []
-            segments.append(to_sequence([*tokens.prompt, *context], [*tokens.story[start:end], *last], story))
-            if last:
-                return segments
-            start = end
-
-    def _cut(self, tokens: Tokens, start: int, limit: int) -> int:
-        """Where the segment from `start` ends, at most at `limit`; end-of-text needs a place too."""
-        if len(tokens.story) < limit:
-            return len(tokens.story)
-        for name, places in (("at a sentence", tokens.sentence_ends), ("at a word", tokens.word_starts)):
-            index = bisect_right(places, limit) - 1
-            if index >= 0 and places[index] > start:
-                self.splits[name] += 1
-                return places[index]
-        self.splits["inside a word"] += 1
-        return limit
+        cramped = story_room(prompt, block) - self.context_tokens < too_little
+        return PROMPT_TOO_LONG if cramped and prompt + story > block else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
     """Leave out pairs that do not fit."""
 
-    def __call__(self, tokens: Tokens, block_size: int, eos: int, story: int) -> list[Sequence] | str:
-        if story_room(tokens, block_size) == 0:
+    context_tokens: int = 0
+
+    def refuses(self, prompt: int, story: int, block: int) -> str | None:
+        if story_room(prompt, block) == 0:
             return PROMPT_TOO_LONG
-        if len(tokens.story) + 1 > story_room(tokens, block_size):
-            return STORY_TOO_LONG
-        return [to_sequence(tokens.prompt, [*tokens.story, eos], story)]
+        return STORY_TOO_LONG if prompt + story > block else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class Strict:
     """Refuse a corpus that holds a pair that does not fit."""
 
-    def __call__(self, tokens: Tokens, block_size: int, eos: int, story: int) -> list[Sequence] | str:
-        fitted = Drop()(tokens, block_size, eos, story)
-        if isinstance(fitted, str):
+    context_tokens: int = 0
+
+    def refuses(self, prompt: int, story: int, block: int) -> str | None:
+        if reason := Drop().refuses(prompt, story, block):
             raise ValueError(
-                f"a pair of {len(tokens.prompt)} + {len(tokens.story)} tokens does not fit block_size={block_size} ({fitted}): "
+                f"a pair of {prompt} + {story} tokens does not fit block_size={block} ({reason}): "
                 "raise it, or choose preprocess=segment or preprocess=drop"
             )
-        return fitted
+        return None
+
+
+def story_room(prompt: int, block: int) -> int:
+    """Tokens left for the story and its end-of-text; 0 where the prompt takes more than three quarters."""
+    room = block + 1 - prompt
+    return room if room >= block / 4 else 0
+
+
+def allowed_cuts(
+    tokens: Tokens, text: bytes, breaks: SequenceOf[int] | np.ndarray, longest: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """Token indices where a story may be cut, ascending and at most `longest` apart, and their kinds (indices into KINDS).
+
+    Args:
+        text: the story in UTF-8.
+        breaks: where sentences end, in its bytes.
+    """
+    length = len(tokens.ids)
+    ends = np.unique(np.searchsorted(tokens.starts, np.asarray(breaks, np.int64)))
+    ends = ends[(ends > 0) & (ends < length)]
+    if np.diff(ends, prepend=0, append=length).max() <= longest:
+        return ends, np.zeros(len(ends), np.int8)
+    cuts, kinds, here, words = [], [], 0, _word_starts(tokens, text)
+    for end in [*ends.tolist(), length]:
+        while end - here > longest:
+            index = np.searchsorted(words, here + longest, side="right") - 1
+            at_word = index >= 0 and words[index] > here
+            here = int(words[index]) if at_word else here + longest
+            cuts.append(here)
+            kinds.append(KINDS.index(WORD if at_word else INSIDE_WORD))
+        if end < length:
+            here = end
+            cuts.append(end)
+            kinds.append(KINDS.index(SENTENCE))
+    return np.array(cuts, np.int64), np.array(kinds, np.int8)
+
+
+def _word_starts(tokens: Tokens, text: bytes) -> np.ndarray:
+    """Indices of the tokens that begin with white space or behind it."""
+    white = np.isin(np.frombuffer(text, np.uint8), np.frombuffer(b" \n\t", np.uint8))
+    starts = tokens.starts
+    return np.flatnonzero((starts > 0) & (white[starts] | white[starts - 1]))

@@ -10,24 +10,25 @@ import pytorch_lightning as pl
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from rfr.records import IGNORE, Batch, Rows
+from rfr.data.rows import PackedRows
+from rfr.records import IGNORE, Batch
 
 
-def to_batch(rows: Rows, indices: np.ndarray, weights: np.ndarray, target_tokens: int) -> Batch:
+def to_batch(packed: PackedRows, indices: np.ndarray, weights: np.ndarray, target_tokens: int) -> Batch:
     """The named rows as tensors; index -1 stands for a row without targets.
 
     Args:
         weights: story weights, float64 of shape (stories,).
     """
     real = indices >= 0
-    take = np.where(real, indices, 0)
-    labels_BT = np.where(real[:, None], rows.labels[take], IGNORE)
+    rows = packed.take(np.where(real, indices, 0))
+    labels_BT = np.where(real[:, None], rows.labels, IGNORE)
     return Batch(
-        input_ids_BT=torch.from_numpy(rows.input_ids[take].astype(np.int64)),
+        input_ids_BT=torch.from_numpy(rows.input_ids.astype(np.int64)),
         labels_BT=torch.from_numpy(labels_BT.astype(np.int64)),
-        positions_BT=torch.from_numpy(rows.positions[take].astype(np.int64)),
-        documents_BT=torch.from_numpy(rows.documents[take].astype(np.int64)),
-        weights_BT=torch.from_numpy(weights[rows.stories[take]].astype(np.float32)),
+        positions_BT=torch.from_numpy(rows.positions.astype(np.int64)),
+        documents_BT=torch.from_numpy(rows.documents.astype(np.int64)),
+        weights_BT=torch.from_numpy(weights[rows.stories].astype(np.float32)),
         target_tokens=target_tokens,
     )
 
@@ -40,11 +41,20 @@ class TrainBatches(Dataset[Batch]):
     """
 
     def __init__(
-        self, rows: Rows, weights: np.ndarray, *, micro_batch: int, accumulate: int, steps: int, seed: int, rank: int, ranks: int
+        self,
+        rows: PackedRows,
+        weights: np.ndarray,
+        *,
+        micro_batch: int,
+        accumulate: int,
+        steps: int,
+        seed: int,
+        rank: int,
+        ranks: int,
     ) -> None:
         self._rows, self._weights, self._seed = rows, weights, seed
         self._micro, self._accumulate, self._rank, self._ranks = micro_batch, accumulate, rank, ranks
-        self._targets_N = (rows.labels != IGNORE).sum(axis=1)
+        self._targets_N = rows.row_targets
         self._length = steps * accumulate
 
     def __len__(self) -> int:
@@ -74,12 +84,12 @@ class ValidationBatches(Dataset[Batch]):
     A rank that runs short gets rows without targets.
     """
 
-    def __init__(self, rows: Rows, *, micro_batch: int, rank: int, ranks: int, limit: int | None = None) -> None:
+    def __init__(self, rows: PackedRows, *, micro_batch: int, rank: int, ranks: int, limit: int | None = None) -> None:
         self._rows, self._micro, self._rank, self._ranks = rows, micro_batch, rank, ranks
         # Evenly, since packing has sorted the rows by length.
-        self._chosen = np.linspace(0, len(rows.labels) - 1, min(limit or len(rows.labels), len(rows.labels))).astype(np.int64)
-        self._weights = np.ones(int(rows.stories.max()) + 1)
-        self._targets = int((rows.labels[self._chosen] != IGNORE).sum())
+        self._chosen = np.linspace(0, len(rows) - 1, min(limit or len(rows), len(rows))).astype(np.int64)
+        self._weights = np.ones(len(rows.stories))
+        self._targets = int(rows.row_targets[self._chosen].sum())
 
     def __len__(self) -> int:
         return -(-len(self._chosen) // (self._micro * self._ranks))
@@ -115,8 +125,8 @@ class RowsModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self, train: Rows, validation: Rows, weights: np.ndarray, *, micro_batch: int, accumulate: int, steps: int, seed: int,
-        start_step: int = 0, validation_rows: int | None = None,
+        self, train: PackedRows, validation: PackedRows, weights: np.ndarray, *, micro_batch: int, accumulate: int, steps: int,
+        seed: int, start_step: int = 0, validation_rows: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
         self._train, self._validation, self._weights = train, validation, weights

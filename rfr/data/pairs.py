@@ -1,16 +1,16 @@
-"""A thread into prompt-response pairs; what can't be a pair gets a reason."""
+"""A thread into prompt-response pairs, and the reasons why some of them stay out."""
 
 from __future__ import annotations
 
 from rfr.records import GONE, Pair, Reply, Thread
 
 
-def thread_pairs(thread: Thread) -> list[Pair | str]:
-    """One entry per reply: its pair, or the reason why there is none."""
-    return [_to_pair(thread, reply) for reply in thread.replies]
+def thread_pairs(thread: Thread) -> list[tuple[Pair, str | None]]:
+    """Every reply as a pair, with the reason why it is none to learn from, or None."""
+    return [(_to_pair(thread, reply), _reason_against(thread, reply)) for reply in thread.replies]
 
 
-def _to_pair(thread: Thread, reply: Reply) -> Pair | str:
+def _reason_against(thread: Thread, reply: Reply) -> str | None:
     if reply.body.strip() in GONE or not reply.body.strip():
         return "deleted or removed"
     if thread.post.title.strip() in GONE:
@@ -20,19 +20,21 @@ def _to_pair(thread: Thread, reply: Reply) -> Pair | str:
     if (reply.author or "").lower().endswith(("bot", "moderator")):
         return "bot"
     reading = thread.observations.get(reply.id)
-    if reading is None or reading.score is None:
-        return "no score"
-    post, post_reading = thread.post, thread.observations.get(thread.post.id)
+    return "no score" if reading is None or reading.score is None else None
+
+
+def _to_pair(thread: Thread, reply: Reply) -> Pair:
+    post, post_reading, reading = thread.post, thread.observations.get(thread.post.id), thread.observations.get(reply.id)
     return Pair(
         thread_id=post.id,
         reply_id=reply.id,
         prompt=post.title,
         response=reply.body,
-        score=reading.score,
+        score=reading.score if reading else None,
         post_score=post_reading.score if post_reading else None,
         created_utc=reply.created_utc,
         delay_s=_difference(reply.created_utc, post.created_utc),
-        score_age_s=_difference(reading.seen_at, reply.created_utc),
+        score_age_s=_difference(reading.seen_at if reading else None, reply.created_utc),
     )
 
 

@@ -1,44 +1,55 @@
-"""Store -> clean pairs -> split -> tokens -> fitted sequences -> packed rows, with a ledger of where every pair went."""
+"""Store -> clean pairs -> split -> tokens -> rows, with a ledger of where every pair went. Memory does not grow with the texts:
+they pass by in batches, from one Arrow file to the next."""
 
 from __future__ import annotations
 
 import json
-from collections import Counter, defaultdict
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import ExitStack
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+from more_itertools import chunked
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
+from rfr.arrow import schema_of
 from rfr.data.cache import cached, key_of
-from rfr.data.pack import pack
+from rfr.data.fit import KINDS, Fit, allowed_cuts
+from rfr.data.ledger import Account
 from rfr.data.pairs import thread_pairs
-from rfr.data.tokenise import Tokens, tokenise
-from rfr.records import IGNORE, Pair, Rows, Sequence
+from rfr.data.plan import Lengths, make_plan
+from rfr.data.rows import PackedRows
+from rfr.data.sentences import sentence_ends
+from rfr.data.stories import COLUMNS, Pairs, Threads, read_rows, writing
+from rfr.data.tokenise import PROMPT_END, Encoder, Tokens, byte_positions
+from rfr.records import Pair
 from rfr.store import Store
 
 SPLITS = ("train", "validation")
-FORMAT = 1  # raise when what is cached changes
-Fit = Callable[[Tokens, int, int, int], "list[Sequence] | str"]
-MakeTokenizer = Callable[[list[Pair]], PreTrainedTokenizerBase]
+FORMAT = 2  # raise when what is cached changes
+BATCH = 500  # stories in memory at once
+JUDGED = schema_of(Pair, reason="str | None")
+MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSplit:
-    """`pairs[i]` is story i of the rows; `target_tokens` its number of targets, int64 of shape (stories,)."""
+    """`pairs[i]` is story i of the rows."""
 
-    pairs: list[Pair]
-    target_tokens: np.ndarray
-    rows: Rows
+    pairs: Pairs
+    rows: PackedRows
 
     @property
-    def threads(self) -> list[list[Pair]]:
+    def threads(self) -> Threads:
         """The pairs by thread, in the order of `pairs`."""
-        groups: dict[str, list[Pair]] = defaultdict(list)
-        for pair in self.pairs:
-            groups[pair.thread_id].append(pair)
-        return list(groups.values())
+        return Threads(self.pairs)
+
+    @property
+    def target_tokens(self) -> np.ndarray:
+        """Of each story, end-of-text included; int64 of shape (stories,)."""
+        return self.rows.story_tokens + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,73 +83,149 @@ class Preprocess:
         return load(cached(cache_root, key, lambda folder: self._build(store, make_tokenizer, folder)))
 
     def _build(self, store: Store, make_tokenizer: MakeTokenizer, folder: Path) -> None:
-        pairs, ledger = self._judge(store)
-        tokenizer = make_tokenizer(pairs["train"])
-        tokenizer.save_pretrained(folder / "tokenizer")
         for name in SPLITS:
-            self._build_split(pairs[name], tokenizer, ledger[name], folder / name)
+            (folder / name).mkdir()
+        self._judge(store, folder)
+        tokenizer = make_tokenizer(_kept(folder / "train" / "judged.arrow"))
+        tokenizer.save_pretrained(folder / "tokenizer")
+        encoder, eos = Encoder(tokenizer), int(tokenizer.eos_token_id)
+        ledger = {name: self._build_split(folder / name, encoder, eos) for name in SPLITS}
         (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
 
-    def _judge(self, store: Store) -> tuple[dict[str, list[Pair]], dict]:
-        """Pairs per split, and a ledger whose reasons add up to what came in."""
-        pairs: dict[str, list[Pair]] = {name: [] for name in SPLITS}
-        ledger: dict = {name: {"replies": 0, "left_out": Counter()} for name in SPLITS}
-        for thread in store.threads():
-            split = self.split(thread.post.title)
-            for candidate in thread_pairs(thread):
-                outcome = candidate if isinstance(candidate, str) else self.clean(candidate)
-                ledger[split]["replies"] += 1
-                if isinstance(outcome, str):
-                    ledger[split]["left_out"][outcome] += 1
-                else:
-                    pairs[split].append(outcome)
-        return pairs, ledger
+    def _judge(self, store: Store, folder: Path) -> None:
+        """Every reply into its split's `judged.arrow`: cleaned, or as it was with the reason against it."""
+        with ExitStack() as files:
+            write = {name: files.enter_context(writing(folder / name / "judged.arrow", JUDGED)) for name in SPLITS}
+            for threads in chunked(store.threads(), BATCH // 10):
+                judged: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
+                for thread in threads:
+                    judged[self.split(thread.post.title)] += [
+                        self._verdict(pair, reason) for pair, reason in thread_pairs(thread)
+                    ]
+                for name, rows in judged.items():
+                    write[name](rows)
 
-    def _build_split(self, pairs: list[Pair], tokenizer: PreTrainedTokenizerBase, ledger: dict, folder: Path) -> None:
-        kept: list[Pair] = []
-        sequences: list[Sequence] = []
-        story_tokens: list[int] = []
-        for pair in pairs:
-            tokens = tokenise(tokenizer, pair.prompt, pair.response)
-            fitted = self.fit(tokens, self.block_size, tokenizer.eos_token_id, len(kept))
-            if isinstance(fitted, str):
-                ledger["left_out"][fitted] += 1
-            else:
-                kept.append(pair)
-                sequences += fitted
-                story_tokens.append(len(tokens.story))
-        if not kept:
-            raise ValueError(f"the {folder.name} split is empty ({_told(ledger)}): collect more, or change preprocess")
-        rows = pack(sequences, self.block_size)
-        _save_split(folder, kept, rows)
-        _close_ledger(ledger, kept, sequences, story_tokens, rows)
+    def _verdict(self, pair: Pair, reason: str | None) -> dict[str, Any]:
+        cleaned = reason or self.clean(pair)
+        return vars(pair) | {"reason": cleaned} if isinstance(cleaned, str) else vars(cleaned) | {"reason": None}
+
+    def _build_split(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
+        account, draft = Account(), _Draft(folder, self.fit.context_tokens, self.block_size)
+        with draft:
+            for rows in read_rows(folder / "judged.arrow"):
+                kept = []
+                for row, prompt, story in _tokenised(encoder, rows):
+                    reason = row.pop("reason") or self.fit.refuses(len(prompt.ids), len(story.ids), self.block_size)
+                    account.book(reason, len(story.ids), row["score"])
+                    if reason is None:
+                        kept.append(row)
+                        draft.add(row["response"], prompt, story)
+                draft.write_pairs(kept)
+        (folder / "judged.arrow").unlink()
+        ledger = account.close()
+        if not ledger["kept"]["pairs"]:
+            left_out = {reason: group["pairs"] for reason, group in ledger["left_out"].items()}
+            told = f"{ledger['came_in']['pairs']} replies; left out: {left_out}"
+            raise ValueError(f"the {folder.name} split is empty ({told}): collect more, or change preprocess")
+        return ledger | draft.pack(eos)
 
 
-def _told(ledger: dict) -> str:
-    return f"{ledger['replies']} replies; left out: {dict(ledger['left_out'])}"
+def _kept(judged: Path) -> Iterator[Pair]:
+    for rows in read_rows(judged):
+        for row in rows:
+            if row.pop("reason") is None:
+                yield Pair(**row)
 
 
-def _close_ledger(ledger: dict, kept: list[Pair], sequences: list[Sequence], story_tokens: list[int], rows: Rows) -> None:
-    targets = int((rows.labels != IGNORE).sum())
-    ledger |= {
-        "left_out": dict(ledger["left_out"]), "pairs": len(kept), "threads": len({pair.thread_id for pair in kept}),
-        "story_tokens": sum(story_tokens), "target_tokens": targets, "segments": len(sequences),
-        "rows": len(rows.labels), "packing_efficiency": round(float((rows.documents > 0).mean()), 4),
-        "target_fraction": round(targets / rows.labels.size, 4),
+def _tokenised(encoder: Encoder, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Tokens, Tokens]]:
+    """Each row with the tokens of its prompt and of its story; a thread's prompt is worked out once."""
+    prompts = list(dict.fromkeys(row["prompt"] for row in rows))
+    known = dict(zip(prompts, encoder([prompt + PROMPT_END for prompt in prompts]), strict=True))
+    stories = encoder([row["response"] for row in rows])
+    for row, story in zip(rows, stories, strict=True):
+        yield row, known[row["prompt"]], story
+
+
+class _Draft:
+    """The stories of a split on their way into rows: tokens and possible cuts go to files, their lengths are kept."""
+
+    def __init__(self, folder: Path, context: int, block: int) -> None:
+        self._folder, self._context, self._block = folder, context, block
+        self._places: list[tuple[int, int, int]] = []  # prompt, story, end
+        self._cut_counts: list[int] = []
+        self._end = 0
+
+    def __enter__(self) -> _Draft:
+        self._files = ExitStack()
+        self._write_pairs = self._files.enter_context(writing(self._folder / "pairs.arrow", COLUMNS))
+        self._tokens, self._cuts, self._kinds = (
+            self._files.enter_context((self._folder / name).open("wb")) for name in ("tokens.bin", "cuts.bin", "kinds.bin")
+        )
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._files.close()
+
+    def write_pairs(self, rows: list[dict[str, Any]]) -> None:
+        self._write_pairs(rows)
+
+    def add(self, text: str, prompt: Tokens, story: Tokens) -> None:
+        """The next story."""
+        start = self._end + len(prompt.ids)
+        self._places.append((self._end, start, start + len(story.ids)))
+        self._end = start + len(story.ids)
+        self._tokens.write(prompt.ids.tobytes() + story.ids.tobytes())
+        cuts = self._cuts_of(text, prompt, story) if len(prompt.ids) + len(story.ids) > self._block else None
+        self._cut_counts.append(0 if cuts is None else len(cuts[0]))
+        if cuts is not None:
+            self._cuts.write(cuts[0].astype(np.int32).tobytes())
+            self._kinds.write(cuts[1].astype(np.int8).tobytes())
+
+    def _cuts_of(self, text: str, prompt: Tokens, story: Tokens) -> tuple[np.ndarray, np.ndarray]:
+        longest = self._block - len(prompt.ids) - self._context  # beside end-of-text
+        return allowed_cuts(story, text.encode(), byte_positions(text, sentence_ends(text)), longest)
+
+    def pack(self, eos: int) -> dict[str, Any]:
+        """Plan the rows and write what makes them; returns the ledger's figures about them."""
+        places = np.array(self._places, np.int64)
+        lengths = Lengths(
+            prompts=places[:, 1] - places[:, 0], stories=places[:, 2] - places[:, 1],
+            cuts=_mapped(self._folder / "cuts.bin", np.int32), cut_offsets=np.cumsum([0, *self._cut_counts]),
+        )  # fmt: skip
+        kinds = _mapped(self._folder / "kinds.bin", np.int8)
+        rows = PackedRows(
+            block=self._block, context=self._context, eos=eos, tokens=_mapped(self._folder / "tokens.bin", np.int32),
+            stories=places, pieces=make_plan(lengths, self._block, self._context),
+        )  # fmt: skip
+        rows.save(self._folder)
+        figures = _figures(rows, lengths, kinds)
+        for name in ("cuts.bin", "kinds.bin"):
+            (self._folder / name).unlink()
+        return figures
+
+
+def _mapped(path: Path, dtype: Any) -> np.ndarray:
+    return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)
+
+
+def _figures(rows: PackedRows, lengths: Lengths, kinds: np.ndarray) -> dict[str, Any]:
+    pieces, targets = rows.pieces, int(rows.row_targets.sum())
+    assert targets == int((lengths.stories + 1).sum()), "every story token and one end-of-text is a target exactly once"
+    inner = pieces.end < lengths.stories[pieces.story]
+    cuts = np.zeros(len(KINDS), np.int64)
+    for story, end in zip(pieces.story[inner], pieces.end[inner], strict=True):
+        place = np.searchsorted(lengths.cuts_of(story), end)
+        cuts[kinds[lengths.cut_offsets[story] + place]] += 1
+    taken = lengths.prompts[pieces.story] + np.minimum(pieces.start, rows.context) + pieces.end - pieces.start - inner
+    return {
+        "segments": len(pieces.story), "cuts": dict(zip(KINDS, cuts.tolist(), strict=True)), "target_tokens": targets,
+        "rows": len(rows), "packing_efficiency": round(float(taken.sum()) / (len(rows) * rows.block), 4),
+        "target_fraction": round(targets / (len(rows) * rows.block), 4),
     }  # fmt: skip
-    assert ledger["replies"] == len(kept) + sum(ledger["left_out"].values()), "the ledger lost a reply"
-    assert targets == sum(story_tokens) + len(kept), "every story token and one end-of-text is a target exactly once"
-
-
-def _save_split(folder: Path, pairs: list[Pair], rows: Rows) -> None:
-    folder.mkdir()
-    (folder / "pairs.jsonl").write_text("".join(json.dumps(asdict(pair)) + "\n" for pair in pairs))
-    for name, array in asdict(rows).items():
-        np.save(folder / f"{name}.npy", array)
 
 
 def load(folder: Path) -> Prepared:
-    """What `Preprocess.prepare` left in a folder; the rows are memory-mapped."""
+    """What `Preprocess.prepare` left in a folder; pairs and rows are memory-mapped."""
     return Prepared(
         train=_load_split(folder / "train"),
         validation=_load_split(folder / "validation"),
@@ -148,8 +235,4 @@ def load(folder: Path) -> Prepared:
 
 
 def _load_split(folder: Path) -> PreparedSplit:
-    with (folder / "pairs.jsonl").open() as lines:
-        pairs = [Pair(**json.loads(line)) for line in lines]
-    rows = Rows(**{name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in Rows.__dataclass_fields__})
-    stories = np.asarray(rows.stories)[np.asarray(rows.labels) != IGNORE]
-    return PreparedSplit(pairs=pairs, target_tokens=np.bincount(stories, minlength=len(pairs)), rows=rows)
+    return PreparedSplit(pairs=Pairs(folder / "pairs.arrow"), rows=PackedRows.load(folder))

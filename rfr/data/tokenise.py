@@ -1,69 +1,70 @@
-"""Text into tokens: `prompt, two newlines, story, end-of-text`. Labels are shifted here and nowhere else."""
+"""Text into tokens: `prompt, two newlines, story, end-of-text`."""
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterable
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
+import numpy as np
+from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
-
-from rfr.records import IGNORE, Sequence
 
 PROMPT_END = "\n\n"
 END_OF_TEXT = "<|endoftext|>"
-SENTENCE_BREAK = re.compile(r"""[.!?…]["'”’)\]]*(?=\s)|\n(?=\s*\S)""")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Tokens:
-    """A tokenised pair. `sentence_ends` and `word_starts` index `story`: a cut before that token is clean."""
+    """A text's token ids and where each token begins, in bytes of its UTF-8; int32 arrays of equal length."""
 
-    prompt: list[int]
-    story: list[int]
-    sentence_ends: list[int]
-    word_starts: list[int]
+    ids: np.ndarray
+    starts: np.ndarray
 
 
-def tokenise(tokenizer: PreTrainedTokenizerBase, prompt: str, story: str) -> Tokens:
-    """Both texts as data: a literal end-of-text marker inside a story is text, not a token with a meaning."""
-    encoded = tokenizer(story, add_special_tokens=False, split_special_tokens=True, return_offsets_mapping=True)
-    starts = [start for start, _ in encoded["offset_mapping"]]
-    breaks = [match.end() for match in SENTENCE_BREAK.finditer(story)]
-    word_starts = [
-        i for i, start in enumerate(starts) if i and (story[start].isspace() or (start and story[start - 1].isspace()))
-    ]
-    return Tokens(
-        prompt=prompt_tokens(tokenizer, prompt),
-        story=encoded["input_ids"],
-        sentence_ends=_tokens_after(breaks, starts),
-        word_starts=word_starts,
-    )
+class Encoder:
+    """Texts into tokens, as data: a literal end-of-text marker inside a story is text, not a token with a meaning.
+
+    Of a byte-level vocabulary the bytes of each token are known, so that no offsets have to be worked out; of any other the
+    tokenizer's own offsets are taken.
+    """
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._backend: Tokenizer = tokenizer.backend_tokenizer
+        self._backend.encode_special_tokens = True
+        self._backend.no_truncation()
+        self._backend.no_padding()
+        self._is_of_bytes = isinstance(self._backend.decoder, decoders.ByteLevel) and self._backend.normalizer is None
+        pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
+        self._bytes = np.array([len(piece or "") for piece in pieces], np.int32)
+
+    def __call__(self, texts: SequenceOf[str]) -> list[Tokens]:
+        """All texts; the tokenizer's own threads share the work."""
+        fast = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+        return [self._tokens(text, encoding) for text, encoding in zip(texts, fast, strict=True)]
+
+    def _tokens(self, text: str, encoding: Encoding) -> Tokens:
+        ids = np.array(encoding.ids, np.int32)
+        ends = np.cumsum(self._bytes[ids], dtype=np.int32)
+        if self._is_of_bytes and (ends[-1] if len(ends) else 0) == len(text.encode()):
+            return Tokens(ids=ids, starts=ends - self._bytes[ids])
+        slow = self._backend.encode(text, add_special_tokens=False)
+        starts = byte_positions(text, [start for start, _ in slow.offsets])
+        return Tokens(ids=np.array(slow.ids, np.int32), starts=starts.astype(np.int32))
+
+
+def byte_positions(text: str, positions: SequenceOf[int]) -> np.ndarray:
+    """Positions in a text's characters as positions in its UTF-8."""
+    if text.isascii():
+        return np.asarray(positions, np.int64)
+    encoded = np.frombuffer(text.encode(), np.uint8)
+    characters = np.flatnonzero((encoded & 0xC0) != 0x80)  # the bytes that begin one
+    return np.append(characters, len(encoded))[np.asarray(positions, np.int64)]
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
     """What the model conditions on, in training and in generation."""
     return tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
-
-
-def _tokens_after(breaks: SequenceOf[int], starts: SequenceOf[int]) -> list[int]:
-    """For each character position the index of the first token that starts there or later."""
-    indices, token = [], 0
-    for position in breaks:
-        while token < len(starts) and starts[token] < position:
-            token += 1
-        if 0 < token < len(starts):
-            indices.append(token)
-    return sorted(set(indices))
-
-
-def to_sequence(condition: SequenceOf[int], targets: SequenceOf[int], story: int) -> Sequence:
-    """The one place where labels are shifted: `labels[t]` is the token that follows `input_ids[t]`."""
-    tokens = [*condition, *targets]
-    labels = [IGNORE] * (len(condition) - 1) + list(targets)
-    return Sequence(input_ids=tokens[:-1], labels=labels, story=story)
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

@@ -10,14 +10,16 @@ import torch
 from transformers import PreTrainedModel
 
 from rfr.data.module import ValidationBatches
+from rfr.data.rows import PackedRows
 from rfr.model.module import document_mask
 from rfr.objective.logprobs import token_nll
-from rfr.records import Pair, Rows
+from rfr.records import Pair
 
 
 @torch.no_grad()
-def story_nll(model: PreTrainedModel, rows: Rows, stories: int, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
+def story_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Summed -log p and number of target tokens of every story; two float64 arrays of shape (stories,)."""
+    stories = len(rows.stories)
     nll_sums, tokens = np.zeros(stories), np.zeros(stories)
     batches, model = ValidationBatches(rows, micro_batch=micro_batch, rank=0, ranks=1), model.eval()
     for index in range(len(batches)):
@@ -28,9 +30,9 @@ def story_nll(model: PreTrainedModel, rows: Rows, stories: int, micro_batch: int
         ).logits  # fmt: skip
         nll, is_target_BT = token_nll(logits_BTV, batch.labels_BT.to(model.device))
         start = index * micro_batch
-        owners = np.zeros(batch.labels_BT.shape, dtype=np.int64)
-        owners[: len(rows.stories) - start] = rows.stories[start : start + micro_batch]
-        owner = owners[is_target_BT.cpu().numpy()]
+        mine = is_target_BT.cpu().numpy()
+        chosen = np.arange(start, min(start + micro_batch, len(rows)))
+        owner = rows.take(chosen).stories[mine[: len(chosen)]]
         nll_sums += np.bincount(owner, nll.double().cpu().numpy(), minlength=stories)
         tokens += np.bincount(owner, minlength=stories)
     return nll_sums, tokens

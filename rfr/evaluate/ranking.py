@@ -10,6 +10,8 @@ from itertools import combinations
 from rfr.evaluate.quality import cluster_interval
 from rfr.records import Pair
 
+_Scored = tuple[Pair, int, float]  # a pair, its karma, its score
+
 
 def pair_accuracy(
     pairs: SequenceOf[Pair], score: SequenceOf[float], ratio: float, keep: Callable[[Pair, Pair], bool] = lambda a, b: True
@@ -20,10 +22,11 @@ def pair_accuracy(
         score: one per pair.
         keep: a further condition on the two, such as equal length.
     """
-    threads: dict[str, list[int]] = defaultdict(list)
-    for index, pair in enumerate(pairs):
-        threads[pair.thread_id].append(index)
-    groups = [_hits(pairs, score, members, ratio, keep) for members in threads.values()]
+    threads: dict[str, list[_Scored]] = defaultdict(list)
+    for pair, value in zip(pairs, score, strict=True):
+        if pair.score is not None:
+            threads[pair.thread_id].append((pair, pair.score, value))
+    groups = [_hits(members, ratio, keep) for members in threads.values()]
     groups = [group for group in groups if group]
     total = sum(map(len, groups))
     if not total:
@@ -38,12 +41,10 @@ def length_matched(a: Pair, b: Pair) -> bool:
     return lengths[0] >= 0.9 * lengths[1]
 
 
-def _hits(
-    pairs: SequenceOf[Pair], score: SequenceOf[float], members: SequenceOf[int], ratio: float, keep: Callable[[Pair, Pair], bool]
-) -> list[float]:
+def _hits(members: SequenceOf[_Scored], ratio: float, keep: Callable[[Pair, Pair], bool]) -> list[float]:
     hits = []
-    for i, j in combinations(members, 2):
-        better, worse = (i, j) if pairs[i].score > pairs[j].score else (j, i)
-        if pairs[better].score >= ratio * max(1, pairs[worse].score) and keep(pairs[i], pairs[j]):
-            hits.append(0.5 if score[better] == score[worse] else float(score[better] > score[worse]))
+    for one, other in combinations(members, 2):
+        better, worse = (one, other) if one[1] > other[1] else (other, one)
+        if better[1] >= ratio * max(1, worse[1]) and keep(one[0], other[0]):
+            hits.append(0.5 if better[2] == worse[2] else float(better[2] > worse[2]))
     return hits

@@ -1,0 +1,102 @@
+"""A packed split on disk: the tokens of all stories, and which stretch of which story stands in which row.
+
+Rows are put together when they are asked for, so that a split takes its tokens and no padding.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from rfr.data.plan import Plan
+from rfr.records import IGNORE, Rows
+
+
+def shifted(tokens: np.ndarray, targets: int) -> tuple[np.ndarray, np.ndarray]:
+    """Input ids and labels of a document whose last `targets` tokens are to be learnt. The one place where labels are shifted:
+    `labels[t]` is the token that follows `input_ids[t]`."""
+    labels = np.full(len(tokens) - 1, IGNORE, np.int32)
+    labels[-targets:] = tokens[-targets:]
+    return tokens[:-1], labels
+
+
+@dataclass(frozen=True, kw_only=True)
+class PackedRows:
+    """N rows of T = `block` tokens.
+
+    `tokens` (int32) holds prompt and story of every story in turn; `stories` (int64, shape (stories, 3)) where its prompt starts,
+    where its story starts, and where it ends. `pieces` says what stands in which row.
+    """
+
+    block: int
+    context: int
+    eos: int
+    tokens: np.ndarray
+    stories: np.ndarray
+    pieces: Plan
+
+    def __post_init__(self) -> None:
+        starts = np.searchsorted(self.pieces.row, np.arange(int(self.pieces.row[-1]) + 2))
+        object.__setattr__(self, "_starts", starts)
+
+    _starts: np.ndarray = None  # type: ignore[assignment]  # of each row's pieces
+
+    def __len__(self) -> int:
+        return len(self._starts) - 1
+
+    @property
+    def story_tokens(self) -> np.ndarray:
+        """Tokens of each story, without end-of-text; int64 of shape (stories,)."""
+        return self.stories[:, 2] - self.stories[:, 1]
+
+    @property
+    def row_targets(self) -> np.ndarray:
+        """Target tokens of each row, int64."""
+        pieces = self.pieces
+        targets = pieces.end - pieces.start + (pieces.end == self.story_tokens[pieces.story])
+        return np.add.reduceat(targets.astype(np.int64), self._starts[:-1])
+
+    def take(self, indices: np.ndarray) -> Rows:
+        """These rows; arrays of shape (len(indices), T)."""
+        shape = (len(indices), self.block)
+        rows = Rows(
+            input_ids=np.zeros(shape, np.int32), labels=np.full(shape, IGNORE, np.int32), positions=np.zeros(shape, np.int32),
+            documents=np.zeros(shape, np.int32), stories=np.zeros(shape, np.int32),
+        )  # fmt: skip
+        for n, row in enumerate(indices):
+            place = 0
+            for document, piece in enumerate(range(self._starts[row], self._starts[row + 1]), start=1):
+                input_ids, labels = shifted(*self.document(piece))
+                span = (n, slice(place, place + len(input_ids)))
+                rows.input_ids[span], rows.labels[span] = input_ids, labels
+                rows.positions[span] = np.arange(len(input_ids))
+                rows.documents[span], rows.stories[span] = document, self.pieces.story[piece]
+                place = span[1].stop
+        return rows
+
+    def document(self, piece: int) -> tuple[np.ndarray, int]:
+        """Prompt, context and new tokens of a piece, and how many of the last are targets. Its last token is only a label."""
+        story, start, end = (int(column[piece]) for column in (self.pieces.story, self.pieces.start, self.pieces.end))
+        prompt, first, stop = (int(place) for place in self.stories[story])
+        closing = [self.eos] if end == stop - first else []
+        stretch = self.tokens[first + max(0, start - self.context) : first + end]
+        return np.concatenate([self.tokens[prompt:first], stretch, np.array(closing, np.int32)]), end - start + len(closing)
+
+    def save(self, folder: Path) -> None:
+        """Beside `tokens.bin`, which is written while the stories are read."""
+        np.save(folder / "stories.npy", self.stories)
+        pieces = self.pieces
+        np.save(folder / "pieces.npy", np.stack([pieces.story, pieces.start, pieces.end, pieces.row]))
+        np.save(folder / "shape.npy", np.array([self.block, self.context, self.eos]))
+
+    @classmethod
+    def load(cls, folder: Path) -> PackedRows:
+        """What `save` left, memory-mapped."""
+        block, context, eos = (int(value) for value in np.load(folder / "shape.npy"))
+        story, start, end, row = np.load(folder / "pieces.npy", mmap_mode="r")
+        return cls(
+            block=block, context=context, eos=eos, tokens=np.memmap(folder / "tokens.bin", np.int32, mode="r"),
+            stories=np.load(folder / "stories.npy", mmap_mode="r"), pieces=Plan(story=story, start=start, end=end, row=row),
+        )  # fmt: skip

@@ -1,0 +1,94 @@
+"""The pairs of a split as an Arrow file: written batch by batch, read through a memory map, one pair at a time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from itertools import groupby
+from pathlib import Path
+from typing import Any, overload
+
+import numpy as np
+import pyarrow as pa
+
+from rfr.arrow import schema_of
+from rfr.records import Pair
+
+COLUMNS = schema_of(Pair)
+
+
+class Pairs(Sequence[Pair]):
+    """All pairs of a split, in the order of its stories; a thread's pairs follow one another."""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._table = pa.ipc.open_file(pa.memory_map(str(path))).read_all()
+
+    def __len__(self) -> int:
+        return self._table.num_rows
+
+    @overload
+    def __getitem__(self, index: int) -> Pair: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Pair]: ...
+    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        if not -len(self) <= index < len(self):
+            raise IndexError(index)
+        return Pair(**self._table.slice(index % len(self), 1).to_pylist()[0])
+
+    def __iter__(self) -> Iterator[Pair]:
+        for batch in self._table.to_batches():
+            yield from (Pair(**row) for row in batch.to_pylist())
+
+    def __reduce__(self) -> tuple[type[Pairs], tuple[Path]]:
+        return Pairs, (self._path,)
+
+    def column(self, name: str) -> np.ndarray:
+        """One field of all pairs."""
+        return self._table[name].to_numpy()
+
+
+class Threads(Sequence[list[Pair]]):
+    """The pairs of a split by thread, in the order of its stories."""
+
+    def __init__(self, pairs: Pairs) -> None:
+        self._pairs = pairs
+        ids = pairs.column("thread_id")
+        self._starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.zeros(0, np.int64)
+
+    def __len__(self) -> int:
+        return len(self._starts)
+
+    @overload
+    def __getitem__(self, index: int) -> list[Pair]: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[list[Pair]]: ...
+    def __getitem__(self, index: int | slice) -> list[Pair] | list[list[Pair]]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(*index.indices(len(self)))]
+        ends = np.append(self._starts[1:], len(self._pairs))
+        return self._pairs[int(self._starts[index]) : int(ends[index])]
+
+    def __iter__(self) -> Iterator[list[Pair]]:
+        return (list(group) for _, group in groupby(self._pairs, key=lambda pair: pair.thread_id))
+
+
+@contextmanager
+def writing(path: Path, schema: pa.Schema = COLUMNS) -> Iterator[Any]:
+    """A function that appends a list of rows to a new Arrow file."""
+    with pa.OSFile(str(path), "wb") as file, pa.ipc.new_file(file, schema) as writer:
+
+        def write(rows: list[dict[str, Any]]) -> None:
+            writer.write_batch(pa.RecordBatch.from_pylist(rows, schema=schema))
+
+        yield write
+
+
+def read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
+    """The batches of an Arrow file, each as rows."""
+    with pa.memory_map(str(path)) as source:
+        file = pa.ipc.open_file(source)
+        for index in range(file.num_record_batches):
+            yield file.get_batch(index).to_pylist()
