@@ -10,7 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
-from rfr.data.clean import Clean, canonical_prompt, plain_text
+from rfr.data.clean import Clean
 from rfr.data.fit import Drop
 from rfr.data.ledger import ledger_rows
 from rfr.data.module import TrainBatches, ValidationBatches
@@ -52,26 +52,6 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
         "bot": "bot",
         "unscored": "no score",
     }
-
-
-@pytest.mark.parametrize(
-    ("title", "prompt"),
-    [
-        ("[WP] You wake up.", "[WP] You wake up."),
-        ("wp you are a 17yearold", "[WP] you are a 17yearold"),
-        ("[EU]  Frodo\n keeps it", "[EU] Frodo keeps it"),
-        ("No tag here", "[WP] No tag here"),
-        ("[WP] Tom &amp; Jerry\u200b", "[WP] Tom & Jerry"),
-    ],
-)
-def test_prompts_have_one_form(title: str, prompt: str) -> None:
-    assert canonical_prompt(title) == prompt
-
-
-def test_cleaning_keeps_paragraphs_and_drops_what_cannot_be_seen() -> None:
-    assert plain_text("A  b\u200b\x1b[31m\n\n\n\nc &lt;d&gt;\r\n") == "A b[31m\n\nc <d>"
-    assert Clean(min_words=20)(_pair(response="too few words")) == "too short"
-    assert Clean(min_words=20)(_pair(prompt="[WP]  ")) == "no prompt"
 
 
 def test_reposts_share_a_side_and_shares_hold() -> None:

@@ -2,38 +2,58 @@
 
 from __future__ import annotations
 
-import html
 import re
-import unicodedata
 from dataclasses import dataclass, replace
 
+from rfr.data.notes import without_notes
+from rfr.data.text import Removals, plain_text
 from rfr.records import Pair
 
 TAG = re.compile(r"^\s*\[?\s*(wp|eu|pi|rf|cw|tt|sp|cc|mp|ip|ot)\s*(?:[\]:]\s*|\s)", re.IGNORECASE)
-INVISIBLE = {"Cc", "Cf", "Cs", "Co", "Cn"}
+NOTICE = re.compile(
+    r"\bI am a bot\b|^\W*Off-Topic Discussion\b|\b(?:post|prompt|submission|comment) (?:has been|was) removed\b"
+    r"|message the mod(?:erator)?s|^\W*Removed\b.{0,40}\bRule \d",
+    re.IGNORECASE,
+)
+# The commonest English words make up two fifths of any English story, and next to nothing of other languages or of noise.
+_COMMON = """the and a to of i in was he it you that his her she my for with as on had at but is they me not be him have said from
+    we all this your so one were what out no up there by an do if like would just then are when who their or them could been into
+    about did down can its us will how now more know has than only time over"""
+COMMON = frozenset(_COMMON.split())
+FEWEST_COMMON = 0.18  # share of the words
+SAMPLE = 400  # words
 
 
 @dataclass(frozen=True, kw_only=True)
 class Clean:
-    """Normalise both texts; leave out responses of fewer than `min_words` words and empty prompts."""
+    """Normalise both texts; leave out what is no story in English of at least `min_words` words, and empty prompts."""
 
     min_words: int
 
     def __call__(self, pair: Pair) -> Pair | str:
-        prompt, response = canonical_prompt(pair.prompt), plain_text(pair.response)
+        if NOTICE.search(pair.response[:2000]):
+            return "a moderators' or bot's notice"
+        removals = Removals()
+        prompt, response = canonical_prompt(pair.prompt), clean_story(pair.response, removals)
         if not TAG.sub("", prompt):
             return "no prompt"
-        if len(response.split()) < self.min_words:
-            return "too short"
+        words = response.split()
+        if len(words) < self.min_words:
+            return "no story but a link" if any(kind in ("link", "url") for kind, _ in removals.found) else "too short"
+        if not is_english(words):
+            return "not in English"
         return replace(pair, prompt=prompt, response=response)
 
 
-def plain_text(text: str) -> str:
-    """Entities resolved, invisible characters gone, single spaces, paragraphs kept."""
-    text = html.unescape(text).replace("\r\n", "\n")
-    text = "".join(c for c in text if c == "\n" or unicodedata.category(c) not in INVISIBLE or c == "\t")
-    lines = (re.sub(r"\s+", " ", line).strip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+def clean_story(text: str, removals: Removals | None = None) -> str:
+    """The story alone, as it would be read aloud; `removals` hears what went."""
+    removals = removals or Removals()
+    return without_notes(plain_text(text, removals), removals)
+
+
+def is_english(words: list[str]) -> bool:
+    bare = [word.strip(".,;:!?\"“”‘’'()[]*—–-…").lower() for word in words[:SAMPLE]]
+    return sum(word in COMMON for word in bare) >= FEWEST_COMMON * len(bare)
 
 
 def canonical_prompt(title: str) -> str:
