@@ -21,6 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rfr.callbacks import Checkpoints, Samples, StopCleanly, Throughput, checkpoints, progress_display, step_of
 from rfr.config import plain
 from rfr.data.cache import key_of
+from rfr.data.ledger import ledger_rows
 from rfr.data.module import RowsModule
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
@@ -149,6 +150,7 @@ def _say_what_starts(
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
         "ESS/N": f"{health.ess:.3f}", "largest weight's share": f"{health.largest_share:.2%}",
     }  # fmt: skip
+    print_table(ledger_rows(prepared.ledger), title="where the replies went")
     print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)
 
 

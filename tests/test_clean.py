@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfr.data.clean import Clean, canonical_prompt, clean_story, is_english
+from rfr.data.clean import COMMON, FEW_COMMON, NEXT_TO_NONE, Clean, canonical_prompt, clean_story, is_english
 from rfr.data.text import Removals, plain_text
 from rfr.records import Pair
 
@@ -52,6 +52,7 @@ def test_prompts_have_one_form(title: str, prompt: str) -> None:
         ('See [this one](https://x.y/z?a=(b) "t") or https://x.y/z.', 'See this one "t") or .'),
         ("See [this one](https://x.y/z) or <https://x.y/z>, he said", "See this one or , he said"),
         ("10^th of ^(May)", "10th of May"),
+        ("`> start` and ``x`` but not `` ` ``", "> start and x but not `` ` ``"),
         ("Z\u0310\u0311\u0312\u0313algo naïve e\u0301", "Zalgo naïve e\u0301"),
     ],
 )
@@ -141,6 +142,13 @@ def test_real_cases_are_cleaned_as_people_did(shared_data: Path, name: str, at_l
     right = [_bare(clean_story(raw)) in (_bare(clean), _bare(clean_story(clean))) for raw, clean in cases]
     assert sum(right) >= at_least, [raw for (raw, _), good in zip(cases, right, strict=True) if not good]
     assert len(cases) - at_least <= 5
+
+
+def test_an_odd_story_in_english_is_english() -> None:
+    odd = "Click. Open bank. Delete bank. Rename bank. Four active employees. Guard: asleep. Permissions: only the manager. " * 5
+    common = sum(word.strip(".:").lower() in COMMON for word in odd.split()) / len(odd.split())
+    assert NEXT_TO_NONE < common < FEW_COMMON
+    assert is_english(odd.split())
 
 
 def test_real_languages(shared_data: Path) -> None:

@@ -11,26 +11,21 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from more_itertools import chunked
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rfr.arrow import schema_of
 from rfr.data.cache import cached, key_of
 from rfr.data.fit import KINDS, Fit, allowed_cuts
+from rfr.data.judge import SPLITS, forget, judge, judged, mark_repeats
 from rfr.data.ledger import Account
-from rfr.data.pairs import thread_pairs
 from rfr.data.plan import Lengths, make_plan
 from rfr.data.rows import PackedRows
 from rfr.data.sentences import sentence_ends
-from rfr.data.stories import COLUMNS, Pairs, Threads, read_rows, writing
+from rfr.data.stories import COLUMNS, Pairs, Threads, writing
 from rfr.data.tokenise import PROMPT_END, Encoder, Tokens, byte_positions
 from rfr.records import Pair
 from rfr.store import Store
 
-SPLITS = ("train", "validation")
-FORMAT = 2  # raise when what is cached changes
-BATCH = 500  # stories in memory at once
-JUDGED = schema_of(Pair, reason="str | None")
+FORMAT = 3  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]
 
 
@@ -85,34 +80,18 @@ class Preprocess:
     def _build(self, store: Store, make_tokenizer: MakeTokenizer, folder: Path) -> None:
         for name in SPLITS:
             (folder / name).mkdir()
-        self._judge(store, folder)
-        tokenizer = make_tokenizer(_kept(folder / "train" / "judged.arrow"))
+        judge(store, self.clean, self.split, folder)
+        mark_repeats(folder)
+        tokenizer = make_tokenizer(_kept(folder / "train"))
         tokenizer.save_pretrained(folder / "tokenizer")
         encoder, eos = Encoder(tokenizer), int(tokenizer.eos_token_id)
         ledger = {name: self._build_split(folder / name, encoder, eos) for name in SPLITS}
         (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
 
-    def _judge(self, store: Store, folder: Path) -> None:
-        """Every reply into its split's `judged.arrow`: cleaned, or as it was with the reason against it."""
-        with ExitStack() as files:
-            write = {name: files.enter_context(writing(folder / name / "judged.arrow", JUDGED)) for name in SPLITS}
-            for threads in chunked(store.threads(), BATCH // 10):
-                judged: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
-                for thread in threads:
-                    judged[self.split(thread.post.title)] += [
-                        self._verdict(pair, reason) for pair, reason in thread_pairs(thread)
-                    ]
-                for name, rows in judged.items():
-                    write[name](rows)
-
-    def _verdict(self, pair: Pair, reason: str | None) -> dict[str, Any]:
-        cleaned = reason or self.clean(pair)
-        return vars(pair) | {"reason": cleaned} if isinstance(cleaned, str) else vars(cleaned) | {"reason": None}
-
     def _build_split(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
         account, draft = Account(), _Draft(folder, self.fit.context_tokens, self.block_size)
         with draft:
-            for rows in read_rows(folder / "judged.arrow"):
+            for rows in judged(folder):
                 kept = []
                 for row, prompt, story in _tokenised(encoder, rows):
                     reason = row.pop("reason") or self.fit.refuses(len(prompt.ids), len(story.ids), self.block_size)
@@ -121,7 +100,7 @@ class Preprocess:
                         kept.append(row)
                         draft.add(row["response"], prompt, story)
                 draft.write_pairs(kept)
-        (folder / "judged.arrow").unlink()
+        forget(folder)
         ledger = account.close()
         if not ledger["kept"]["pairs"]:
             left_out = {reason: group["pairs"] for reason, group in ledger["left_out"].items()}
@@ -130,8 +109,8 @@ class Preprocess:
         return ledger | draft.pack(eos)
 
 
-def _kept(judged: Path) -> Iterator[Pair]:
-    for rows in read_rows(judged):
+def _kept(folder: Path) -> Iterator[Pair]:
+    for rows in judged(folder):
         for row in rows:
             if row.pop("reason") is None:
                 yield Pair(**row)

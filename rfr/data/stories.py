@@ -86,6 +86,12 @@ def writing(path: Path, schema: pa.Schema = COLUMNS) -> Iterator[Any]:
         yield write
 
 
+def column(path: Path, name: str) -> np.ndarray:
+    """One column of an Arrow file."""
+    with pa.memory_map(str(path)) as source:
+        return pa.ipc.open_file(source).read_all()[name].to_numpy()
+
+
 def read_rows(path: Path) -> Iterator[list[dict[str, Any]]]:
     """The batches of an Arrow file, each as rows."""
     with pa.memory_map(str(path)) as source:

@@ -37,13 +37,15 @@ HEADING = re.compile(r"(?m)^[ \t]{0,3}#{1,6}[ \t]*(?=\S)")
 QUOTE = re.compile(r"(?m)^[ \t]*(?:>[ \t]?)+(?=\S)")
 EMPHASIS = re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]*(?:\n(?!\n)[^*\n]*)*?)(?<=[^\s\\])\1(?![\w*])")
 UNDERSCORES = re.compile(r"(?<![\w_\\])(_{1,3})(?=[^\s_])([^_\n]*?)(?<=[^\s\\])\1(?![\w_])")
+CODE = re.compile(r"(`{1,3})(?=[^`\s])([^`\n]+?)\1(?!`)")
 STRIKE = re.compile(r"~~(?=\S)([^~\n]+?)~~")
 SUPERSCRIPT = re.compile(r"\^\(([^)\n]*)\)|(?<=\w)\^(?=\w)")
 ESCAPE = re.compile(r"\\(?=[^\w\s])")
 MARKUP = (  # kind, a sign without which there is none, pattern, what stays of it
     ("link", "](", LINK, r"\1"), ("url", "http", URL, ""), ("url", "www.", URL, ""), ("rule", "\n", RULE, ""),
     ("heading", "#", HEADING, ""), ("quote", ">", QUOTE, ""), ("emphasis", "*", EMPHASIS, r"\2"),
-    ("emphasis", "_", UNDERSCORES, r"\2"), ("strike", "~~", STRIKE, r"\1"), ("superscript", "^", SUPERSCRIPT, r"\1"),
+    ("emphasis", "_", UNDERSCORES, r"\2"), ("code", "`", CODE, r"\2"),
+    ("strike", "~~", STRIKE, r"\1"), ("superscript", "^", SUPERSCRIPT, r"\1"),
     ("escape", "\\", ESCAPE, ""),
 )  # fmt: skip
 

@@ -1,0 +1,57 @@
+"""Stories that repeat another one, exactly or nearly: MinHash signatures, compared where a band of them agrees.
+
+A. Broder (1997), "On the resemblance and containment of documents": of two texts' smallest hashed shingles, the share that agrees
+estimates how many of all their shingles they have in common (Jaccard). Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets",
+chapter 3: with BANDS bands of ROWS hashes, texts that have four fifths in common meet in some band with probability 0.9998.
+"""
+
+from __future__ import annotations
+
+import re
+import zlib
+
+import numpy as np
+
+SHINGLE = 5  # words
+BANDS, ROWS = 16, 4
+HASHES = BANDS * ROWS
+LEAST_IN_COMMON = 0.7  # of the shingles; above the mark by the estimate's error, so that four fifths are surely found
+WORD = re.compile(r"\w+")
+_RANDOM = np.random.default_rng(20230816)
+_FACTORS = _RANDOM.integers(1, 2**63, HASHES, dtype=np.uint64) * np.uint64(2) + np.uint64(1)
+_TERMS = _RANDOM.integers(0, 2**63, HASHES, dtype=np.uint64)
+_MIX = np.uint64(0x9E3779B97F4A7C15)
+
+
+def signature(text: str) -> np.ndarray:
+    """The smallest hashes of a text's runs of five words (of all its words, if fewer); uint32 of shape (HASHES,)."""
+    words = np.fromiter((zlib.crc32(word.encode()) for word in WORD.findall(text.lower())), np.uint64)
+    length = min(SHINGLE, len(words))
+    shingles = np.zeros(max(1, len(words) - length + 1), np.uint64)
+    for place in range(length):
+        shingles = shingles * _MIX + words[place : place + len(shingles)]
+    shingles = (shingles ^ (shingles >> np.uint64(29))) * _MIX
+    hashed = (shingles[:, None] * _FACTORS + _TERMS) >> np.uint64(32)  # multiply-shift, one function per column
+    return hashed.min(axis=0).astype(np.uint32)
+
+
+def repeated(signatures: np.ndarray, rank: np.ndarray) -> np.ndarray:
+    """For each text the one that it repeats, -1 for none: of two alike texts the one of higher `rank` repeats the other.
+
+    Args:
+        signatures: uint32 of shape (N, HASHES).
+        rank: int64 of shape (N,), all different.
+    """
+    repeats = np.full(len(signatures), -1, np.int64)
+    for band in range(BANDS):
+        keys = np.ascontiguousarray(signatures[:, band * ROWS : (band + 1) * ROWS]).view(np.uint64)
+        order = np.lexsort((rank, keys[:, 1], keys[:, 0]))
+        same = (keys[order][1:] == keys[order][:-1]).all(axis=1)
+        first = np.maximum.accumulate(np.where(np.append(False, same), 0, np.arange(len(order))))  # of each group, in places
+        others = np.flatnonzero(np.append(False, same))
+        earlier, later = order[first[others]], order[others]
+        alike = (signatures[earlier] == signatures[later]).mean(axis=1) >= LEAST_IN_COMMON
+        earlier, later = earlier[alike], later[alike]
+        better = (repeats[later] < 0) | (rank[earlier] < rank[repeats[later]])
+        repeats[later[better]] = earlier[better]
+    return repeats

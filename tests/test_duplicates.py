@@ -1,0 +1,114 @@
+"""Near duplicates: found where they are, not where they aren't, and the right one stays."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rfr.data.clean import Clean
+from rfr.data.duplicates import LEAST_IN_COMMON, repeated, signature
+from rfr.data.fit import Segment
+from rfr.data.judge import REPEATS, REPEATS_VALIDATION
+from rfr.data.prepare import Prepared, Preprocess
+from rfr.records import Observation, Post, Reply
+from rfr.store import Store
+
+WORDS = [f"{a}{b}" for a in ("the", "sea", "fox", "sly", "old", "her") for b in ("", "ly", "er", "ing", "s", "ness", "ish")]
+
+
+def _story(seed: int, words: int = 300) -> list[str]:
+    return random.Random(seed).choices(WORDS, k=words)
+
+
+def _changed(words: list[str], share: float, seed: int) -> list[str]:
+    rng = random.Random(seed)
+    return [f"other{rng.randrange(999)}" if rng.random() < share else word for word in words]
+
+
+def _shingles(words: list[str]) -> set[tuple[str, ...]]:
+    return {tuple(words[i : i + 5]) for i in range(len(words) - 4)}
+
+
+def test_signatures_estimate_what_texts_have_in_common() -> None:
+    errors = []
+    for seed in range(60):
+        one = _story(seed)
+        other = _changed(one, 0.03, seed)
+        a, b = _shingles(one), _shingles(other)
+        errors.append((signature(" ".join(one)) == signature(" ".join(other))).mean() - len(a & b) / len(a | b))
+    assert abs(np.mean(errors)) < 0.02
+    assert np.std(errors) < 0.08
+
+
+def test_copies_are_found_and_others_are_not() -> None:
+    texts = [_story(seed) for seed in range(150)]
+    copies = [_changed(text, 0.01, seed) for seed, text in enumerate(texts[:50])]
+    signatures = np.stack([signature(" ".join(text)) for text in texts + copies])
+    found = repeated(signatures, np.arange(200))
+    assert (found[:150] == -1).all()
+    assert (found[150:] == np.arange(50)).mean() >= 0.96
+    assert 0.6 < LEAST_IN_COMMON < 0.8
+    reversed_ranks = repeated(signatures, np.arange(200)[::-1])
+    assert (reversed_ranks[150:] == -1).all()
+    assert (reversed_ranks[:50] == np.arange(150, 200)).mean() >= 0.96
+
+
+@pytest.mark.parametrize("text", ["", " ", "one", "one two three", "\u00e9", "🦊 🦊"])
+def test_short_texts_have_signatures_too(text: str) -> None:
+    assert (signature(text) == signature(text)).all()
+    assert signature(text).shape == (64,)
+
+
+def _sentence(seed: int) -> str:
+    return "She said that it was not the one he had been " + " ".join(_story(seed, 40))
+
+
+def _prepare(folder: Path, replies: list[Reply], prepared: Prepared) -> dict:
+    preprocess = Preprocess(
+        clean=Clean(min_words=5), split=lambda title: title.split()[1], fit=Segment(context_tokens=8), block_size=128
+    )
+    with Store(folder / "s.db", write=True) as store:
+        for split in ("train", "validation"):
+            store.add([Post(id=split, subreddit="s", title=f"[WP] {split} it is.", created_utc=0.0)])
+        store.add(replies)
+        store.add([Observation(item_id=reply.id, seen_at=9.0, source="t", score=3) for reply in replies])
+        done = preprocess.prepare(store, lambda pairs: prepared.tokenizer, "x", folder)
+    return {
+        name: ({pair.reply_id for pair in split.pairs}, {r: g["pairs"] for r, g in done.ledger[name]["left_out"].items()})
+        for name, split in (("train", done.train), ("validation", done.validation))
+    }
+
+
+def test_the_earlier_story_stays_and_none_of_validation_is_trained_on(tmp_path: Path, prepared: Prepared) -> None:
+    def reply(name: str, post: str, seed: int, at: float | None) -> Reply:
+        return Reply(id=name, post_id=post, body=_sentence(seed), author=f"author of {name}", created_utc=at)
+
+    replies = [
+        reply("a", "train", 1, 5.0), reply("b", "train", 1, 3.0), reply("c", "train", 1, None),  # one thrice
+        reply("d", "train", 2, 1.0), reply("e", "validation", 2, 8.0),  # one on both sides, first in training
+        reply("f", "validation", 3, 1.0), reply("g", "validation", 3, 2.0),
+        reply("h", "train", 4, 1.0), reply("i", "validation", 5, 1.0),
+    ]  # fmt: skip
+    (tmp_path / "first").mkdir()
+    found = _prepare(tmp_path / "first", replies, prepared)
+    assert found["train"] == ({"b", "h"}, {REPEATS: 2, REPEATS_VALIDATION: 1})
+    assert found["validation"] == ({"e", "f", "i"}, {REPEATS: 1})
+    # A store that has grown decides the same about what it held before.
+    (tmp_path / "grown").mkdir()
+    more = [
+        replace(replies[0], id="j", created_utc=9.0),
+        reply("k", "train", 6, 0.5),
+        replace(replies[8], id="l", created_utc=7.0),
+    ]
+    grown = _prepare(tmp_path / "grown", [*replies, *more], prepared)
+    assert grown["train"] == ({"b", "h", "k"}, {REPEATS: 3, REPEATS_VALIDATION: 1})
+    assert grown["validation"] == ({"e", "f", "i"}, {REPEATS: 2})
+
+
+def test_a_split_without_times_or_stories(tmp_path: Path, prepared: Prepared) -> None:
+    with pytest.raises(ValueError, match="the validation split is empty"):
+        _prepare(tmp_path, [Reply(id="a", post_id="train", body=_sentence(1))], prepared)
