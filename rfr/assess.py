@@ -14,8 +14,8 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.config import resolve
-from rfr.data.clean import canonical_prompt
 from rfr.data.prepare import PreparedSplit
+from rfr.data.prompts import canonical_prompt
 from rfr.evaluate.perplexity import perplexity, story_nll
 from rfr.evaluate.quality import judge
 from rfr.evaluate.ranking import length_matched, pair_accuracy

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rfr.callbacks import Checkpoints, Samples, StopCleanly, Throughput, checkpoints, progress_display, step_of
 from rfr.config import plain
 from rfr.data.cache import key_of
-from rfr.data.ledger import ledger_rows
+from rfr.data.ledger import ledger_rows, shift_rows
 from rfr.data.module import RowsModule
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
@@ -85,7 +85,8 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
     corpus = instantiate(cfg.corpus)
     prepared = _prepare(cfg, corpus)
-    rewards = _rewards(instantiate(cfg.reward), prepared.train)
+    stories = len(prepared.train.pairs)
+    rewards = _rewards(instantiate(cfg.reward), prepared.train) if weight.reads_rewards else np.zeros(stories)
     weights, health = story_weights(weight, rewards, prepared.train.target_tokens)
     model = _policy(cfg, prepared.tokenizer)
     _say_what_starts(cfg, run_dir, precision, prepared, health, model)
@@ -151,6 +152,8 @@ def _say_what_starts(
         "ESS/N": f"{health.ess:.3f}", "largest weight's share": f"{health.largest_share:.2%}",
     }  # fmt: skip
     print_table(ledger_rows(prepared.ledger), title="where the replies went")
+    if shift := shift_rows(prepared.ledger):
+        print_table(shift, title="what leaving out long stories did")
     print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)
 
 

@@ -137,20 +137,13 @@ class Store:
             for name, value in self.rows("SELECT name, value FROM cursor WHERE name LIKE 'dump/%'")
         }
         shown = [
-            {
-                "file": files.get(source),
-                "source": source,
-                "offset": offset,
-                "reason": reason,
-                "line": line.decode("utf-8", "backslashreplace"),
-            }
+            {"file": files.get(source), "source": source, "offset": offset, "reason": reason, "line": _shown(line)}
             for source, offset, reason, line in rows
         ]
-        if not shown:
-            path.unlink(missing_ok=True)
-            return
         partial.write_text("".join(json.dumps(row) + "\n" for row in shown))
         os.replace(partial, path)
+        if not shown:
+            path.unlink()
 
     def blank_rejects(self) -> None:
         """Forget what the rejected lines held; where they stood and why they were rejected stays."""
@@ -223,7 +216,6 @@ class Store:
 
         That order is a trace of karma. Of the observations the newest that is not hidden counts.
         """
-        newest = self._newest_observations()
         replies = groupby(self.select(Reply, "reply ORDER BY post_id, id"), key=lambda reply: reply.post_id)
         group: tuple[str, Iterator[Reply]] | None = next(replies, None)
         for post in self.select(Post, "post ORDER BY id"):
@@ -233,17 +225,26 @@ class Store:
             if group is not None and group[0] == post.id:
                 mine = tuple(group[1])
                 group = next(replies, None)
-            ids = [post.id, *(reply.id for reply in mine)]
-            yield Thread(post=post, replies=mine, observations={i: newest[i] for i in ids if i in newest})
+            yield Thread(post=post, replies=mine, observations=self._newest_observations(post.id))
 
-    def _newest_observations(self) -> dict[str, Observation]:
-        rows = self.select(Observation, "observation WHERE NOT hidden AND score IS NOT NULL ORDER BY seen_at, source")
-        return {observation.item_id: observation for observation in rows}
+    def _newest_observations(self, post_id: str) -> dict[str, Observation]:
+        """Of a thread's items, by their ids."""
+        readings = self.select(
+            Observation,
+            "observation WHERE item_id IN (SELECT id FROM reply WHERE post_id = :post UNION ALL SELECT :post) "
+            "AND NOT hidden AND score IS NOT NULL ORDER BY seen_at, source",
+            {"post": post_id},
+        )
+        return {reading.item_id: reading for reading in readings}
 
-    def select(self, record: type, clause: str) -> Iterator:
+    def select(self, record: type, clause: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> Iterator:
         """Records of this type, one at a time; the clause names the table."""
         names = [field.name for field in fields(record)]
-        for row in self._db.execute(f"SELECT {', '.join(names)} FROM {clause}"):
+        for row in self._db.execute(f"SELECT {', '.join(names)} FROM {clause}", parameters):
             values = dict(zip(names, row, strict=True))
             values |= {flag: bool(values[flag]) for flag in FLAGS & values.keys()}
             yield record(**values)
+
+
+def _shown(line: bytes) -> str:
+    return line.decode("utf-8", "backslashreplace")

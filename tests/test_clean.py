@@ -12,9 +12,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfr.data.clean import COMMON, FEW_COMMON, NEXT_TO_NONE, Clean, canonical_prompt, clean_story, is_english
+from rfr.data.clean import COMMON, FEW_COMMON, NEXT_TO_NONE, Clean, clean_story, is_english
+from rfr.data.prompts import asks_for_no_story, canonical_prompt, tagged_title
 from rfr.data.text import Removals, plain_text
-from rfr.records import Pair
+from rfr.records import Pair, Post
 
 STORY = (
     "The keeper of the lighthouse had been there for as long as they could remember, and she did not like it when people asked. "
@@ -38,6 +39,26 @@ def _pair(**changes: object) -> Pair:
 )
 def test_prompts_have_one_form(title: str, prompt: str) -> None:
     assert canonical_prompt(title) == prompt
+
+
+@pytest.mark.parametrize(
+    ("title", "flair", "tagged", "no_prompt"),
+    [
+        ("[WP] You wake.", None, "[WP] You wake.", None),
+        ("[WP] You wake.", "Established Universe", "[EU] You wake.", None),
+        ("You wake.", "[SP]", "[SP] You wake.", None),
+        ("[wp] You wake.", "Weekend fun", "[wp] You wake.", None),
+        ("[WP] You wake.", "Prompt Inspired", "[PI] You wake.", "PI"),
+        ("[PI] You wake.", "Writing Prompt", "[WP] You wake.", None),  # a moderator knows better
+        ("[ot] Sunday", None, "[ot] Sunday", "OT"),
+        ("(CC) Please judge", "", "(CC) Please judge", "CC"),
+        ("PI day is every day.", None, "PI day is every day.", None),
+        ("News", "Mod Post", "[MOD] News", "MOD"),
+    ],
+)
+def test_the_flair_is_the_tag(title: str, flair: str | None, tagged: str, no_prompt: str | None) -> None:
+    post = Post(id="p", subreddit="s", title=title, flair=flair)
+    assert (tagged_title(post), asks_for_no_story(post)) == (tagged, no_prompt)
 
 
 @pytest.mark.parametrize(

@@ -17,7 +17,7 @@ from rfr.data.module import TrainBatches, ValidationBatches
 from rfr.data.pairs import thread_pairs
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.rows import PackedRows
-from rfr.data.split import Split
+from rfr.data.split import NO_TIME, Split
 from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens
 from rfr.records import IGNORE, Observation, Pair, Post, Reply, Thread
 from rfr.store import Store
@@ -50,14 +50,28 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
         "deleted": "deleted or removed",
         "mod": "moderator",
         "bot": "bot",
-        "unscored": "no score",
+        "unscored": None,
     }
+
+
+def _post(title: str, **changes: object) -> Post:
+    return Post(**{"id": "p", "subreddit": "s", "title": title} | changes)  # type: ignore[arg-type]
+
+
+def test_a_cutoff_date_splits_by_time() -> None:
+    split = Split(validation_share=0.2, salt="x", cutoff="2023-06-01")
+    midnight = 1685577600.0  # date -u -d 2023-06-01 +%s
+    assert split(_post("a", created_utc=midnight - 1)) == ("train", None)
+    assert split(_post("a", created_utc=midnight)) == ("validation", None)
+    assert split(_post("a")) == ("train", NO_TIME)
+    with pytest.raises(ValueError, match="must be a date such as"):
+        Split(validation_share=0.2, salt="x", cutoff="June")
 
 
 def test_reposts_share_a_side_and_shares_hold() -> None:
     split = Split(validation_share=0.2, salt="x")
-    assert split("[WP] You, wake UP!") == split("[wp] you wake up")
-    sides = [split(f"prompt {i}") for i in range(4000)]
+    assert split(_post("[WP] You, wake UP!")) == split(_post("[wp] you wake up"))
+    sides = [split(_post(f"prompt {i}"))[0] for i in range(4000)]
     assert 0.17 < sides.count("validation") / 4000 < 0.23
     with pytest.raises(ValueError, match="between 0 and 1"):
         Split(validation_share=1.0, salt="")

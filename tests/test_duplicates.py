@@ -12,11 +12,14 @@ import pytest
 from rfr.data.clean import Clean
 from rfr.data.duplicates import LEAST_IN_COMMON, repeated, signature
 from rfr.data.fit import Segment
-from rfr.data.judge import REPEATS, REPEATS_VALIDATION
+from rfr.data.judge import MARKS
 from rfr.data.prepare import Prepared, Preprocess
+from rfr.data.split import Split
 from rfr.records import Observation, Post, Reply
 from rfr.store import Store
 
+_, REPEATS, REPEATS_VALIDATION, PROMPT_OF_VALIDATION = MARKS
+POSTED = {"train": 0.0, "validation": 86400.0}  # the cutoff below lies between
 WORDS = [f"{a}{b}" for a in ("the", "sea", "fox", "sly", "old", "her") for b in ("", "ly", "er", "ing", "s", "ness", "ish")]
 
 
@@ -52,9 +55,10 @@ def test_copies_are_found_and_others_are_not() -> None:
     assert (found[:150] == -1).all()
     assert (found[150:] == np.arange(50)).mean() >= 0.96
     assert 0.6 < LEAST_IN_COMMON < 0.8
-    reversed_ranks = repeated(signatures, np.arange(200)[::-1])
-    assert (reversed_ranks[150:] == -1).all()
-    assert (reversed_ranks[:50] == np.arange(150, 200)).mean() >= 0.96
+    backwards = np.arange(200)[::-1]
+    repeats = repeated(signatures, backwards)  # of places in that order
+    assert (repeats[:150] == -1).all()
+    assert (backwards[repeats[150:]] == np.arange(150, 200)[::-1]).mean() >= 0.96
 
 
 @pytest.mark.parametrize("text", ["", " ", "one", "one two three", "\u00e9", "🦊 🦊"])
@@ -69,11 +73,15 @@ def _sentence(seed: int) -> str:
 
 def _prepare(folder: Path, replies: list[Reply], prepared: Prepared) -> dict:
     preprocess = Preprocess(
-        clean=Clean(min_words=5), split=lambda title: title.split()[1], fit=Segment(context_tokens=8), block_size=128
+        clean=Clean(min_words=5),
+        split=Split(validation_share=0.5, salt="", cutoff="1970-01-02"),
+        fit=Segment(context_tokens=8),
+        block_size=128,
     )
     with Store(folder / "s.db", write=True) as store:
-        for split in ("train", "validation"):
-            store.add([Post(id=split, subreddit="s", title=f"[WP] {split} it is.", created_utc=0.0)])
+        for split, posted in POSTED.items():
+            store.add([Post(id=split, subreddit="s", title=f"[WP] {split} it is.", created_utc=posted)])
+        store.add([Post(id="again", subreddit="s", title="Validation, it is!", created_utc=0.0)])
         store.add(replies)
         store.add([Observation(item_id=reply.id, seen_at=9.0, source="t", score=3) for reply in replies])
         done = preprocess.prepare(store, lambda pairs: prepared.tokenizer, "x", folder)
@@ -112,3 +120,13 @@ def test_the_earlier_story_stays_and_none_of_validation_is_trained_on(tmp_path: 
 def test_a_split_without_times_or_stories(tmp_path: Path, prepared: Prepared) -> None:
     with pytest.raises(ValueError, match="the validation split is empty"):
         _prepare(tmp_path, [Reply(id="a", post_id="train", body=_sentence(1))], prepared)
+
+
+def test_a_prompt_on_both_sides_of_the_cutoff_is_not_trained_on(tmp_path: Path, prepared: Prepared) -> None:
+    replies = [
+        Reply(id=name, post_id=post, body=_sentence(seed))
+        for seed, (name, post) in enumerate({"a": "train", "b": "validation", "c": "again"}.items())
+    ]
+    found = _prepare(tmp_path, replies, prepared)
+    assert found["train"] == ({"a"}, {PROMPT_OF_VALIDATION: 1})
+    assert found["validation"] == ({"b"}, {})

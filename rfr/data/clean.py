@@ -6,10 +6,10 @@ import re
 from dataclasses import dataclass, replace
 
 from rfr.data.notes import without_notes
+from rfr.data.prompts import canonical_prompt, without_tag
 from rfr.data.text import Removals, plain_text
 from rfr.records import Pair
 
-TAG = re.compile(r"^\s*\[?\s*(wp|eu|pi|rf|cw|tt|sp|cc|mp|ip|ot)\s*(?:[\]:]\s*|\s)", re.IGNORECASE)
 NOTICE = re.compile(
     r"\bI am a bot\b|^\W*Off-Topic Discussion\b|\b(?:post|prompt|submission|comment) (?:has been|was) removed\b"
     r"|message the mod(?:erator)?s|^\W*Removed\b.{0,40}\bRule \d",
@@ -35,7 +35,7 @@ class Clean:
             return "a moderators' or bot's notice"
         removals = Removals()
         prompt, response = canonical_prompt(pair.prompt), clean_story(pair.response, removals)
-        if not TAG.sub("", prompt):
+        if not without_tag(prompt):
             return "no prompt"
         words = response.split()
         if len(words) < self.min_words:
@@ -62,10 +62,3 @@ def _language(words: list[str]) -> str:
     from py3langid import classify
 
     return classify(" ".join(words[:SAMPLE]))[0]
-
-
-def canonical_prompt(title: str) -> str:
-    """The title on one line, its tag in the form `[WP]`; a title without a tag counts as [WP]."""
-    title = re.sub(r"\s+", " ", plain_text(title))
-    tag = TAG.match(title)
-    return f"[{tag[1].upper() if tag else 'WP'}] {TAG.sub('', title)}"

@@ -35,23 +35,23 @@ def signature(text: str) -> np.ndarray:
     return hashed.min(axis=0).astype(np.uint32)
 
 
-def repeated(signatures: np.ndarray, rank: np.ndarray) -> np.ndarray:
-    """For each text the one that it repeats, -1 for none: of two alike texts the one of higher `rank` repeats the other.
+def repeated(signatures: np.ndarray, order: np.ndarray) -> np.ndarray:
+    """For each place in `order` the earlier place whose text it repeats, -1 for none.
 
     Args:
-        signatures: uint32 of shape (N, HASHES).
-        rank: int64 of shape (N,), all different.
+        signatures: uint32 of shape (N, HASHES); may lie on disk, a few columns at a time are read.
+        order: int64, the texts to compare, by their rows; of two alike ones the first stays.
     """
-    repeats = np.full(len(signatures), -1, np.int64)
+    repeats = np.full(len(order), -1, np.int64)
     for band in range(BANDS):
-        keys = np.ascontiguousarray(signatures[:, band * ROWS : (band + 1) * ROWS]).view(np.uint64)
-        order = np.lexsort((rank, keys[:, 1], keys[:, 0]))
-        same = (keys[order][1:] == keys[order][:-1]).all(axis=1)
-        first = np.maximum.accumulate(np.where(np.append(False, same), 0, np.arange(len(order))))  # of each group, in places
-        others = np.flatnonzero(np.append(False, same))
-        earlier, later = order[first[others]], order[others]
-        alike = (signatures[earlier] == signatures[later]).mean(axis=1) >= LEAST_IN_COMMON
+        keys = signatures[:, band * ROWS : (band + 1) * ROWS][order].view(np.uint64)
+        by_key = np.lexsort((keys[:, 1], keys[:, 0]))  # stable: within a group the places ascend
+        same = np.append(False, (keys[by_key][1:] == keys[by_key][:-1]).all(axis=1))
+        first = np.maximum.accumulate(np.where(same, 0, np.arange(len(by_key))))  # of each group
+        others = np.flatnonzero(same)
+        earlier, later = by_key[first[others]], by_key[others]
+        alike = (signatures[order[earlier]] == signatures[order[later]]).mean(axis=1) >= LEAST_IN_COMMON
         earlier, later = earlier[alike], later[alike]
-        better = (repeats[later] < 0) | (rank[earlier] < rank[repeats[later]])
+        better = (repeats[later] < 0) | (earlier < repeats[later])
         repeats[later[better]] = earlier[better]
     return repeats

@@ -2,91 +2,121 @@
 
 from __future__ import annotations
 
+import hashlib
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from more_itertools import chunked
+from more_itertools import constrained_batches
 
 from rfr.arrow import schema_of
 from rfr.data.duplicates import HASHES, repeated, signature
 from rfr.data.pairs import thread_pairs
-from rfr.data.stories import column, read_rows, writing
-from rfr.records import Pair
+from rfr.data.parallel import ordered_map
+from rfr.data.split import SPLITS, Split, normalise
+from rfr.data.stories import read_rows, writing
+from rfr.records import Pair, Thread
 from rfr.store import Store
 
-SPLITS = ("train", "validation")
-THREADS = 50  # in memory at once
-REPEATS, REPEATS_VALIDATION = "repeats another story", "repeats a story of the validation split"
+NO_SCORE = "no score"
+MARKS = ("", "repeats another story", "repeats a story of the validation split", "its prompt is one of the validation split's")
+TRAIN, VALIDATION = range(len(SPLITS))
+LOT = 1_000_000  # characters that one process judges at once
 _COLUMNS = schema_of(Pair, reason="str | None")
-_PAIRS, _SIGNATURES = "judged.arrow", "signatures.bin"
+_PAIRS, _TRACES, _MARKS = "judged.arrow", "traces.bin", "marks.npy"
+# What is remembered of every reply, of both splits in turn, until all of them have been seen.
+_TRACE = np.dtype([("split", "u1"), ("kept", "?"), ("time", "f8"), ("prompt", "u8"), ("hashes", "u4", (HASHES,))])
 
 
-def judge(store: Store, clean: Callable[[Pair], Pair | str], split: Callable[[str], str], folder: Path) -> None:
-    """Every reply of a store into the files of its split: cleaned, or as it was with the reason against it."""
-    with ExitStack() as files:
-        writers = {name: files.enter_context(writing(folder / name / _PAIRS, _COLUMNS)) for name in SPLITS}
-        signatures = {name: files.enter_context((folder / name / _SIGNATURES).open("wb")) for name in SPLITS}
-        for threads in chunked(store.threads(), THREADS):
-            rows: dict[str, list[dict[str, Any]]] = {name: [] for name in SPLITS}
-            for thread in threads:
-                rows[split(thread.post.title)] += [_verdict(clean, pair, reason) for pair, reason in thread_pairs(thread)]
-            for name in SPLITS:
-                writers[name](rows[name])
-                signatures[name].writelines(_signature(row).tobytes() for row in rows[name])
+@dataclass(frozen=True, kw_only=True)
+class Judge:
+    """From a reply to a pair to learn from, or to the reason why it is none; see `conf/base/preprocess.yaml`."""
+
+    clean: Callable[[Pair], Pair | str]
+    split: Split
+    scored_only: bool = True
+
+    def __call__(self, store: Store, folder: Path) -> None:
+        """Every reply of a store into the files of its split."""
+        with ExitStack() as files:
+            write = [files.enter_context(writing(folder / name / _PAIRS, _COLUMNS)) for name in SPLITS]
+            traces = files.enter_context((folder / _TRACES).open("wb"))
+            lots = constrained_batches(store.threads(), LOT, get_len=_characters, strict=False)
+            for trace, *rows in ordered_map(partial(_judged, self), lots):
+                traces.write(trace.tobytes())
+                for split in (TRAIN, VALIDATION):
+                    write[split](rows[split])
+        _mark(folder)
+
+    def verdict(self, pair: Pair, reason: str | None) -> dict[str, Any]:
+        """The pair's fields, cleaned where there is no `reason` against it."""
+        if reason is None and self.scored_only and pair.score is None:
+            reason = NO_SCORE
+        cleaned = reason or self.clean(pair)
+        return vars(pair) | {"reason": cleaned} if isinstance(cleaned, str) else vars(cleaned) | {"reason": None}
 
 
-def _verdict(clean: Callable[[Pair], Pair | str], pair: Pair, reason: str | None) -> dict[str, Any]:
-    cleaned = reason or clean(pair)
-    return vars(pair) | {"reason": cleaned} if isinstance(cleaned, str) else vars(cleaned) | {"reason": None}
+def _characters(thread: Thread) -> int:
+    return sum(len(reply.body) for reply in thread.replies)
 
 
-def _signature(row: dict[str, Any]) -> np.ndarray:
-    return np.zeros(HASHES, np.uint32) if row["reason"] else signature(row["response"])
+def _judged(judge: Judge, threads: tuple[Thread, ...]) -> tuple[np.ndarray, list[dict[str, Any]], list[dict[str, Any]]]:
+    """The traces of these threads' replies, and their rows in either split."""
+    traces: list[tuple] = []
+    rows: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    for thread in threads:
+        name, unfit = judge.split(thread.post)
+        split, prompt = SPLITS.index(name), _hash(normalise(thread.post.title))
+        for pair, reason in thread_pairs(thread):
+            row = judge.verdict(pair, reason or unfit)
+            kept, time = row["reason"] is None, np.inf if pair.created_utc is None else pair.created_utc
+            traces.append((split, kept, time, prompt, signature(row["response"]) if kept else 0))
+            rows[split].append(row)
+    return np.array(traces, _TRACE), *rows
 
 
-def mark_repeats(folder: Path) -> None:
-    """Leave `repeats.npy` in each split's folder: for each of its judged rows 1 where it repeats a story, 2 one of validation.
+def _hash(text: str) -> int:
+    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
+
+
+def _mark(folder: Path) -> None:
+    """Leave a mark, an index into MARKS, for each of a split's rows.
 
     Of two alike stories the one of the validation split stays, within a split the earlier one; so a growing store changes no
     decision that was made.
     """
-    counts, kept, ranks, signatures = [], [], [], []
-    for number, name in enumerate(reversed(SPLITS)):  # validation before training
-        ids, times = column(folder / name / _PAIRS, "reply_id"), column(folder / name / _PAIRS, "created_utc")
-        times = np.where(np.isnan(times.astype(float)), np.inf, times.astype(float))
-        counts.append(len(ids))
-        kept.append(column(folder / name / _PAIRS, "reason") == None)  # noqa: E711 (of each row)
-        ranks.append((np.full(len(ids), number), times, ids.astype(str)))
-        place = folder / name / _SIGNATURES
-        signatures.append(np.fromfile(place, np.uint32).reshape(-1, HASHES))
-        place.unlink()
-    split, time, reply = (np.concatenate(parts) for parts in zip(*ranks, strict=True))
-    wanted = np.flatnonzero(np.concatenate(kept))
-    rank = np.empty(len(wanted), np.int64)
-    rank[np.lexsort((reply[wanted], time[wanted], split[wanted]))] = np.arange(len(wanted))
-    repeats = repeated(np.concatenate(signatures)[wanted], rank)
-    marks = np.zeros(sum(counts), np.int8)
-    found = np.flatnonzero(repeats >= 0)
-    marks[wanted[found]] = 1 + ((split[wanted[found]] == 1) & (split[wanted[repeats[found]]] == 0))
-    for name, part in zip(reversed(SPLITS), np.split(marks, np.cumsum(counts)[:-1]), strict=True):
-        np.save(folder / name / "repeats.npy", part)
+    path = folder / _TRACES
+    traces = np.memmap(path, _TRACE, mode="r") if path.stat().st_size else np.zeros(0, _TRACE)
+    split, prompt = np.array(traces["split"]), np.array(traces["prompt"])
+    kept = np.flatnonzero(traces["kept"])
+    order = kept[np.lexsort((traces["time"][kept], split[kept] == TRAIN))]
+    repeats = repeated(traces["hashes"], order)
+    marks = np.zeros(len(traces), np.int8)
+    again = np.flatnonzero(repeats >= 0)
+    across = (split[order[again]] == TRAIN) & (split[order[repeats[again]]] == VALIDATION)
+    marks[order[again]] = 1 + across
+    # Of prompts, only a cutoff date leaves some on both sides.
+    marks[(split == TRAIN) & np.isin(prompt, prompt[split == VALIDATION])] = 3
+    for number, name in enumerate(SPLITS):
+        np.save(folder / name / _MARKS, marks[split == number])
+    path.unlink()
 
 
 def judged(folder: Path) -> Iterator[list[dict[str, Any]]]:
     """The judged rows of a split, in batches: a pair's fields and the `reason` against it, or None."""
-    repeats, start = np.load(folder / "repeats.npy"), 0
+    marks, start = np.load(folder / _MARKS), 0
     for rows in read_rows(folder / _PAIRS):
-        for row, mark in zip(rows, repeats[start : start + len(rows)], strict=True):
-            if mark:
-                row["reason"] = REPEATS_VALIDATION if mark == 2 else REPEATS
+        for row, mark in zip(rows, marks[start : start + len(rows)], strict=True):
+            row["reason"] = row["reason"] or MARKS[mark] or None
         start += len(rows)
         yield rows
 
 
 def forget(folder: Path) -> None:
     """Remove what judging left in a split's folder."""
-    for name in (_PAIRS, "repeats.npy"):
+    for name in (_PAIRS, _MARKS):
         (folder / name).unlink()

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+from array import array
 from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+
+from rfr.data.fit import STORY_TOO_LONG
 
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 KEPT = "kept"
@@ -16,8 +19,8 @@ KEPT = "kept"
 class Account:
     """What came into a split, by where it went: tokens and karma of every story, under a reason or KEPT."""
 
-    tokens: dict[str, list[int]] = field(default_factory=lambda: defaultdict(list))
-    karma: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
+    tokens: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
+    karma: dict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
 
     def book(self, reason: str | None, tokens: int, karma: int | None) -> None:
         """One story; karma None: nobody knows it."""
@@ -26,25 +29,24 @@ class Account:
 
     def close(self) -> dict[str, Any]:
         """The account, JSON-able. Tokens are the stories' own, without prompt and end-of-text."""
-        groups = {reason: _group(self.tokens[reason], self.karma[reason]) for reason in sorted(self.tokens)}
-        everything = _group(
-            [count for counts in self.tokens.values() for count in counts],
-            [score for scores in self.karma.values() for score in scores],
-        )
+        groups = {reason: self._group(reason) for reason in sorted(self.tokens)}
+        everything = self._group(*self.tokens)
         for unit in ("pairs", "tokens"):
             assert everything[unit] == sum(group[unit] for group in groups.values()), f"the ledger lost {unit}"
-        kept = groups.pop(KEPT, _group([], []))
-        return {"came_in": everything, "kept": kept, "left_out": groups}
+        kept = groups.pop(KEPT, self._group())
+        account = {"came_in": everything, "kept": kept, "left_out": groups}
+        if STORY_TOO_LONG in groups:
+            account["would_have_been_kept"] = self._group(KEPT, STORY_TOO_LONG)
+        return account
 
-
-def _group(tokens: list[int], karma: list[float]) -> dict[str, Any]:
-    known = np.array(karma, np.float64)
-    return {
-        "pairs": len(tokens),
-        "tokens": int(sum(tokens)),
-        "tokens_per_story": _spread(np.array(tokens, np.float64)),
-        "karma": _spread(known[~np.isnan(known)]),
-    }
+    def _group(self, *places: str) -> dict[str, Any]:
+        """What went to any of these places."""
+        tokens = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.tokens[place]) for place in places)])
+        karma = np.concatenate([np.zeros(0), *(np.asarray(self.karma[place]) for place in places)])
+        return {
+            "pairs": len(tokens), "tokens": int(tokens.sum()), "tokens_per_story": _spread(tokens),
+            "karma": _spread(karma[~np.isnan(karma)]),
+        }  # fmt: skip
 
 
 def _spread(values: np.ndarray) -> dict[str, float] | None:
@@ -66,4 +68,21 @@ def ledger_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
                 "split": split, "where": place, "pairs": f"{group['pairs']:,}", "tokens": f"{group['tokens']:,}",
                 "median tokens": tokens.get("median"), "median karma": karma.get("median"), "mean karma": karma.get("mean"),
             })  # fmt: skip
+    return rows
+
+
+def shift_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
+    """What leaving out long stories did to a corpus, as the rows of a table; none where none was left out."""
+    rows = []
+    for split, account in ledger.items():
+        if before := account.get("would_have_been_kept"):
+            for measure in ("tokens_per_story", "karma"):
+                for name, group in (("all that were good", before), ("those that fit", account["kept"])):
+                    share = {
+                        "pairs": f"{group['pairs'] / before['pairs']:.1%}",
+                        "tokens": f"{group['tokens'] / before['tokens']:.1%}",
+                    }
+                    rows.append(
+                        {"split": split, "stories": name, **share, "of": measure.replace("_", " "), **(group[measure] or {})}
+                    )
     return rows

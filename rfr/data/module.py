@@ -13,6 +13,8 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from rfr.data.rows import PackedRows
 from rfr.records import IGNORE, Batch
 
+BUCKET = 16  # steps
+
 
 def to_batch(packed: PackedRows, indices: np.ndarray, weights: np.ndarray, target_tokens: int) -> Batch:
     """The named rows as tensors; index -1 stands for a row without targets.
@@ -21,7 +23,7 @@ def to_batch(packed: PackedRows, indices: np.ndarray, weights: np.ndarray, targe
         weights: story weights, float64 of shape (stories,).
     """
     real = indices >= 0
-    rows = packed.take(np.where(real, indices, 0))
+    rows = packed.take(np.where(real, indices, indices.max()))
     labels_BT = np.where(real[:, None], rows.labels, IGNORE)
     return Batch(
         input_ids_BT=torch.from_numpy(rows.input_ids.astype(np.int64)),
@@ -37,7 +39,8 @@ class TrainBatches(Dataset[Batch]):
     """Micro-batch i of a run, for one rank. Row order depends on the seed and the epoch, never on the rank layout.
 
     Optimizer step s consumes the global rows [s * G, (s + 1) * G), G = accumulation * ranks * micro-batch, of an
-    endless stream of shuffled epochs; so a resumed run needs no more than the number of its next step.
+    endless stream of shuffled epochs; so a resumed run needs no more than the number of its next step. Where rows are not
+    packed, the rows of each BUCKET steps are dealt to these steps by length, so that little is padded.
     """
 
     def __init__(
@@ -56,6 +59,7 @@ class TrainBatches(Dataset[Batch]):
         self._micro, self._accumulate, self._rank, self._ranks = micro_batch, accumulate, rank, ranks
         self._targets_N = rows.row_targets
         self._length = steps * accumulate
+        self._bucket = -1, np.zeros((0, 0), np.int64)  # the latest, by its number
 
     def __len__(self) -> int:
         return self._length
@@ -63,10 +67,20 @@ class TrainBatches(Dataset[Batch]):
     def __getitem__(self, index: int) -> Batch:
         step, part = divmod(index, self._accumulate)
         per_step = self._accumulate * self._ranks * self._micro
-        of_step = self._row_indices(np.arange(step * per_step, (step + 1) * per_step))
+        of_step = self._rows_of(step, per_step)
         start = (part * self._ranks + self._rank) * self._micro
         targets = int(self._targets_N[of_step].sum())
         return to_batch(self._rows, of_step[start : start + self._micro], self._weights, targets)
+
+    def _rows_of(self, step: int, per_step: int) -> np.ndarray:
+        if self._rows.packed:
+            return self._row_indices(np.arange(step * per_step, (step + 1) * per_step))
+        bucket, place = divmod(step, BUCKET)
+        if bucket != self._bucket[0]:
+            rows = self._row_indices(np.arange(bucket * BUCKET * per_step, (bucket + 1) * BUCKET * per_step))
+            by_length = rows[np.argsort(self._rows.row_lengths[rows], kind="stable")].reshape(BUCKET, per_step)
+            self._bucket = bucket, np.random.default_rng([self._seed, bucket, BUCKET]).permutation(by_length)
+        return self._bucket[1][place]
 
     def _row_indices(self, slots: np.ndarray) -> np.ndarray:
         epochs, places = np.divmod(slots, len(self._targets_N))

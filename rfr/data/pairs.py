@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from rfr.data.prompts import asks_for_no_story, tagged_title
 from rfr.records import GONE, Pair, Reply, Thread
 
 
@@ -15,12 +16,13 @@ def _reason_against(thread: Thread, reply: Reply) -> str | None:
         return "deleted or removed"
     if thread.post.title.strip() in GONE:
         return "prompt deleted or removed"
+    if tag := asks_for_no_story(thread.post):
+        return f"replies to a [{tag}] post"
     if reply.stickied or reply.distinguished:
         return "moderator"
     if (reply.author or "").lower().endswith(("bot", "moderator")):
         return "bot"
-    reading = thread.observations.get(reply.id)
-    return "no score" if reading is None or reading.score is None else None
+    return None
 
 
 def _to_pair(thread: Thread, reply: Reply) -> Pair:
@@ -28,7 +30,7 @@ def _to_pair(thread: Thread, reply: Reply) -> Pair:
     return Pair(
         thread_id=post.id,
         reply_id=reply.id,
-        prompt=post.title,
+        prompt=tagged_title(post),
         response=reply.body,
         score=reading.score if reading else None,
         post_score=post_reading.score if post_reading else None,

@@ -6,12 +6,15 @@ Rows are put together when they are asked for, so that a split takes its tokens 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
 
 from rfr.data.plan import Plan
 from rfr.records import IGNORE, Rows
+
+WIDTH_STEP = 8  # matrix units want multiples of it
 
 
 def shifted(tokens: np.ndarray, targets: int) -> tuple[np.ndarray, np.ndarray]:
@@ -24,7 +27,7 @@ def shifted(tokens: np.ndarray, targets: int) -> tuple[np.ndarray, np.ndarray]:
 
 @dataclass(frozen=True, kw_only=True)
 class PackedRows:
-    """N rows of T = `block` tokens.
+    """N rows of T = `block` tokens; where not `packed`, a row is one document and as long as it is.
 
     `tokens` (int32) holds prompt and story of every story in turn; `stories` (int64, shape (stories, 3)) where its prompt starts,
     where its story starts, and where it ends. `pieces` says what stands in which row.
@@ -33,6 +36,7 @@ class PackedRows:
     block: int
     context: int
     eos: int
+    packed: bool
     tokens: np.ndarray
     stories: np.ndarray
     pieces: Plan
@@ -51,16 +55,28 @@ class PackedRows:
         """Tokens of each story, without end-of-text; int64 of shape (stories,)."""
         return self.stories[:, 2] - self.stories[:, 1]
 
-    @property
+    @cached_property
     def row_targets(self) -> np.ndarray:
         """Target tokens of each row, int64."""
         pieces = self.pieces
         targets = pieces.end - pieces.start + (pieces.end == self.story_tokens[pieces.story])
         return np.add.reduceat(targets.astype(np.int64), self._starts[:-1])
 
+    @property
+    def piece_lengths(self) -> np.ndarray:
+        """Places that each piece takes in its row, int64: prompt, context and targets, less the last token if only a label."""
+        pieces, prompts = self.pieces, self.stories[:, 1] - self.stories[:, 0]
+        inner = pieces.end < self.story_tokens[pieces.story]
+        return prompts[pieces.story] + np.minimum(pieces.start, self.context) + pieces.end - pieces.start - inner
+
+    @cached_property
+    def row_lengths(self) -> np.ndarray:
+        """Places taken in each row, int64."""
+        return np.add.reduceat(self.piece_lengths, self._starts[:-1])
+
     def take(self, indices: np.ndarray) -> Rows:
-        """These rows; arrays of shape (len(indices), T)."""
-        shape = (len(indices), self.block)
+        """These rows; arrays of shape (len(indices), T), or where not packed as wide as the longest of them."""
+        shape = (len(indices), self.block if self.packed else self._width(indices))
         rows = Rows(
             input_ids=np.zeros(shape, np.int32), labels=np.full(shape, IGNORE, np.int32), positions=np.zeros(shape, np.int32),
             documents=np.zeros(shape, np.int32), stories=np.zeros(shape, np.int32),
@@ -76,6 +92,10 @@ class PackedRows:
                 place = span[1].stop
         return rows
 
+    def _width(self, indices: np.ndarray) -> int:
+        longest = int(self.row_lengths[indices].max())
+        return min(self.block, -(-longest // WIDTH_STEP) * WIDTH_STEP)
+
     def document(self, piece: int) -> tuple[np.ndarray, int]:
         """Prompt, context and new tokens of a piece, and how many of the last are targets. Its last token is only a label."""
         story, start, end = (int(column[piece]) for column in (self.pieces.story, self.pieces.start, self.pieces.end))
@@ -89,14 +109,15 @@ class PackedRows:
         np.save(folder / "stories.npy", self.stories)
         pieces = self.pieces
         np.save(folder / "pieces.npy", np.stack([pieces.story, pieces.start, pieces.end, pieces.row]))
-        np.save(folder / "shape.npy", np.array([self.block, self.context, self.eos]))
+        np.save(folder / "shape.npy", np.array([self.block, self.context, self.eos, self.packed]))
 
     @classmethod
     def load(cls, folder: Path) -> PackedRows:
         """What `save` left, memory-mapped."""
-        block, context, eos = (int(value) for value in np.load(folder / "shape.npy"))
+        block, context, eos, packed = (int(value) for value in np.load(folder / "shape.npy"))
         story, start, end, row = np.load(folder / "pieces.npy", mmap_mode="r")
         return cls(
-            block=block, context=context, eos=eos, tokens=np.memmap(folder / "tokens.bin", np.int32, mode="r"),
+            block=block, context=context, eos=eos, packed=bool(packed),
+            tokens=np.memmap(folder / "tokens.bin", np.int32, mode="r"),
             stories=np.load(folder / "stories.npy", mmap_mode="r"), pieces=Plan(story=story, start=start, end=end, row=row),
         )  # fmt: skip

@@ -1,29 +1,52 @@
-"""Train or validation, by thread: a hash of the normalised prompt decides, so reposts share a side and growth moves nothing."""
+"""Train or validation, by thread: a hash of the normalised prompt decides, so reposts share a side and growth moves nothing; or
+the day on which it was posted, so that what is learnt from lies before what is asked about."""
 
 from __future__ import annotations
 
 import hashlib
 import re
 from dataclasses import dataclass
+from datetime import UTC, datetime
+
+from rfr.data.prompts import canonical_prompt, without_tag
+from rfr.records import Post
+
+SPLITS = ("train", "validation")
+NO_TIME = "no posting time, which the split goes by"
 
 
 @dataclass(frozen=True, kw_only=True)
 class Split:
-    """`validation_share` of the prompts, chosen by hash; `salt` draws another choice."""
+    """`validation_share` of the prompts, chosen by hash (`salt` draws another choice); or, with a `cutoff` (a date, UTC), the
+    threads posted from then on. A prompt that was posted on both sides of it is left out of training (`judge.py`)."""
 
     validation_share: float
     salt: str
+    cutoff: str | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.validation_share < 1:
             raise ValueError(f"preprocess.split.validation_share must lie between 0 and 1, not {self.validation_share}")
+        _ = self._cutoff_utc
 
-    def __call__(self, prompt: str) -> str:
-        """`train` or `validation`."""
-        digest = hashlib.sha256(f"{self.salt}\0{normalise(prompt)}".encode()).digest()
-        return "validation" if int.from_bytes(digest[:8], "big") < self.validation_share * 2**64 else "train"
+    @property
+    def _cutoff_utc(self) -> float | None:
+        try:
+            return datetime.fromisoformat(self.cutoff).replace(tzinfo=UTC).timestamp() if self.cutoff else None
+        except (TypeError, ValueError):
+            raise ValueError(f"preprocess.split.cutoff must be a date such as 2023-06-01, not {self.cutoff}") from None
+
+    def __call__(self, post: Post) -> tuple[str, str | None]:
+        """One of SPLITS, and why the thread can't be in it, or None."""
+        cutoff = self._cutoff_utc
+        if cutoff is None:
+            digest = hashlib.sha256(f"{self.salt}\0{normalise(post.title)}".encode()).digest()
+            return SPLITS[int.from_bytes(digest[:8], "big") < self.validation_share * 2**64], None
+        if post.created_utc is None:
+            return "train", NO_TIME
+        return SPLITS[post.created_utc >= cutoff], None
 
 
-def normalise(prompt: str) -> str:
-    """Lower-case words only: what two spellings of one prompt share."""
-    return " ".join(re.findall(r"\w+", prompt.lower()))
+def normalise(title: str) -> str:
+    """Lower-case words only, whatever the tag: what two spellings of one prompt share."""
+    return " ".join(["wp", *re.findall(r"\w+", without_tag(canonical_prompt(title)).lower())])

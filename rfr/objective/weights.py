@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import asdict, dataclass
-from typing import Protocol
+from typing import ClassVar, Protocol
 
 import numpy as np
 from scipy.optimize import brentq
 
 
 class WeightFunction(Protocol):
-    """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape."""
+    """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape; `reads_rewards`: whether they matter."""
+
+    reads_rewards: ClassVar[bool]
 
     def __call__(self, rewards: np.ndarray) -> np.ndarray: ...
 
@@ -18,6 +20,8 @@ class WeightFunction(Protocol):
 @dataclass(frozen=True, kw_only=True)
 class Constant:
     """Behaviour cloning: every weight is 1."""
+
+    reads_rewards: ClassVar[bool] = False
 
     def __call__(self, rewards: np.ndarray) -> np.ndarray:
         return np.ones_like(rewards)
@@ -33,6 +37,7 @@ class Exponential:
         ValueError: beta <= 0, both or neither given, all rewards equal, or a target ties put out of reach.
     """
 
+    reads_rewards: ClassVar[bool] = True
     beta: float | None = None
     target_ess: float | None = None
 

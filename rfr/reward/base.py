@@ -8,6 +8,7 @@ from typing import Protocol
 import numpy as np
 from scipy.stats import rankdata
 
+from rfr.errors import UserError
 from rfr.records import Pair
 
 ReplyThread = SequenceOf[Pair]
@@ -22,7 +23,15 @@ class Reward(Protocol):
 
 
 def scores(thread: ReplyThread) -> np.ndarray:
-    """Karma of each reply, float64."""
+    """Karma of each reply, float64.
+
+    Raises:
+        UserError: nobody knows it.
+    """
+    if any(pair.score is None for pair in thread):
+        raise UserError(
+            "there are stories without karma: leave them out (preprocess.scored_only=true) or clone them (objective=bc)"
+        )
     return np.array([pair.score for pair in thread], dtype=np.float64)
 
 

@@ -1,0 +1,58 @@
+"""Which stretch of which story stands in which row: `conf/packing/` chooses."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import ClassVar, Protocol
+
+import numpy as np
+
+from rfr.data.plan import Lengths, Plan, make_plan
+
+
+class Packing(Protocol):
+    """`packed`: rows hold several documents and are full; else one each, and are as long as it is."""
+
+    packed: ClassVar[bool]
+
+    def __call__(self, lengths: Lengths, block: int, context: int) -> Plan: ...
+
+
+@dataclass(frozen=True)
+class BestFit:
+    """Rows filled with several documents, long stories cut so that they fill gaps; see `plan.py`."""
+
+    packed: ClassVar[bool] = True
+
+    def __call__(self, lengths: Lengths, block: int, context: int) -> Plan:
+        return make_plan(lengths, block, context)
+
+
+@dataclass(frozen=True)
+class Off:
+    """One document a row, longest rows first; long stories cut into as few pieces as they can be."""
+
+    packed: ClassVar[bool] = False
+
+    def __call__(self, lengths: Lengths, block: int, context: int) -> Plan:
+        pieces = np.array(
+            [piece for story in range(len(lengths.stories)) for piece in _pieces(story, lengths, block, context)], np.int32
+        ).reshape(-1, 3)
+        story, start, end = pieces[np.argsort(-_sizes(pieces, lengths, context), kind="stable")].T
+        return Plan(story=story, start=start, end=end, row=np.arange(len(story), dtype=np.int32))
+
+
+def _pieces(story: int, lengths: Lengths, block: int, context: int) -> list[tuple[int, int, int]]:
+    prompt, length, cuts = int(lengths.prompts[story]), int(lengths.stories[story]), lengths.cuts_of(story)
+    pieces, start = [], 0
+    while (before := prompt + min(start, context)) + length - start > block:
+        end = int(cuts[np.searchsorted(cuts, start + block + 1 - before, side="right") - 1])
+        pieces.append((story, start, end))
+        start = end
+    return [*pieces, (story, start, length)]
+
+
+def _sizes(pieces: np.ndarray, lengths: Lengths, context: int) -> np.ndarray:
+    story, start, end = pieces.T
+    inner = end < lengths.stories[story]  # its last token is only a label
+    return lengths.prompts[story] + np.minimum(start, context) + end - start - inner
