@@ -25,7 +25,9 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 def shape(threads: Iterable[Thread]) -> dict[str, str]:
     """The figures of one corpus, as a column of the table."""
-    by_thread = [[pair for pair, reason in thread_pairs(thread) if reason is None] for thread in threads]
+    by_thread = [
+        [pair for pair, reason in thread_pairs(thread) if reason is None and pair.score is not None] for thread in threads
+    ]
     by_thread = [pairs for pairs in by_thread if pairs]
     pairs = [pair for of_thread in by_thread for pair in of_thread]
     lengths = [len(pair.response.split()) for pair in pairs]
