@@ -1,4 +1,4 @@
-"""cfg -> objects -> fit -> metrics. The only place that instantiates, and the only one that sees everything."""
+"""Objects -> fit -> metrics: one training run, from the first step to its result."""
 
 from __future__ import annotations
 
@@ -6,53 +6,29 @@ import json
 import os
 import resource
 import sys
-from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytorch_lightning as pl
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rfr.build import Job, build
 from rfr.callbacks import Checkpoints, Samples, StopCleanly, Throughput, checkpoints, progress_display, step_of
 from rfr.config import plain
 from rfr.data.cache import key_of
-from rfr.data.ledger import ledger_rows, shift_rows
 from rfr.data.module import RowsModule
-from rfr.data.prepare import Prepared, PreparedSplit
-from rfr.data.tokenise import train_bpe
-from rfr.errors import Interrupted, UserError
+from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
 from rfr.generate import sample
 from rfr.loggers import quiet
-from rfr.model.build import build_model, build_tokenizer, export
+from rfr.model.build import export
 from rfr.model.module import PolicyModule
 from rfr.model.precision import LIGHTNING
-from rfr.model.precision import resolve as resolve_precision
 from rfr.model.strategy import whole_parameters
-from rfr.objective.weights import WeightHealth, story_weights
-from rfr.records import Pair
-from rfr.report.table import print_table
 
 RESULT = "result.json"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Job:
-    """All that a training run is made of, before the first file is written."""
-
-    cfg: DictConfig
-    run_dir: Path
-    precision: str
-    prepared: Prepared
-    weights: np.ndarray
-    health: WeightHealth
-    model: PreTrainedModel
-    quality: Any
 
 
 def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
@@ -76,85 +52,6 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
     if stop.stopped and trainer.global_step < cfg.trainer.max_steps:
         raise Interrupted(f"stopped at step {trainer.global_step}; go on with: python train.py resume={run_dir}")
     return _finish(job, trainer, throughput)
-
-
-def build(cfg: DictConfig, run_dir: Path) -> Job:
-    """Config into objects; everything that can be checked is checked here."""
-    precision = resolve_precision(cfg.precision)
-    schedule, weight = instantiate(cfg.schedule), instantiate(cfg.objective.weight)
-    schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
-    corpus = instantiate(cfg.corpus)
-    prepared = _prepare(cfg, corpus)
-    stories = len(prepared.train.pairs)
-    rewards = _rewards(instantiate(cfg.reward), prepared.train) if weight.reads_rewards else np.zeros(stories)
-    weights, health = story_weights(weight, rewards, prepared.train.target_tokens)
-    model = _policy(cfg, prepared.tokenizer)
-    _say_what_starts(cfg, run_dir, precision, prepared, health, model)
-    return Job(
-        cfg=cfg, run_dir=run_dir, precision=precision, prepared=prepared, weights=weights, health=health, model=model,
-        quality=corpus.quality,
-    )  # fmt: skip
-
-
-def _prepare(cfg: DictConfig, corpus: Any) -> Prepared:
-    def make_tokenizer(pairs: Iterable[Pair]) -> PreTrainedTokenizerBase:
-        if cfg.model.tokenizer == "corpus":
-            return train_bpe((text for pair in pairs for text in (pair.prompt, pair.response)), cfg.model.corpus_vocabulary)
-        return build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)
-
-    if cfg.model.tokenizer != "corpus":
-        build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)  # raises before a store is read for an hour
-    identity = OmegaConf.to_container(cfg.preprocess), cfg.model.tokenizer, cfg.model.hub_name, cfg.model.corpus_vocabulary
-    with corpus.open() as store:
-        return instantiate(cfg.preprocess).prepare(store, make_tokenizer, identity, Path(cfg.data_dir) / "cache")
-
-
-def _rewards(reward: Any, split: PreparedSplit) -> np.ndarray:
-    """One reward per story of the split, float64, in the order of its pairs."""
-    threads = split.threads
-    reward.fit(threads)
-    by_reply = {p.reply_id: r for thread in threads for p, r in zip(thread, reward(thread), strict=True)}
-    return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)
-
-
-def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
-    random = instantiate(cfg.model.random)
-    special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-
-    def make_config(vocab_size: int) -> Any:
-        drops = {"attn_pdrop": cfg.model.dropout, "embd_pdrop": cfg.model.dropout, "resid_pdrop": cfg.model.dropout}
-        return random(vocab_size=vocab_size, max_position_embeddings=cfg.model.block_size, **special, **drops)
-
-    size = -(-len(tokenizer) // 64) * 64  # a multiple of 64 is kind to matrix units
-    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, size, cfg.seed, cfg.model.dropout)
-    if cfg.model.block_size > model.config.max_position_embeddings:
-        raise UserError(
-            f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"
-        )
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
-    if cfg.model.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
-    return model
-
-
-def _say_what_starts(
-    cfg: DictConfig, run_dir: Path, precision: str, prepared: Prepared, health: WeightHealth, model: PreTrainedModel
-) -> None:
-    if int(os.environ.get("RANK", 0)) > 0:
-        return
-    train_ledger, saved = prepared.ledger["train"], checkpoints(run_dir / "checkpoints")
-    facts = {
-        "run": f"{run_dir}, going on from step {step_of(saved[-1])}" if saved else run_dir, "precision": precision,
-        "parameters": f"{model.num_parameters():,}",
-        "pairs": f"{train_ledger['kept']['pairs']:,} of {train_ledger['came_in']['pairs']:,} replies (training threads)",
-        "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
-        "ESS/N": f"{health.ess:.3f}", "largest weight's share": f"{health.largest_share:.2%}",
-    }  # fmt: skip
-    print_table(ledger_rows(prepared.ledger), title="where the replies went")
-    if shift := shift_rows(prepared.ledger):
-        print_table(shift, title="what leaving out long stories did")
-    print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)
 
 
 def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
