@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 from filelock import FileLock
 
 SEAL = "seal.json"
+YOUNG = 2.0  # seconds
 
 
 def key_of(*parts: Any) -> str:
@@ -36,6 +38,34 @@ def cached(root: Path, key: str, build: Callable[[Path], None]) -> Path:
             (partial / SEAL).write_text(json.dumps(_checksums(partial), indent=2))
             os.replace(partial, folder)
     return folder
+
+
+def remembered(root: Path, file: Path, work: Callable[[], str]) -> str:
+    """What `work()` says about a SQLite file; what it said before, where the file has not been written to since."""
+    note = root / f"{key_of(str(file.resolve()))}.digest"
+    state = _state(file)
+    known, _, said = note.read_text("utf-8", "replace").partition(" ") if note.exists() else ("", "", "")
+    if known == key_of(state):
+        return said
+    said = work()
+    # A file changed within a clock's tick would look the same before and after, so a young one is not remembered.
+    if state == _state(file) and time.time() - state[1] / 1e9 > YOUNG:
+        root.mkdir(parents=True, exist_ok=True)
+        partial = note.with_suffix(f".{os.getpid()}")
+        partial.write_text(f"{key_of(state)} {said}")
+        os.replace(partial, note)
+    return said
+
+
+def _state(file: Path) -> list[int]:
+    """Size, time of the last change (nobody can set it, unlike that of the last write) and inode of the file, and of its log."""
+    log = Path(f"{file}-wal")
+    return [value for path in (file, log) if path.exists() for value in _stat(path)]
+
+
+def _stat(path: Path) -> tuple[int, int, int]:
+    status = path.stat()
+    return status.st_size, status.st_ctime_ns, status.st_ino
 
 
 def is_sealed(folder: Path) -> bool:

@@ -1,0 +1,84 @@
+"""What is remembered about a store holds as long as the store stays as it was, and no longer."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from rfr.data import cache
+from rfr.data.cache import remembered
+from rfr.records import Post
+from rfr.store import Store
+
+
+class Digest:
+    """Counts how often it is worked out."""
+
+    def __init__(self, store: Store) -> None:
+        self._store, self.times = store, 0
+
+    def __call__(self) -> str:
+        self.times += 1
+        return self._store.digest()
+
+
+@pytest.fixture
+def own_store(demo_store: Path, tmp_path: Path) -> Path:
+    """A copy that stands long enough to be remembered."""
+    path = tmp_path / "own.db"
+    path.write_bytes(demo_store.read_bytes())
+    return path
+
+
+def test_an_unchanged_stores_digest_is_remembered(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    with Store(own_store) as store:
+        work = Digest(store)
+        assert len({remembered(tmp_path / "cache", own_store, work) for _ in range(3)}) == 1
+        assert work.times == 1
+        assert remembered(tmp_path / "other cache", own_store, work) == store.digest()
+
+
+def test_a_change_that_is_only_in_the_log_is_seen(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    with Store(own_store) as store:
+        before, size = remembered(tmp_path, own_store, Digest(store)), own_store.stat().st_size
+    with Store(own_store, write=True) as store:
+        posts = list(store.select(Post, "post LIMIT 1", ()))
+        store.add([replace(posts[0], id="another")])
+        with Store(own_store) as reader:
+            work = Digest(reader)
+            assert own_store.stat().st_size == size, "the new post is in the log, or this tests nothing"
+            assert Path(f"{own_store}-wal").stat().st_size
+            assert remembered(tmp_path, own_store, work) == reader.digest() != before
+            assert work.times == 1
+    with Store(own_store) as store:
+        assert remembered(tmp_path, own_store, Digest(store)) == store.digest() != before
+
+
+def test_a_young_store_is_not_remembered(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two changes within one tick of the file system's clock look alike."""
+    with Store(own_store) as store:
+        work = Digest(store)
+        for times in (1, 2):
+            remembered(tmp_path, own_store, work)
+            assert work.times == times
+        monkeypatch.setattr(time, "time", lambda: own_store.stat().st_ctime + 60)
+        for _ in range(2):
+            remembered(tmp_path, own_store, work)
+            assert work.times == 3
+
+
+@pytest.mark.parametrize("note", ["", "not json", "[]", '{"state": []}'])
+def test_a_damaged_note_is_worked_out_again(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: str) -> None:
+    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    with Store(own_store) as store:
+        remembered(tmp_path / "cache", own_store, Digest(store))
+        (left,) = (tmp_path / "cache").iterdir()
+        left.write_text(note)
+        work = Digest(store)
+        assert remembered(tmp_path / "cache", own_store, work) == store.digest()
+        assert work.times == 1
