@@ -27,13 +27,23 @@ def run(cfg: DictConfig) -> None:
         Interrupted: the run was stopped and can be resumed.
     """
     hydra = HydraConfig.get()
-    if hydra.mode == RunMode.MULTIRUN:
+    if cfg.look:
+        _look(cfg, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
+    elif hydra.mode == RunMode.MULTIRUN:
         cfg.group = cfg.group or os.environ[GROUP]
         _sweep_point(config.resolve(cfg))
     elif cfg.resume:
         _resume(Path(cfg.resume), list(hydra.overrides.task))
     else:
         _single(config.resolve(cfg))
+
+
+def _look(cfg: DictConfig, *, alone: bool) -> None:
+    if not alone:
+        raise UserError(f"look={cfg.look} shows the pairs of one config and trains nothing: leave out -m and resume=")
+    from rfr.look import show
+
+    show(config.resolve(cfg))
 
 
 def _single(cfg: DictConfig) -> None:

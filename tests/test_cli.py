@@ -102,6 +102,9 @@ BAD = [
     (("resume=nowhere",), "no run folder"),
     ((*DEMO, "optimizer._target_=os.system"), "os.system is refused"),
     ((*DEMO, "preprocess.split.validation_share=0.0001"), "validation split is empty"),
+    ((*DEMO, "look=-1"), "look=-1: give the number"),
+    ((*DEMO, "look=all"), "look=all: give the number"),
+    (("resume=runs/some", "look=3"), "leave out -m and resume="),
     ((*DEMO, "preprocess=strict"), "does not fit block_size=64"),
 ]
 

@@ -81,6 +81,7 @@ def test_the_tour_runs_as_written(tmp_path: Path) -> None:
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
+    assert (tmp_path / "runs/look.html").exists()
     assert (tmp_path / "runs/rewarded/report.html").exists()
     assert (tmp_path / "runs/rewarded/evaluation.json").exists()
     assert len(list((tmp_path / "runs").glob("sweep-*/*/result.json"))) == 4

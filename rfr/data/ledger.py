@@ -13,6 +13,8 @@ from rfr.data.fit import STORY_TOO_LONG
 
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 KEPT = "kept"
+TOKEN_BINS = (0, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)  # each up to the next, the last without end
+KARMA_BINS = (-1000, 0, 1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000)
 
 
 @dataclass(kw_only=True)
@@ -34,10 +36,20 @@ class Account:
         for unit in ("pairs", "tokens"):
             assert everything[unit] == sum(group[unit] for group in groups.values()), f"the ledger lost {unit}"
         kept = groups.pop(KEPT, self._group())
-        account = {"came_in": everything, "kept": kept, "left_out": groups}
+        account = {"came_in": everything, "kept": kept, "left_out": groups, "histograms": self._histograms()}
         if STORY_TOO_LONG in groups:
             account["would_have_been_kept"] = self._group(KEPT, STORY_TOO_LONG)
         return account
+
+    def _histograms(self) -> dict[str, Any]:
+        """How many stories came in and were kept, by their tokens and by their karma."""
+        return {
+            name: {
+                "bins": [f"{low:,}" if low > bins[0] or low == 0 else f"<{bins[1]}" for low in bins],
+                "came_in": _counts([*values.values()], bins), "kept": _counts([values[KEPT]], bins),
+            }
+            for name, values, bins in (("tokens", self.tokens, TOKEN_BINS), ("karma", self.karma, KARMA_BINS))
+        }  # fmt: skip
 
     def _group(self, *places: str) -> dict[str, Any]:
         """What went to any of these places."""
@@ -47,6 +59,13 @@ class Account:
             "pairs": len(tokens), "tokens": int(tokens.sum()), "tokens_per_story": _spread(tokens),
             "karma": _spread(karma[~np.isnan(karma)]),
         }  # fmt: skip
+
+
+def _counts(parts: list[array], bins: tuple[int, ...]) -> list[int]:
+    """How many values there are from each bin's number up to the next; unknown ones are in none, smaller ones in the first."""
+    values = np.concatenate([np.asarray(part, np.float64) for part in parts]) if parts else np.zeros(0)
+    places = np.searchsorted(bins, values[~np.isnan(values)], side="right") - 1
+    return np.bincount(np.maximum(places, 0), minlength=len(bins)).tolist()
 
 
 def _spread(values: np.ndarray) -> dict[str, float] | None:

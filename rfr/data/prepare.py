@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rfr.data.cache import cached, key_of
+from rfr.data.cache import cached, key_of, remembered
 from rfr.data.draft import Draft
 from rfr.data.fit import Fit
 from rfr.data.judge import NO_SCORE, Judge, forget, judged
@@ -25,7 +25,7 @@ from rfr.data.tokenise import PROMPT_END, Encoder, Tokens
 from rfr.records import Pair
 from rfr.store import Store
 
-FORMAT = 4  # raise when what is cached changes
+FORMAT = 5  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]
 
 
@@ -76,20 +76,25 @@ class Preprocess:
         Raises:
             ValueError: a split is empty.
         """
-        key = key_of(FORMAT, store.digest(), identity)
+        key = key_of(FORMAT, remembered(cache_root, store.path, store.digest), identity)
         return load(cached(cache_root, key, lambda folder: self._build(store, make_tokenizer, folder)))
 
     def _build(self, store: Store, make_tokenizer: MakeTokenizer, folder: Path) -> None:
-        for name in SPLITS:
-            (folder / name).mkdir()
-        Judge(clean=self.clean, split=self.split, scored_only=self.scored_only)(store, folder)
+        self.judge(store, folder)
         tokenizer = make_tokenizer(_kept(folder / "train"))
         tokenizer.save_pretrained(folder / "tokenizer")
         encoder, eos = Encoder(tokenizer), int(tokenizer.eos_token_id)
-        ledger = {name: self._build_split(folder / name, encoder, eos) for name in SPLITS}
+        ledger = {name: self.pack(folder / name, encoder, eos) for name in SPLITS}
         (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
 
-    def _build_split(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
+    def judge(self, store: Store, folder: Path) -> None:
+        """Every reply into the folder of its split: cleaned, or with the reason against it."""
+        for name in SPLITS:
+            (folder / name).mkdir(parents=True)
+        Judge(clean=self.clean, split=self.split, scored_only=self.scored_only)(store, folder)
+
+    def pack(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
+        """What was judged good into rows; returns the split's part of the ledger."""
         account, draft = Account(), Draft(folder, self.fit.context_tokens, self.block_size)
         with draft:
             for rows in judged(folder):

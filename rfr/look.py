@@ -1,0 +1,127 @@
+"""What preparation made of a few pairs: from the text that Reddit gave to the rows that the model sees."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from omegaconf import DictConfig
+from transformers import PreTrainedTokenizerBase
+
+from rfr.build import corpus_of, prepare, print_ledger
+from rfr.data.clean import clean_story
+from rfr.data.prepare import PreparedSplit
+from rfr.data.rows import PackedRows
+from rfr.data.text import Removals
+from rfr.errors import UserError
+from rfr.loggers import quiet
+from rfr.records import Pair, Post, Reply
+from rfr.report.look import look_page, print_looks
+from rfr.store import Store
+
+PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "end", "padding")
+
+
+def show(cfg: DictConfig) -> None:
+    """`look=n`: what preparation makes of n training pairs, printed and as a page beside the runs, where a purge looks."""
+    if type(cfg.look) is not int or cfg.look < 0:
+        raise UserError(f"look={cfg.look}: give the number of pairs to look at")
+    quiet()
+    corpus = corpus_of(cfg)
+    prepared = prepare(cfg, corpus)
+    with corpus.open() as store:
+        looks = list(looks_at(prepared.train, prepared.tokenizer, store, cfg.look))
+    print_looks(looks)
+    print_ledger(prepared)
+    page = Path(cfg.runs_dir) / "look.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(look_page(looks, prepared.ledger, f"{len(looks)} of {len(prepared.train.pairs):,} training pairs"))
+    print(json.dumps({"look": str(page), "pairs": [one.pair.reply_id for one in looks]}), flush=True)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of a row: what it is there for (one of KINDS), of which of the row's documents (from 1), and its text."""
+
+    kind: str
+    document: int
+    text: str
+    tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
+class Segment:
+    """Tokens `start` to `end` of a story, and the row they are targets in."""
+
+    start: int
+    end: int
+    row: int
+    text: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Look:
+    """One pair on its whole way. `removed` has the kind and text of what cleaning took away."""
+
+    raw_title: str
+    raw: str
+    pair: Pair
+    removed: list[tuple[str, str]]
+    segments: list[Segment]
+    rows: dict[int, list[Span]]
+
+
+def looks_at(split: PreparedSplit, tokenizer: PreTrainedTokenizerBase, store: Store, count: int) -> Iterator[Look]:
+    """`count` pairs, spread evenly over the split; every second one is a story that was cut, while there are such."""
+    for story in _chosen(split.rows, count):
+        pair = split.pairs[story]
+        (post,), (reply,) = (
+            list(store.select(record, f"{table} WHERE id = ?", (item,)))
+            for record, table, item in ((Post, "post", pair.thread_id), (Reply, "reply", pair.reply_id))
+        )
+        removals = Removals()
+        clean_story(reply.body, removals)
+        segments = list(_segments(split.rows, story, tokenizer))
+        yield Look(
+            raw_title=post.title, raw=reply.body, pair=pair, removed=removals.found, segments=segments,
+            rows={segment.row: list(_spans(split.rows, segment.row, tokenizer)) for segment in segments},
+        )  # fmt: skip
+
+
+def _chosen(rows: PackedRows, count: int) -> list[int]:
+    pieces = np.bincount(rows.pieces.story, minlength=len(rows.stories))
+    cut, whole = np.flatnonzero(pieces > 1), np.flatnonzero(pieces == 1)
+    of_cut = min(len(cut), max(count // 2, count - len(whole)))
+    spread = [
+        those[np.linspace(0, len(those) - 1, share).astype(np.int64)]
+        for those, share in ((cut, of_cut), (whole, min(len(whole), count - of_cut)))
+    ]
+    return sorted(np.concatenate(spread).tolist())
+
+
+def _segments(rows: PackedRows, story: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[Segment]:
+    pieces = rows.pieces
+    for piece in sorted(np.flatnonzero(pieces.story == story), key=lambda index: pieces.start[index]):
+        tokens, targets = rows.document(int(piece))
+        start, end = int(pieces.start[piece]), int(pieces.end[piece])
+        text = str(tokenizer.decode(tokens[len(tokens) - targets :][: end - start]))
+        yield Segment(start=start, end=end, row=int(pieces.row[piece]), text=text)
+
+
+def _spans(rows: PackedRows, row: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]:
+    """What stands in a row, in its order. The last token of a document is only a label, so it is shown and takes no place."""
+    taken = 0
+    for document, piece in enumerate(np.flatnonzero(rows.pieces.row == row), start=1):
+        tokens, targets = rows.document(int(piece))
+        prompt = int(np.subtract(*rows.stories[int(rows.pieces.story[piece])][1::-1]))
+        ends = int(tokens[-1]) == rows.eos
+        borders = [0, prompt, len(tokens) - targets, len(tokens) - ends, len(tokens)]
+        for kind, start, end in zip(KINDS, borders[:-1], borders[1:], strict=False):
+            if end > start:
+                yield Span(kind=kind, document=document, text=str(tokenizer.decode(tokens[start:end])), tokens=end - start)
+        taken += len(tokens) - 1
+    if taken < rows.block and rows.packed:
+        yield Span(kind=PADDING, document=0, text="", tokens=rows.block - taken)
