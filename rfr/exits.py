@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable
 
 from rfr.errors import Interrupted, RunFailed, UserError
+from rfr.terminal import printable
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 NO_PLACE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
@@ -36,7 +37,7 @@ def _exit_code(main: Callable[[], object]) -> int:
         print(str(stop) or "interrupted", file=sys.stderr)
         return INTERRUPTED
     except RunFailed as failure:
-        print(f"rfr: {_printable(str(failure))}", file=sys.stderr)
+        print(f"rfr: {printable(str(failure))}", file=sys.stderr)
         return failure.code
     except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("RFR_DEBUG"):
@@ -55,7 +56,7 @@ def _exit_code(main: Callable[[], object]) -> int:
         if error.errno in FULL:
             print(f"rfr: {error.strerror}: {error.filename or 'an output'} could not be written whole", file=sys.stderr)
         elif error.errno in NO_PLACE and error.filename:
-            print(f"rfr: {error.strerror}: {_printable(str(error.filename))}", file=sys.stderr)
+            print(f"rfr: {error.strerror}: {printable(str(error.filename))}", file=sys.stderr)
         else:
             raise
         return 2
@@ -67,9 +68,4 @@ def _one_line(error: Exception) -> str:
     cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
     told = str(cause).split("Config search path:")[0]
     lines = [line.strip() for line in told.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
-    return _printable("; ".join(lines).replace(":; ", ": "))
-
-
-def _printable(text: str) -> str:
-    """Without what could steer the terminal: a message may quote a file."""
-    return "".join(c if c.isprintable() else "�" for c in text)
+    return printable("; ".join(lines).replace(":; ", ": "))

@@ -17,6 +17,7 @@ from omegaconf import DictConfig
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.dumps import MARKS as FILE_MARKS
+from rfr.rejects import write_rejects
 from rfr.store import Store
 
 BEGUN = "begun/"  # before the name of a mark in a part: what it was in the store when the part began
@@ -82,6 +83,6 @@ def _merge_one(path: Path, part: Path) -> bool:
                 store.set_cursor(name, value)
             for reject in source.rows("SELECT source, offset, reason, line FROM reject"):
                 store.reject(*reject)
-        store.write_rejects()
+        write_rejects(store)
         source.discard()
     return True

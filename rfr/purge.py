@@ -16,6 +16,7 @@ from rfr.leftovers import remove_caches, remove_from_runs
 from rfr.parts import merge
 from rfr.records import GONE, MADE_UP
 from rfr.reddit.sources import Source
+from rfr.rejects import write_rejects
 from rfr.store import Store
 
 if TYPE_CHECKING:
@@ -82,7 +83,7 @@ class Purge:
         """Remove what the erased texts left behind; the paths of the files that were changed or removed."""
         with store.transaction():
             store.blank_rejects()  # nobody can ask Reddit about a line that could not be read
-        store.write_rejects()
+        write_rejects(store)
         residue = store.rows("SELECT item_id, kind, text FROM residue")
         if not residue:
             return []

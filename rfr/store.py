@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-import json
-import os
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -126,25 +124,6 @@ class Store:
         """Keep what could not be read: where it stood, why, and the line itself."""
         self._db.execute("INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?)", (source, offset, reason, line))
 
-    def write_rejects(self) -> None:
-        """All rejects, as JSON lines beside the store, so that people can look at them; no file where there are none."""
-        path = Path(f"{self.path}.rejects.jsonl")
-        partial = path.with_suffix(".partial")
-        partial.unlink(missing_ok=True)  # of a process that was killed
-        rows = self._db.execute("SELECT source, offset, reason, line FROM reject ORDER BY source, offset")
-        files = {
-            name.rsplit("/", 1)[1]: json.loads(value).get("file")
-            for name, value in self.rows("SELECT name, value FROM cursor WHERE name LIKE 'dump/%'")
-        }
-        shown = [
-            {"file": files.get(source), "source": source, "offset": offset, "reason": reason, "line": _shown(line)}
-            for source, offset, reason, line in rows
-        ]
-        partial.write_text("".join(json.dumps(row) + "\n" for row in shown))
-        os.replace(partial, path)
-        if not shown:
-            path.unlink()
-
     def blank_rejects(self) -> None:
         """Forget what the rejected lines held; where they stood and why they were rejected stays."""
         self._db.execute("UPDATE reject SET line = x''")
@@ -244,7 +223,3 @@ class Store:
             values = dict(zip(names, row, strict=True))
             values |= {flag: bool(values[flag]) for flag in FLAGS & values.keys()}
             yield record(**values)
-
-
-def _shown(line: bytes) -> str:
-    return line.decode("utf-8", "backslashreplace")

@@ -15,13 +15,14 @@ ALLOWED = {
     "arrow": set(),
     "insertion": {"records"},
     "store": {"records", "errors", "schema", "insertion"},
-    "reddit": {"records", "errors", "store", "simulate"}, "data": {"records", "errors", "store", "arrow"},
+    "reddit": {"records", "errors", "store", "simulate", "rejects"}, "data": {"records", "errors", "store", "arrow"},
     "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
     "model": {"records", "errors", "objective"}, "generate": {"data"}, "evaluate": {"records", "objective", "data", "model"},
-    "report": set(), "display": set(), "fragments": set(), "parts": {"records", "store", "reddit", "errors"},
+    "report": {"terminal"}, "terminal": set(), "rejects": {"store"}, "display": set(), "fragments": set(),
+    "parts": {"records", "store", "reddit", "errors", "rejects"},
     "export": {"records", "store", "arrow"},
     "status": {"store", "reddit", "report"}, "leftovers": {"errors", "fragments"},
-    "purge": {"records", "store", "reddit", "export", "fragments", "leftovers", "parts"},
+    "purge": {"records", "store", "reddit", "export", "fragments", "leftovers", "parts", "rejects"},
 }  # fmt: skip
 
 

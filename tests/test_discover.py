@@ -16,6 +16,7 @@ from rfr.reddit.clock import FixedClock
 from rfr.reddit.crawler import Crawler
 from rfr.reddit.discover import poll
 from rfr.reddit.pacer import Pacer
+from rfr.rejects import write_rejects
 from rfr.store import Store
 
 NAME = "s"
@@ -247,7 +248,7 @@ def test_items_that_make_no_sense_are_kept_as_rejects(store: Store) -> None:
     _poll(listing, store)
     _poll(listing, store)
     assert store.counts()["post"] == 1
-    store.write_rejects()
+    write_rejects(store)
     assert len(Path(f"{store.path}.rejects.jsonl").read_text().splitlines()) == 2
     (thread,) = store.threads()
     assert isinstance(thread, Thread)

@@ -24,6 +24,7 @@ from rfr.reddit import dumps, lines
 from rfr.reddit.decode import Damaged
 from rfr.reddit.dumps import Progress, Reject, import_dump, to_records
 from rfr.reddit.lines import blocks_with
+from rfr.rejects import write_rejects
 from rfr.store import Store
 from tests.conftest import ROOT
 
@@ -100,7 +101,7 @@ def test_every_line_is_accounted_for(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db", write=True) as store:
         state = import_dump(store, dump, NAME)
         assert (state.read, state.kept, state.filtered, state.rejected) == (4 + len(BAD) + 2, 2, 4, len(BAD))
-        store.write_rejects()
+        write_rejects(store)
         (thread,) = store.threads()
     told = [json.loads(line) for line in Path(f"{tmp_path}/s.db.rejects.jsonl").read_text().splitlines()]
     assert len(told) == len(BAD)
@@ -311,7 +312,7 @@ def test_rejects_name_their_file(tmp_path: Path) -> None:
     (tmp_path / "RC_2024-01").write_bytes(BAD[0] + b"\n")
     with Store(tmp_path / "s.db", write=True) as store:
         import_dump(store, tmp_path / "RC_2024-01", NAME)
-        store.write_rejects()
+        write_rejects(store)
         assert json.loads((tmp_path / "s.db.rejects.jsonl").read_text())["file"] == "RC_2024-01"
 
 

@@ -21,6 +21,7 @@ from rfr.reddit.crawler import silent
 from rfr.reddit.fake import FakeReddit
 from rfr.reddit.faults import Faults, answers
 from rfr.reddit.tables import import_table
+from rfr.rejects import write_rejects
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
 from tests.fakes import FakeSource
@@ -78,7 +79,7 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
         store.reject("dump", 3, "no parent", json.dumps({"body": STORY}).encode())
         store.reject("dump", 9, "no parent", json.dumps({"author": AUTHOR, "body": "x"}).encode())
         store.reject("dump", 12, "no parent", json.dumps({"author": "somebody", "body": "x"}).encode())
-        store.write_rejects()
+        write_rejects(store)
     Export(folder=str(tmp_path / "parquet")).run(source, tmp_path / "s.db", silent)
     _fill_runs(tmp_path, (thread.post.id, thread.replies[0].id))
     before = traces(tmp_path, needles)

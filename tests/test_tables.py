@@ -19,6 +19,7 @@ from rfr.reddit.agenda import changed_threads, due, orphaned_posts
 from rfr.reddit.crawler import silent
 from rfr.reddit.sources import TableSource
 from rfr.reddit.tables import import_table, time_of
+from rfr.rejects import write_rejects
 from rfr.store import Store
 from tests.conftest import ROOT
 
@@ -176,7 +177,7 @@ def test_a_bad_cell_costs_its_story_and_no_other(tmp_path: Path, store: Store) -
     figures = import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows]), COLUMNS, subreddit="s")
     assert figures == {"read": 4, "kept": 3, "rejected": 1}
     assert store.counts() == {"post": 1, "reply": 3, "observation": 2}  # pandas writes NaN for what is missing
-    store.write_rejects()
+    write_rejects(store)
     (reject,) = map(json.loads, Path(f"{store.path}.rejects.jsonl").read_text().splitlines())
     assert (reject["source"], reject["offset"], reject["reason"]) == ("t.jsonl", 3, "karma 'many' is no whole number")
 

@@ -17,6 +17,7 @@ from filelock import FileLock
 
 from rfr.errors import UserError
 from rfr.reddit.tables import import_table, time_of
+from rfr.rejects import write_rejects
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
 
@@ -165,7 +166,7 @@ class DumpSource(FileSource):
             report("lines kept", state.kept)
 
         state = import_dump(store, path, name, told)
-        store.write_rejects()
+        write_rejects(store)
         if state.read and not state.kept:
             print(
                 f"rfr: none of the {state.read:,} lines of {path} is a post of r/{name} or a reply to one: is the name spelt as "
@@ -191,7 +192,7 @@ class TableSource(FileSource):
 
         path, seen_at = _given(self.path, "a .parquet, .jsonl or .csv file"), time_of(self.seen_at, "source.seen_at")
         figures = import_table(store, path, self.columns, subreddit=str(self.subreddit), seen_at=seen_at, progress=rows)
-        store.write_rejects()
+        write_rejects(store)
         return {"path": str(path), **figures}
 
 

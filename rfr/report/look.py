@@ -15,6 +15,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from rfr.report.table import plain
+from rfr.terminal import printable
 
 HUES = (28, 205, 130, 280, 0, 170, 60, 320)  # of a row's documents in turn, in degrees
 COLOURS = ("yellow", "blue", "green", "magenta", "red", "cyan")
@@ -116,7 +117,7 @@ def _span_title(span: Any) -> str:
 
 
 def _shortened(text: str, most: int = SHOWN, style: str = "") -> Text:
-    lines = "\n".join(plain(line).plain for line in text.split("\n"))
+    lines = "\n".join(printable(line) for line in text.split("\n"))
     if len(lines) > most:
         lines = f"{lines[: most * 2 // 3]} […{len(lines) - most:,} characters…] {lines[-most // 3 :]}"
     return Text(lines, style=style)

@@ -11,6 +11,8 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from rfr.terminal import printable
+
 
 def print_table(rows: SequenceOf[Mapping[str, Any]], *, title: str, vertical: bool = False) -> None:
     """Print rows under their keys; vertical: one line per key. Values are data: no markup, no escapes."""
@@ -30,4 +32,4 @@ def print_table(rows: SequenceOf[Mapping[str, Any]], *, title: str, vertical: bo
 def plain(value: Any) -> Text:
     """A value as text that can't steer the terminal."""
     text = f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)
-    return Text("".join(c if c.isprintable() else "�" for c in text))
+    return Text(printable(text))
