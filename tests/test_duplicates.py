@@ -130,3 +130,8 @@ def test_a_prompt_on_both_sides_of_the_cutoff_is_not_trained_on(tmp_path: Path, 
     found = _prepare(tmp_path, replies, prepared)
     assert found["train"] == ({"a"}, {PROMPT_OF_VALIDATION: 1})
     assert found["validation"] == ({"b"}, {})
+
+
+def test_texts_without_words_are_not_all_alike() -> None:
+    texts = ["🦊" * 30, "🐔" * 30, "\x00" * 9, "...", "🦊" * 30, ""]
+    assert repeated(np.array([signature(text) for text in texts]), np.arange(len(texts))).tolist() == [-1, -1, -1, -1, 0, -1]

@@ -24,8 +24,11 @@ _MIX = np.uint64(0x9E3779B97F4A7C15)
 
 
 def signature(text: str) -> np.ndarray:
-    """The smallest hashes of a text's runs of five words (of all its words, if fewer); uint32 of shape (HASHES,)."""
-    words = np.fromiter((zlib.crc32(word.encode()) for word in WORD.findall(text.lower())), np.uint64)
+    """The smallest hashes of a text's runs of five words (of all its words, if fewer); uint32 of shape (HASHES,).
+
+    A text without any word, such as a row of emoji, counts as one.
+    """
+    words = np.fromiter((zlib.crc32(word.encode()) for word in WORD.findall(text.lower()) or [text]), np.uint64)
     length = min(SHINGLE, len(words))
     shingles = np.zeros(max(1, len(words) - length + 1), np.uint64)
     for place in range(length):

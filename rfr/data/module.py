@@ -23,7 +23,7 @@ def to_batch(packed: PackedRows, indices: np.ndarray, weights: np.ndarray, targe
         weights: story weights, float64 of shape (stories,).
     """
     real = indices >= 0
-    rows = packed.take(np.where(real, indices, indices.max()))
+    rows = packed.take(np.where(real, indices, max(0, indices.max())))  # any row will do; a short one is the cheapest
     labels_BT = np.where(real[:, None], rows.labels, IGNORE)
     return Batch(
         input_ids_BT=torch.from_numpy(rows.input_ids.astype(np.int64)),
