@@ -42,6 +42,21 @@ def test_an_unchanged_stores_digest_is_remembered(own_store: Path, tmp_path: Pat
         assert remembered(tmp_path / "other cache", own_store, work) == store.digest()
 
 
+def test_a_store_that_was_only_read_in_between_is_remembered(
+    own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As from one run to the next: SQLite makes a log when a store is opened, and removes it when it is closed."""
+    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    for times in (1, 0, 0):
+        with Store(own_store) as store:
+            assert list(store.threads()), "reading opens the log"
+            assert Path(f"{own_store}-wal").exists()
+            work = Digest(store)
+            remembered(tmp_path, own_store, work)
+            assert work.times == times
+        assert not Path(f"{own_store}-wal").exists()
+
+
 def test_a_change_that_is_only_in_the_log_is_seen(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "YOUNG", 0.0)
     with Store(own_store) as store:

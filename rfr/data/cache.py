@@ -58,13 +58,19 @@ def remembered(root: Path, file: Path, work: Callable[[], str]) -> str:
 
 
 def _state(file: Path) -> list[int]:
-    """Size, time of the last change (nobody can set it, unlike that of the last write) and inode of the file, and of its log."""
-    log = Path(f"{file}-wal")
-    return [value for path in (file, log) if path.exists() for value in _stat(path)]
+    """Size, time of the last change (nobody can set it, unlike that of the last write) and inode of the file, and of its log.
+
+    An empty log says nothing: SQLite makes one whenever the file is opened, and removes it afterwards.
+    """
+    log = _stat(Path(f"{file}-wal"))
+    return [*_stat(file), *(log if log and log[0] else ())]
 
 
-def _stat(path: Path) -> tuple[int, int, int]:
-    status = path.stat()
+def _stat(path: Path) -> tuple[int, ...]:
+    try:
+        status = path.stat()
+    except FileNotFoundError:
+        return ()
     return status.st_size, status.st_ctime_ns, status.st_ino
 
 
