@@ -29,7 +29,7 @@ def record(name: str, figures: Sequence[Figure], packages: Sequence[str], about:
     """Print the figures; write `bench/results/<name>.json` and `docs/bench-<name>.md`."""
     taken = {**machine(), **{package: version(package) for package in packages}, **about}
     rows = [
-        {"figure": figure.name, "measured": f"{figure.value:,.4g}", "target": figure.target, "what it is": figure.meaning}
+        {"figure": figure.name, "measured": _shown(figure.value), "target": figure.target, "what it is": figure.meaning}
         for figure in figures
     ]
     print_table(rows, title=f"make bench-{name}")
@@ -40,6 +40,10 @@ def record(name: str, figures: Sequence[Figure], packages: Sequence[str], about:
     lines += [_row(rows[0]), _row(dict.fromkeys(rows[0], "---")), *(_row(row, row.values()) for row in rows)]
     lines += ["", *(f"- {key}: {value}" for key, value in taken.items())]
     (ROOT / "docs" / f"bench-{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def _shown(value: float) -> str:
+    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def _row(keys: Mapping[str, str], values: object = None) -> str:

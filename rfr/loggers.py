@@ -93,4 +93,4 @@ def quiet() -> None:
     for name in ("pytorch_lightning", "lightning.pytorch", "DeepSpeed", "deepspeed", "transformers", "torch.distributed"):
         logging.getLogger(name).setLevel(logging.ERROR)
     warnings.filterwarnings("ignore", module="pytorch_lightning")
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # left open, the first fork would switch it off, with a warning

@@ -6,11 +6,13 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
+from collections.abc import Iterator
 
 import pytest
 
-from rfr.data.parallel import WORTH_IT, ordered_map
+from rfr.data.parallel import WORTH_IT, one_ahead, ordered_map
 from rfr.errors import RunFailed
 from tests.conftest import ROOT
 
@@ -48,6 +50,24 @@ def test_a_long_input_is_not_read_ahead() -> None:
     items = (read.append(number) or number for number in range(200))  # type: ignore[func-returns-value]
     for number, _ in enumerate(ordered_map(_square, items, processes=2)):
         assert len(read) - number <= WORTH_IT + 5
+
+
+def test_one_ahead_is_one_ahead_and_tells_errors() -> None:
+    made: list[int] = []
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            made.append(threading.get_ident())
+            yield _refuse(number)
+
+    taken = []
+    with pytest.raises(ValueError, match="twelve"):
+        for number in one_ahead(items()):
+            taken.append(number)
+            assert len(made) - len(taken) <= 1
+    assert taken == list(range(12))
+    assert threading.get_ident() not in made
+    assert list(one_ahead(iter([]))) == []
 
 
 def test_an_error_is_told_and_a_killed_process_too() -> None:

@@ -1,4 +1,4 @@
-"""A map over all cores that keeps its order, and never more than a few items of a long input in memory."""
+"""A map over all cores that keeps its order, and never more than a few items of a long input in memory; work done ahead."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import signal
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future, ProcessPoolExecutor, ThreadPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 from multiprocessing import get_context, parent_process
 from typing import TypeVar
@@ -46,6 +46,16 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], proce
             raise RunFailed("a process that cleans stories was killed, most likely for want of memory: start again", 1) from None
         finally:
             pool.shutdown(wait=False, cancel_futures=True)
+
+
+def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
+    """The items, each being made in a thread while the one before it is worked on."""
+    end = object()
+    with ThreadPoolExecutor(1) as pool:
+        coming = pool.submit(next, items, end)
+        while (item := coming.result()) is not end:
+            coming = pool.submit(next, items, end)
+            yield item  # type: ignore[misc]
 
 
 def _end_with_parent() -> None:

@@ -18,6 +18,7 @@ from rfr.data.fit import Fit
 from rfr.data.judge import NO_SCORE, Judge, forget, judged
 from rfr.data.ledger import Account
 from rfr.data.packing import BestFit, Packing
+from rfr.data.parallel import one_ahead
 from rfr.data.rows import PackedRows
 from rfr.data.split import SPLITS, Split
 from rfr.data.stories import Pairs, Threads
@@ -97,9 +98,9 @@ class Preprocess:
         """What was judged good into rows; returns the split's part of the ledger."""
         account, draft = Account(), Draft(folder, self.fit.context_tokens, self.block_size)
         with draft:
-            for rows in judged(folder):
+            for batch in one_ahead(_tokenised(encoder, rows) for rows in judged(folder)):
                 kept = []
-                for row, prompt, story in _tokenised(encoder, rows):
+                for row, prompt, story in batch:
                     reason = row.pop("reason") or self.fit.refuses(len(prompt.ids), len(story.ids), self.block_size)
                     account.book(reason, len(story.ids), row["score"])
                     if reason is None:
@@ -124,13 +125,12 @@ def _kept(folder: Path) -> Iterator[Pair]:
                 yield Pair(**row)
 
 
-def _tokenised(encoder: Encoder, rows: list[dict[str, Any]]) -> Iterator[tuple[dict[str, Any], Tokens, Tokens]]:
+def _tokenised(encoder: Encoder, rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Tokens, Tokens]]:
     """Each row with the tokens of its prompt and of its story; a thread's prompt is worked out once."""
     prompts = list(dict.fromkeys(row["prompt"] for row in rows))
-    known = dict(zip(prompts, encoder([prompt + PROMPT_END for prompt in prompts]), strict=True))
-    stories = encoder([row["response"] for row in rows])
-    for row, story in zip(rows, stories, strict=True):
-        yield row, known[row["prompt"]], story
+    tokens = encoder([*(prompt + PROMPT_END for prompt in prompts), *(row["response"] for row in rows)])  # at once: faster
+    known, stories = dict(zip(prompts, tokens, strict=False)), tokens[len(prompts) :]
+    return [(row, known[row["prompt"]], story) for row, story in zip(rows, stories, strict=True)]
 
 
 def load(folder: Path) -> Prepared:

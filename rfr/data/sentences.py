@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 
 PARAGRAPH = re.compile(r"[^\n]+")
-END = re.compile(r"(?<=[^\W_])[.!?](?=\s+[A-ZÀ-ÖØ-Þ])")
+END = re.compile(r"[.!?](?<=[^\W_].)(?=\s+[A-ZÀ-ÖØ-Þ])")
 ABBREVIATION = re.compile(
     r"\b(?:[A-Z]|Mrs?|Ms|Mx|Dr|St|Prof|Sgt|Lt|Capt|Col|Gen|Cpl|Maj|Adm|Rev|Sen|Rep|Gov|Hon|Jr|Sr|Fr|Mt|No|vs|etc|approx|[ap]\.m)\.$"
 )
+OPENERS = "\"“('‘"
 OPENING, CLOSING = re.compile(r"(?:^|[\s*_])['‘](?=\w)"), re.compile(r"[^\w\s]['’](?=\s|$)")  # single quotes, not apostrophes
 
 
@@ -27,11 +28,14 @@ def sentence_ends(text: str) -> list[int]:
 
 def _inner_ends(paragraph: str) -> list[int]:
     ends, opened, seen = [], _Opened(), 0
+    opens = any(sign in paragraph for sign in OPENERS)
     for match in END.finditer(paragraph):
-        opened.read(paragraph[seen : match.end()])
-        seen = match.end()
-        if not opened.any and not ABBREVIATION.search(paragraph, max(0, match.start() - 8), match.end()):
-            ends.append(match.end())
+        end = match.end()
+        if opens:
+            opened.read(paragraph[seen:end])
+            seen = end
+        if not opened.any and not ABBREVIATION.search(paragraph, max(0, end - 9), end):
+            ends.append(end)
     return ends
 
 
