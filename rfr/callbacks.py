@@ -19,13 +19,14 @@ from transformers import PreTrainedTokenizerBase
 
 from rfr.generate import Sampling, sample
 from rfr.model.module import PolicyModule
+from rfr.model.scaling import loss_scale
 from rfr.records import Batch
 
 STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
 class Throughput(Callback):
-    """Logs learning rate and useful (non-padding) tokens per second of training, validation and sampling left out."""
+    """Logs the learning rate, fp16's loss scale, and useful (non-padding) tokens per second, validation and sampling left out."""
 
     def __init__(self) -> None:
         self.tokens, self.seconds = 0, 0.0
@@ -33,6 +34,8 @@ class Throughput(Callback):
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])  # at the end it would be the next step's
+        if (scale := loss_scale(trainer)) is not None:
+            module.log("loss_scale", scale)
         self._began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch, __: int) -> None:

@@ -25,7 +25,6 @@ from rfr.generate import sample
 from rfr.loggers import quiet
 from rfr.model.build import export
 from rfr.model.module import PolicyModule
-from rfr.model.precision import LIGHTNING
 from rfr.model.strategy import whole_parameters
 
 RESULT = "result.json"
@@ -74,8 +73,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=settings.ranks,
         strategy=strategy,
-        plugins=[plugin] if plugin else None,
-        precision=None if plugin else LIGHTNING[job.precision],  # type: ignore[arg-type]
+        plugins=[plugin],
         max_steps=settings.max_steps,
         max_epochs=1,
         accumulate_grad_batches=settings.accumulate,

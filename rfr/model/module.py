@@ -12,6 +12,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from rfr.model.scaling import loss_scale, step_was_taken
 from rfr.model.schedule import Schedule
 from rfr.objective.weighted_nll import WeightedNLL
 from rfr.records import Batch
@@ -38,6 +39,7 @@ class PolicyModule(pl.LightningModule):
         self.model = model
         self._objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
         self._total_steps, self._weight_decay = total_steps, weight_decay
+        self._step_was_taken = True
         self._validation_sums: dict[str, torch.Tensor] = {}
         self.nll_per_token: float | None = None  # at the last validation
         self.nll_before: float | None = None  # before the first step, where asked for
@@ -50,6 +52,16 @@ class PolicyModule(pl.LightningModule):
         scaled = loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
         self.log("train/loss", scaled.detach())
         return scaled
+
+    def optimizer_step(self, *arguments: Any, **named: Any) -> None:
+        scale = loss_scale(self.trainer)
+        super().optimizer_step(*arguments, **named)
+        self._step_was_taken = step_was_taken(self.trainer, scale)
+
+    def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
+        """Lightning asks after every step; one that was skipped must not spend the schedule (Lightning#5558, #18828)."""
+        if self._step_was_taken:
+            scheduler.step()
 
     def on_validation_epoch_start(self) -> None:
         self._validation_sums = {}

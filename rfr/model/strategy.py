@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from typing import Any
 
 import torch
-from pytorch_lightning.plugins.precision import DeepSpeedPrecision, Precision
+from pytorch_lightning.plugins.precision import DeepSpeedPrecision, MixedPrecision, Precision
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
 from pytorch_lightning.strategies.strategy import Strategy as BaseStrategy
 from torch import Tensor
@@ -85,17 +85,26 @@ def whole_parameters(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def deepspeed(precision: str, **settings: Any) -> tuple[Strategy, Precision | None]:
+def deepspeed(precision: str, **settings: Any) -> tuple[Strategy, Precision]:
     """DeepSpeed ZeRO; `settings` are those of Lightning's DeepSpeedStrategy."""
     settings = {"zero_allow_untested_optimizer": True, "logging_batch_size_per_gpu": 1, **settings}
     return DeepSpeedAnywhere(**settings), BatchKeepingPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
 
 
-def ddp(precision: str) -> tuple[Strategy, Precision | None]:
+def ddp(precision: str) -> tuple[Strategy, Precision]:
     """Torch's data parallelism: every rank holds everything."""
-    return DDPStrategy(process_group_backend=None if torch.cuda.is_available() else "gloo"), None
+    return DDPStrategy(process_group_backend=None if torch.cuda.is_available() else "gloo"), _autocast(precision)
 
 
-def single(precision: str) -> tuple[Strategy, Precision | None]:
+def single(precision: str) -> tuple[Strategy, Precision]:
     """One process, one device."""
-    return SingleDeviceStrategy(device="cuda:0" if torch.cuda.is_available() else "cpu"), None
+    return SingleDeviceStrategy(device="cuda:0" if torch.cuda.is_available() else "cpu"), _autocast(precision)
+
+
+def _autocast(precision: str) -> Precision:
+    """Made here: asked by name, Lightning would quietly compute in bf16 where fp16 is wanted on a CPU."""
+    return Precision() if precision == "fp32" else MixedPrecision(LIGHTNING[precision], _device())  # type: ignore[arg-type]
+
+
+def _device() -> str:
+    return "cuda" if torch.cuda.is_available() else "cpu"
