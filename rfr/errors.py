@@ -22,3 +22,13 @@ class RedditDown(RunFailed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, 1)
+
+
+def require_whole(key: str, value: object, *, least: int) -> None:
+    """Refuse what is no whole number, or too small a one.
+
+    Raises:
+        UserError: naming the key.
+    """
+    if type(value) is not int or value < least:
+        raise UserError(f"{key} must be a whole number, {least} or more, not {value}")

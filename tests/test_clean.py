@@ -35,6 +35,11 @@ def _pair(**changes: object) -> Pair:
         ("wp you are a 17yearold", "[WP] you are a 17yearold"),
         ("[EU]  Frodo\n keeps it", "[EU] Frodo keeps it"),
         ("No tag here", "[WP] No tag here"),
+        ("PM says no", "[WP] PM says no"),
+        ("PI day begins", "[WP] PI day begins"),
+        ("eu a hobbit finds a second ring", "[EU] a hobbit finds a second ring"),  # a title robbed of its signs
+        ("EU: Frodo keeps it", "[EU] Frodo keeps it"),
+        ("[Wp]: a question", "[WP] a question"),
         ("[WP] Tom &amp; Jerry\u200b", "[WP] Tom & Jerry"),
     ],
 )
@@ -71,10 +76,13 @@ def test_the_flair_is_the_tag(title: str, flair: str | None, tagged: str, no_pro
         ("2 * 3 * 4 and snake_case_name stay, as does f\\*\\*\\*", "2 * 3 * 4 and snake_case_name stay, as does f***"),
         ("One\n\n***\n\nTwo\n\n\\-\\-\\-\\-\n\nThree", "One\n\nTwo\n\nThree"),
         ("# Part 1\n\n> He said", "Part 1\n\nHe said"),
-        ('See [this one](https://x.y/z?a=(b) "t") or https://x.y/z.', 'See this one "t") or .'),
+        ('See [this one](https://x.y/z?a=(b) "t") or https://x.y/z.', "See this one or ."),
         ("See [this one](https://x.y/z) or <https://x.y/z>, he said", "See this one or , he said"),
         ("10^th of ^(May)", "10th of May"),
         ("`> start` and ``x`` but not `` ` ``", "> start and x but not `` ` ``"),
+        ('2^10 and [spoiler](#s "he dies") and >!she too!<', "2^10 and he dies and she too"),
+        ("A\x0bB\x85C", "A B C"),
+        ("👩\u200d🚀 क\u094d\u200dष wo\u200drd\u200d", "👩\u200d🚀 क\u094d\u200dष word"),
         ("Z\u0310\u0311\u0312\u0313algo naïve e\u0301", "Zalgo naïve e\u0301"),
     ],
 )
@@ -108,6 +116,7 @@ def test_no_pattern_takes_for_ever(text: str) -> None:
         ({"response": "01010000 " * 40}, "not in English"),
         ({"response": "Ich sah mich nach dem Licht um und fürchtete das Urteil, das kommen würde. " * 3}, "not in English"),
         ({"response": "Hi there, this post has been removed. " + STORY}, "a moderators' or bot's notice"),
+        ({"response": "**Off-Topic Discussion**: reply here. " + STORY}, "a moderators' or bot's notice"),
         ({"response": STORY + "I am a bot, and this action was performed automatically."}, "a moderators' or bot's notice"),
         ({"prompt": "[WP]  "}, "no prompt"),
         ({"response": "Edit: " + STORY}, "too short"),
@@ -156,6 +165,54 @@ def _cases(folder: Path, name: str) -> list[tuple[str, str]]:
 
 def _bare(text: str) -> str:
     return " ".join(plain_text(text).split()).strip("*_ ")
+
+
+@pytest.mark.parametrize("sentence", [
+    "Every comment was removed from the record. I waited. ", "The prompt was removed by the teacher. ",
+    '"Message the mods," she said. ',
+    "Welcome aboard. I am a bot and I will be your guide on this ship. ", "Off-topic discussion, he thought. ",
+])  # fmt: skip
+def test_a_story_about_bots_and_notices_is_a_story(sentence: str) -> None:
+    assert isinstance(Clean(min_words=20)(_pair(response=sentence + STORY)), Pair)
+
+
+# Each was once taken for a note to the reader.
+TELLING = [
+    "I'm not a hero, and I never wanted to be one.",
+    "I'm new here. The other ghosts keep their distance.",
+    "I wrote this letter so that somebody would know what happened.",
+    "I did this. Every body in that street is mine.",
+    "This was the first time he had ever seen the sea.",
+    "First time I died, it hurt.",
+    "First ever man on Mars, they called me.",
+    '"Thank you, stranger," the king said.',
+    '"Sorry I\'m late," he said, sitting down.',
+    '"Forgive me, Father, for what I have written."',
+    "If you want to live, run.",
+    '"Did you enjoy that?" asked the demon.',
+    "I hope you enjoyed your last meal, Mr. Crane.",
+    "On my phone there were forty missed calls.",
+    "Join us, and your story will be told here.",
+    "Visit my grave when you are done writing.",
+    "Note: burn this letter once you have read it.",
+    "PS: I love you. Tell the children.",
+    "Inspired by hatred, he lifted the sword.",
+    "To be continued, he thought, that is all anyone can ask of a life.",
+    "The king said that criticism was always welcome, and then hanged the critic.",
+    "My website was the last one on Earth.",
+    "He subscribed to three newspapers and read none of them.",
+    "That was the first lie I told her.",
+    "I made this town what it is.",
+    "I am not a good man.",
+    "Thank you for being so kind.",
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("paragraph", TELLING)
+def test_a_story_may_begin_and_end_as_notes_do(paragraph: str) -> None:
+    middle = "The river froze in the second week, and nobody crossed it before the thaw."
+    for story in (f"{paragraph}\n\n{middle}", f"{middle}\n\n{paragraph}"):
+        assert clean_story(story) == story
 
 
 @pytest.mark.parametrize(

@@ -8,11 +8,14 @@ from dataclasses import dataclass, replace
 from rfr.data.notes import without_notes
 from rfr.data.prompts import canonical_prompt, without_tag
 from rfr.data.text import Removals, plain_text
+from rfr.errors import require_whole
 from rfr.records import Pair
 
+SIGNATURE = "I am a bot, and this action"
 NOTICE = re.compile(
-    r"\bI am a bot\b|^\W*Off-Topic Discussion\b|\b(?:post|prompt|submission|comment) (?:has been|was) removed\b"
-    r"|message the mod(?:erator)?s|^\W*Removed\b.{0,40}\bRule \d",
+    rf"{SIGNATURE}|^\W*Off-Topic Discussion\W*:"
+    r"|^.{0,200}\b(?:this|your) (?:post|prompt|submission|comment|story) (?:has been|was) removed\b"
+    r"|\b(?:message|contact) the mod(?:erator)?s (?:of this|if you|with any)|^\W*Removed\b.{0,40}\bRule \d",
     re.IGNORECASE,
 )
 # The commonest English words make up two fifths of any English story, and next to nothing of other languages or of noise.
@@ -30,8 +33,11 @@ class Clean:
 
     min_words: int
 
+    def __post_init__(self) -> None:
+        require_whole("preprocess.clean.min_words", self.min_words, least=1)
+
     def __call__(self, pair: Pair) -> Pair | str:
-        if NOTICE.search(pair.response[:2000]):
+        if NOTICE.search(pair.response[:2000]) or SIGNATURE in pair.response[-500:]:
             return "a moderators' or bot's notice"
         removals = Removals()
         prompt, response = canonical_prompt(pair.prompt), clean_story(pair.response, removals)

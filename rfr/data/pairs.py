@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import re
+
 from rfr.data.prompts import asks_for_no_story, tagged_title
 from rfr.records import GONE, Pair, Reply, Thread
+
+BOT = re.compile(r"(?:Bot|BOT|[-_]bot)$|(?i:^automoderator$|prompts?bot$|^(?:sneakpeek|remindme|autowiki)bot$)")  # but not Talbot
 
 
 def thread_pairs(thread: Thread) -> list[tuple[Pair, str | None]]:
@@ -20,7 +24,7 @@ def _reason_against(thread: Thread, reply: Reply) -> str | None:
         return f"replies to a [{tag}] post"
     if reply.stickied or reply.distinguished:
         return "moderator"
-    if (reply.author or "").lower().endswith(("bot", "moderator")):
+    if BOT.search(reply.author or ""):
         return "bot"
     return None
 

@@ -7,7 +7,11 @@ import re
 from rfr.data.text import plain_text
 from rfr.records import Post
 
-TAG = re.compile(r"^\s*\[?\s*(wp|eu|pi|rf|cw|tt|sp|cc|mp|ip|ot|pm)\s*(?:[\]:]\s*|\s)", re.IGNORECASE)
+_TAGS = "wp|eu|pi|rf|cw|tt|sp|cc|mp|ip|ot|pm"
+# "PM says no" begins with a word; so a tag stands in brackets, before a colon, or is WP.
+TAG = re.compile(rf"^\s*(?:[\[(]\s*({_TAGS})\s*[\])]\s*:?\s*|({_TAGS})\s*:\s*|(wp)\s+)", re.IGNORECASE)
+BARE_TAG = re.compile(rf"^({_TAGS})\s+")
+STRIPPED = re.compile(r"[a-z0-9' ]*")  # a title that a data set's maker has robbed of capitals and signs, brackets too
 IN_BRACKETS = re.compile(r"^\s*[\[(]\s*(pi|cc|ot|pm|mod)\s*[\])]", re.IGNORECASE)  # "PI day" is no such post
 NO_PROMPT = {"PI", "CC", "OT", "PM", "MOD"}  # the story is the post's own, or there is none: replies talk about it
 FLAIRS = {
@@ -21,7 +25,7 @@ TAGS = frozenset(FLAIRS.values())
 def tagged_title(post: Post) -> str:
     """The title under the tag of its flair, where that is one of the subreddit's; else as it is."""
     tag = _flair_tag(post.flair)
-    return post.title if tag is None else f"[{tag}] {TAG.sub('', post.title)}"
+    return post.title if tag is None else f"[{tag}] {_tag_and_rest(post.title)[1]}"
 
 
 def asks_for_no_story(post: Post) -> str | None:
@@ -38,11 +42,17 @@ def _flair_tag(flair: str | None) -> str | None:
 
 def canonical_prompt(title: str) -> str:
     """The title on one line, its tag in the form `[WP]`; a title without a tag counts as [WP]."""
-    title = re.sub(r"\s+", " ", plain_text(title))
-    tag = TAG.match(title)
-    return f"[{tag[1].upper() if tag else 'WP'}] {TAG.sub('', title)}"
+    tag, rest = _tag_and_rest(re.sub(r"\s+", " ", plain_text(title)))
+    return f"[{tag or 'WP'}] {rest}"
 
 
 def without_tag(prompt: str) -> str:
     """What a prompt says beside its tag."""
-    return TAG.sub("", prompt)
+    return _tag_and_rest(prompt)[1]
+
+
+def _tag_and_rest(title: str) -> tuple[str | None, str]:
+    found = TAG.match(title) or (BARE_TAG.match(title) if STRIPPED.fullmatch(title) else None)
+    if found is None:
+        return None, title
+    return next(tag for tag in found.groups() if tag).upper(), title[found.end() :]

@@ -28,9 +28,15 @@ class Removals:
         self.found.append((kind, text))
 
 
+SPACES = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")  # control characters that stand between words
+JOINERS = "\u200c\u200d"
+IDLE_JOINER = re.compile(
+    rf"(?<![^\x00-\x7f\s])[{JOINERS}]+|[{JOINERS}]+(?![^\x00-\x7f\s])"
+)  # joins no emoji, no letters that need it
 INVISIBLE, MARKS = {"Cc", "Cf", "Cs", "Co", "Cn"}, {"Mn", "Me"}  # Unicode categories
 ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);")
-LINK = re.compile(r"\[([^\]\n]*)\]\(\s*(?:https?://|/?[ru]/|#)[^)\s]*\s*(?:\"[^\"\n]*\")?\)")
+SPOILER = re.compile(r"\[[^\]\n]*\]\(#s\s+\"([^\"\n]*)\"\)|>!([^\n]+?)!<")
+LINK = re.compile(r"\[([^\]\n]*)\]\(\s*(?:https?://|/?[ru]/|#)(?:[^()\s]|\([^()\s]*\))*\s*(?:\"[^\"\n]*\")?\)")
 URL = re.compile(r"<?(?:https?://|www\.)\S+[^\s.,;:!?)\]*>\"']>?")
 RULE = re.compile(r"(?m)^[ \t>]*(?:\\?[-_*=~#+^.·•—–][ \t]*){3,}$")
 HEADING = re.compile(r"(?m)^[ \t]{0,3}#{1,6}[ \t]*(?=\S)")
@@ -39,9 +45,10 @@ EMPHASIS = re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]*(?:\n(?!\n)[^*\n]
 UNDERSCORES = re.compile(r"(?<![\w_\\])(_{1,3})(?=[^\s_])([^_\n]*?)(?<=[^\s\\])\1(?![\w_])")
 CODE = re.compile(r"(`{1,3})(?=[^`\s])([^`\n]+?)\1(?!`)")
 STRIKE = re.compile(r"~~(?=\S)([^~\n]+?)~~")
-SUPERSCRIPT = re.compile(r"\^\(([^)\n]*)\)|(?<=\w)\^(?=\w)")
+SUPERSCRIPT = re.compile(r"\^\(([^)\n]*)\)|(?<=[^\W\d])\^(?=\w)|(?<=\d)\^(?=[^\W\d])")  # 2^10 is a number
 ESCAPE = re.compile(r"\\(?=[^\w\s])")
 MARKUP = (  # kind, a sign without which there is none, pattern, what stays of it
+    ("spoiler", "](#s", SPOILER, r"\1\2"), ("spoiler", ">!", SPOILER, r"\1\2"),
     ("link", "](", LINK, r"\1"), ("url", "http", URL, ""), ("url", "www.", URL, ""), ("rule", "\n", RULE, ""),
     ("heading", "#", HEADING, ""), ("quote", ">", QUOTE, ""), ("emphasis", "*", EMPHASIS, r"\2"),
     ("emphasis", "_", UNDERSCORES, r"\2"), ("code", "`", CODE, r"\2"),
@@ -56,6 +63,9 @@ def visible(text: str, removals: Removals) -> str:
         if "&" in text:
             text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
+    text = SPACES.sub(" ", text)
+    if any(joiner in text for joiner in JOINERS):
+        text = removals.sub("invisible", IDLE_JOINER, "", text)
     if unseen := _of(INVISIBLE, text):
         text = removals.sub("invisible", re.compile(f"[{unseen}]+"), "", text)
     if marks := _of(MARKS, text):  # one or two on a letter are some languages' own
@@ -65,7 +75,7 @@ def visible(text: str, removals: Removals) -> str:
 
 def _of(categories: set[str], text: str) -> str:
     """The characters of a text in these categories, for a pattern: a class of all there are would be slow."""
-    return "".join(re.escape(c) for c in set(text) if unicodedata.category(c) in categories and c not in "\n\t")
+    return "".join(re.escape(c) for c in set(text) if unicodedata.category(c) in categories and c not in f"\n\t{JOINERS}")
 
 
 def without_markup(text: str, removals: Removals) -> str:
