@@ -27,7 +27,7 @@ def run(cfg: DictConfig) -> None:
         Interrupted: the run was stopped and can be resumed.
     """
     hydra = HydraConfig.get()
-    if cfg.look:
+    if cfg.look != 0:
         _look(cfg, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
     elif hydra.mode == RunMode.MULTIRUN:
         cfg.group = cfg.group or os.environ[GROUP]

@@ -38,7 +38,7 @@ def show(cfg: DictConfig) -> None:
     print_ledger(prepared)
     page = Path(cfg.runs_dir) / "look.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(look_page(looks, prepared.ledger, f"{len(looks)} of {len(prepared.train.pairs):,} training pairs"))
+    page.write_text(look_page(looks, prepared.ledger, f"{len(looks)} of {len(prepared.train.pairs):,} training pairs"), "utf-8")
     print(json.dumps({"look": str(page), "pairs": [one.pair.reply_id for one in looks]}), flush=True)
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from rfr.data import cache
-from rfr.data.cache import remembered
+from rfr.data.cache import cached, remembered
 from rfr.records import Post
 from rfr.store import Store
 
@@ -85,6 +85,22 @@ def test_a_young_store_is_not_remembered(own_store: Path, tmp_path: Path, monkey
         for _ in range(2):
             remembered(tmp_path, own_store, work)
             assert work.times == 3
+
+
+def test_what_is_in_the_way_is_removed_and_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+    def build(folder: Path) -> None:
+        (folder / "file").write_text("made")
+
+    def fail(folder: Path) -> None:
+        (folder / "story").write_text("half")
+        raise KeyboardInterrupt
+
+    for name in ("key", "key.partial"):
+        (tmp_path / name).write_text("a file where a folder should be")
+    with pytest.raises(KeyboardInterrupt):
+        cached(tmp_path, "key", fail)
+    assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
+    assert (cached(tmp_path, "key", build) / "file").read_text() == "made"
 
 
 @pytest.mark.parametrize("note", ["", "not json", "[]", '{"state": []}'])

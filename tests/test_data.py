@@ -54,6 +54,15 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
     }
 
 
+@pytest.mark.parametrize(("author", "is_bot"), [
+    ("AutoModerator", True), ("WritingPromptsBot", True), ("sneakpeekbot", True), ("remind-bot", True),
+    ("Talbot", False), ("Robot", False), ("an_abbot", False), (None, False),
+])  # fmt: skip
+def test_who_is_a_bot(author: str | None, is_bot: bool) -> None:
+    thread = Thread(post=_post("[WP] A."), replies=(Reply(id="r", post_id="p", body="A story.", author=author),), observations={})
+    assert thread_pairs(thread)[0][1] == ("bot" if is_bot else None)
+
+
 def _post(title: str, **changes: object) -> Post:
     return Post(**{"id": "p", "subreddit": "s", "title": title} | changes)  # type: ignore[arg-type]
 
@@ -64,6 +73,8 @@ def test_a_cutoff_date_splits_by_time() -> None:
     assert split(_post("a", created_utc=midnight - 1)) == ("train", None)
     assert split(_post("a", created_utc=midnight)) == ("validation", None)
     assert split(_post("a")) == ("train", NO_TIME)
+    with_offset = Split(validation_share=0.2, salt="x", cutoff="2023-06-01T00:00:00+05:00")
+    assert with_offset(_post("a", created_utc=midnight - 5 * 3600)) == ("validation", None)
     with pytest.raises(ValueError, match="must be a date such as"):
         Split(validation_share=0.2, salt="x", cutoff="June")
 
@@ -71,6 +82,10 @@ def test_a_cutoff_date_splits_by_time() -> None:
 def test_reposts_share_a_side_and_shares_hold() -> None:
     split = Split(validation_share=0.2, salt="x")
     assert split(_post("[WP] You, wake UP!")) == split(_post("[wp] you wake up"))
+    assert split(_post("[WP] 🚀")) == split(_post("[WP]  🚀 "))
+    assert len({split(_post(f"[WP] {sign}"))[0] for sign in map("!".__mul__, range(1, 60))}) == 2, (
+        "titles without words are not all one"
+    )
     sides = [split(_post(f"prompt {i}"))[0] for i in range(4000)]
     assert 0.17 < sides.count("validation") / 4000 < 0.23
     with pytest.raises(ValueError, match="between 0 and 1"):

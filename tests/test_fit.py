@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from rfr.data.fit import KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
+from rfr.data.fit import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
 from rfr.data.plan import Lengths, Plan, make_plan
 from rfr.data.rows import shifted
 from rfr.data.sentences import sentence_ends
@@ -143,14 +143,19 @@ def test_policies() -> None:
     assert Segment(context_tokens=8).refuses(10, 10_000, 64) is None
     assert Segment(context_tokens=8).refuses(50, 2, 64) == PROMPT_TOO_LONG  # it leaves less than a quarter
     assert Segment(context_tokens=40).refuses(20, 30, 64) is None
-    assert Segment(context_tokens=40).refuses(20, 300, 64) == PROMPT_TOO_LONG  # beside so much context
+    assert Segment(context_tokens=40).refuses(20, 300, 64) == CRAMPED  # not the prompt's fault
+    for block in range(16, 200):
+        for context in range(block // 2):
+            for prompt in range(1, block):
+                if Segment(context_tokens=context).refuses(prompt, 9999, block) is None:
+                    assert block - prompt - context > 0, "a piece has room for a new token"
     assert Drop().refuses(10, 200, 64) == STORY_TOO_LONG
     assert Drop().refuses(60, 2, 64) == PROMPT_TOO_LONG
     assert Drop().refuses(10, 54, 64) is None
     assert Strict().refuses(10, 54, 64) is None
     with pytest.raises(ValueError, match="preprocess=segment"):
         Strict().refuses(10, 55, 64)
-    with pytest.raises(ValueError, match="must not be below 0"):
+    with pytest.raises(ValueError, match="0 or more, not -1"):
         Segment(context_tokens=-1)
 
 

@@ -25,7 +25,8 @@ from tests.conftest import ROOT
 
 SMALL = [
     "model=tiny", "corpus=demo", "corpus.demo.threads=40", "logger=csv", "strategy=single", "precision=fp32",
-    "model.random.n_embd=32", "model.random.n_head=2", "model.block_size=128", "schedule.warmup_steps=2",
+    "model.random.n_embd=32", "model.random.n_head=2", "model.block_size=128",
+    "preprocess.fit.context_tokens=16", "schedule.warmup_steps=2",
     "trainer.max_steps=6", "trainer.validate_every=3", "samples.prompts=1", "samples.sampling.max_new_tokens=8",
 ]  # fmt: skip
 

@@ -29,12 +29,16 @@ def cached(root: Path, key: str, build: Callable[[Path], None]) -> Path:
     with FileLock(root / f"{key}.lock"):
         if folder.exists() and not is_sealed(folder):
             print(f"{folder} is damaged: made again", flush=True)
-            shutil.rmtree(folder)
+            _remove(folder)
         if not folder.exists():
             partial = root / f"{key}.partial"
-            shutil.rmtree(partial, ignore_errors=True)
+            _remove(partial)  # of a process that was killed
             partial.mkdir()
-            build(partial)
+            try:
+                build(partial)
+            except BaseException:
+                _remove(partial)
+                raise
             (partial / SEAL).write_text(json.dumps(_checksums(partial), indent=2))
             os.replace(partial, folder)
     return folder
@@ -44,7 +48,7 @@ def remembered(root: Path, file: Path, work: Callable[[], str]) -> str:
     """What `work()` says about a SQLite file; what it said before, where the file has not been written to since."""
     note = root / f"{key_of(str(file.resolve()))}.digest"
     state = _state(file)
-    known, _, said = note.read_text("utf-8", "replace").partition(" ") if note.exists() else ("", "", "")
+    known, _, said = note.read_text("utf-8", "replace").partition(" ") if note.is_file() else ("", "", "")
     if known == key_of(state):
         return said
     said = work()
@@ -53,8 +57,17 @@ def remembered(root: Path, file: Path, work: Callable[[], str]) -> str:
         root.mkdir(parents=True, exist_ok=True)
         partial = note.with_suffix(f".{os.getpid()}")
         partial.write_text(f"{key_of(state)} {said}")
+        if note.is_dir():
+            _remove(note)
         os.replace(partial, note)
     return said
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+    else:
+        path.unlink(missing_ok=True)
 
 
 def _state(file: Path) -> list[int]:

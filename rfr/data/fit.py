@@ -12,8 +12,10 @@ from typing import Protocol
 import numpy as np
 
 from rfr.data.tokenise import Tokens
+from rfr.errors import require_whole
 
 PROMPT_TOO_LONG = "prompt leaves less than a quarter of the block"
+CRAMPED = "prompt and context leave less than an eighth of the block to a long story"
 STORY_TOO_LONG = "longer than the block"
 SENTENCE, WORD, INSIDE_WORD = "at a sentence", "at a word", "inside a word"  # kinds of cuts, by their index in KINDS
 KINDS = (SENTENCE, WORD, INSIDE_WORD)
@@ -46,15 +48,14 @@ class Segment:
     context_tokens: int
 
     def __post_init__(self) -> None:
-        if self.context_tokens < 0:
-            raise ValueError(f"preprocess.fit.context_tokens={self.context_tokens} must not be below 0")
+        require_whole("preprocess.fit.context_tokens", self.context_tokens, least=0)
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
-        too_little = block // 8  # new tokens per piece, below which the context is most of the cost
         if story_room(prompt, block) == 0:
             return PROMPT_TOO_LONG
-        cramped = story_room(prompt, block) - self.context_tokens < too_little
-        return PROMPT_TOO_LONG if cramped and prompt + story > block else None
+        # With so few new tokens per piece the context is most of the cost; and a piece's last token is only a label.
+        cramped = story_room(prompt, block) - self.context_tokens < block // 8
+        return CRAMPED if cramped and prompt + story > block else None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +100,7 @@ def allowed_cuts(
         text: the story in UTF-8.
         breaks: where sentences end, in its bytes.
     """
+    assert longest > 0, "a piece holds at least one new token"
     length = len(tokens.ids)
     ends = np.unique(np.searchsorted(tokens.starts, np.asarray(breaks, np.int64)))
     ends = ends[(ends > 0) & (ends < length)]

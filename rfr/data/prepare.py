@@ -23,10 +23,11 @@ from rfr.data.rows import PackedRows
 from rfr.data.split import SPLITS, Split
 from rfr.data.stories import Pairs, Threads
 from rfr.data.tokenise import PROMPT_END, Encoder, Tokens
+from rfr.errors import UserError, require_whole
 from rfr.records import Pair
 from rfr.store import Store
 
-FORMAT = 5  # raise when what is cached changes
+FORMAT = 6  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]
 
 
@@ -66,6 +67,16 @@ class Preprocess:
     block_size: int
     packing: Packing = field(default_factory=BestFit)
     scored_only: bool = True  # False: stories whose karma nobody knows come in too
+
+    def __post_init__(self) -> None:
+        require_whole("model.block_size", self.block_size, least=16)
+        if not isinstance(self.scored_only, bool):
+            raise UserError(f"preprocess.scored_only must be true or false, not {self.scored_only}")
+        if self.fit.context_tokens > self.block_size // 2:
+            raise UserError(
+                f"preprocess.fit.context_tokens={self.fit.context_tokens} is more than half of "
+                f"model.block_size={self.block_size}: set it to {self.block_size // 8}, say"
+            )
 
     def prepare(self, store: Store, make_tokenizer: MakeTokenizer, identity: object, cache_root: Path) -> Prepared:
         """Prepare a store, or load what was prepared from equal content, config and tokenizer before.

@@ -25,14 +25,17 @@ class Split:
     cutoff: str | None = None
 
     def __post_init__(self) -> None:
-        if not 0 < self.validation_share < 1:
+        if not (isinstance(self.validation_share, float) and 0 < self.validation_share < 1):
             raise ValueError(f"preprocess.split.validation_share must lie between 0 and 1, not {self.validation_share}")
         _ = self._cutoff_utc
 
     @property
     def _cutoff_utc(self) -> float | None:
         try:
-            return datetime.fromisoformat(self.cutoff).replace(tzinfo=UTC).timestamp() if self.cutoff else None
+            if self.cutoff is None:
+                return None
+            day = datetime.fromisoformat(self.cutoff)
+            return (day if day.tzinfo else day.replace(tzinfo=UTC)).timestamp()
         except (TypeError, ValueError):
             raise ValueError(f"preprocess.split.cutoff must be a date such as 2023-06-01, not {self.cutoff}") from None
 
@@ -48,5 +51,6 @@ class Split:
 
 
 def normalise(title: str) -> str:
-    """Lower-case words only, whatever the tag: what two spellings of one prompt share."""
-    return " ".join(["wp", *re.findall(r"\w+", without_tag(canonical_prompt(title)).lower())])
+    """Lower-case words only, whatever the tag: what two spellings of one prompt share. Without words, the title as it is."""
+    bare = without_tag(canonical_prompt(title))
+    return " ".join(["wp", *(re.findall(r"\w+", bare.lower()) or [bare])])
