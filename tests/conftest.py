@@ -59,6 +59,13 @@ def prepared(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Prep
         return preprocess.prepare(store, make_tokenizer, "test", tmp_path_factory.mktemp("cache"))  # type: ignore[arg-type]
 
 
+@pytest.fixture(scope="module")
+def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
+    """Data and run folders, shared by a module's tests so that the demo is collected once."""
+    root = tmp_path_factory.mktemp("train")
+    return [f"data_dir={root}/data", f"runs_dir={root}/runs"]
+
+
 @pytest.fixture
 def tiny_model(prepared: Prepared) -> PreTrainedModel:
     config = GPT2Config(

@@ -8,11 +8,10 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
 
 import pytest
 
-from rfr.data.parallel import WORTH_IT, one_ahead, ordered_map
+from rfr.data.parallel import WORTH_IT, ordered_map, worked_ahead
 from rfr.errors import RunFailed
 from tests.conftest import ROOT
 
@@ -52,22 +51,23 @@ def test_a_long_input_is_not_read_ahead() -> None:
         assert len(read) - number <= WORTH_IT + 5
 
 
-def test_one_ahead_is_one_ahead_and_tells_errors() -> None:
-    made: list[int] = []
+def test_what_is_worked_ahead_keeps_its_order_is_not_far_ahead_and_tells_errors() -> None:
+    begun: list[int] = []
 
-    def items() -> Iterator[int]:
-        for number in range(20):
-            made.append(threading.get_ident())
-            yield _refuse(number)
+    def work(number: int) -> int:
+        begun.append(threading.get_ident())
+        time.sleep(0.01 * (number % 3))
+        return _refuse(number)
 
     taken = []
     with pytest.raises(ValueError, match="twelve"):
-        for number in one_ahead(items()):
+        for number in worked_ahead(work, range(20)):
             taken.append(number)
-            assert len(made) - len(taken) <= 1
+            assert len(begun) - len(taken) <= 2
     assert taken == list(range(12))
-    assert threading.get_ident() not in made
-    assert list(one_ahead(iter([]))) == []
+    assert threading.get_ident() not in begun
+    assert len(set(begun)) == 2
+    assert list(worked_ahead(work, [])) == []
 
 
 def test_an_error_is_told_and_a_killed_process_too() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 import subprocess
 import sys
 from functools import partial
@@ -20,26 +19,20 @@ from rfr.errors import Interrupted
 from rfr.model import precision
 from rfr.run import train
 from tests.conftest import ROOT
-from tests.test_training import _config, folders  # noqa: F401
+from tests.runs import column, small_config
 
 SCHEDULES = sorted(path.stem for path in (ROOT / "conf" / "schedule").glob("*.yaml"))
 PLAIN = ["samples.prompts=0", "trainer.validate_every=9", "trainer.accumulate=2", "trainer.micro_batch=2", "trainer.max_steps=9"]
 
 
-def _columns(run_dir: Path, *names: str) -> list[list[float]]:
-    with (run_dir / "metrics.csv").open() as lines:
-        rows = list(csv.DictReader(lines))
-    return [[float(row[name]) for row in rows if row.get(name)] for name in names]
-
-
 @pytest.mark.parametrize("name", SCHEDULES)
 def test_every_schedule_is_kept_under_accumulation_and_over_a_resume(
-    folders: list[str],  # noqa: F811
+    folders: list[str],
     name: str,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert len(SCHEDULES) == 8
-    cfg = _config(folders, f"schedule-{name}", *PLAIN, f"schedule={name}")
+    cfg = small_config(folders, f"schedule-{name}", *PLAIN, f"schedule={name}")
     run_dir, real = config.run_folder(cfg), callbacks.StopCleanly.on_train_batch_end
 
     def stop_at_four(self: callbacks.StopCleanly, trainer: Any, *rest: Any) -> None:
@@ -52,7 +45,7 @@ def test_every_schedule_is_kept_under_accumulation_and_over_a_resume(
             train(cfg, run_dir, fresh=True)
     train(config.load(run_dir), run_dir, fresh=False)
     schedule = instantiate(cfg.schedule)
-    (rates,) = _columns(run_dir, "lr")
+    rates = column(run_dir, "lr")
     assert rates == pytest.approx([cfg.optimizer.lr * schedule(step, 9) for step in range(9)], rel=1e-6)
     assert len(set(rates)) > 2 or name == "constant"
 
@@ -62,7 +55,7 @@ FP16 = ["precision=fp16", "schedule=linear", "schedule.warmup_steps=0"]
 
 def _check_skips(run_dir: Path, peak: float) -> None:
     """The scale fell at the steps that were skipped, and after them the rate was what it had been."""
-    rates, scales = _columns(run_dir, "lr", "loss_scale")
+    rates, scales = column(run_dir, "lr"), column(run_dir, "loss_scale")
     assert len(rates) == len(scales) == 9
     skipped = [after < before for before, after in pairwise(scales)]
     assert 1 <= sum(skipped) < 8, f"some steps were skipped and some were not: {scales}"
@@ -74,12 +67,12 @@ def _check_skips(run_dir: Path, peak: float) -> None:
 
 
 def test_a_step_that_fp16_skips_does_not_spend_the_schedule(
-    folders: list[str],  # noqa: F811
+    folders: list[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(precision, "native_precisions", lambda: ["fp16"])  # slow where the processor lacks it, but right
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**19))  # too large at first
-    cfg = _config(folders, "skipping", *PLAIN, *FP16)
+    cfg = small_config(folders, "skipping", *PLAIN, *FP16)
     train(cfg, config.run_folder(cfg), fresh=True)
     _check_skips(config.run_folder(cfg), cfg.optimizer.lr)
 
@@ -102,9 +95,9 @@ train(config.read(Path(sys.argv[1])), Path(sys.argv[2]), fresh=True)
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_nor_does_one_that_deepspeed_skips(folders: list[str], tmp_path: Path, stage: int) -> None:  # noqa: F811
+def test_nor_does_one_that_deepspeed_skips(folders: list[str], tmp_path: Path, stage: int) -> None:
     several = [f"strategy=deepspeed_{stage}", "+strategy.initial_scale_power=24", "+strategy.hysteresis=1"]
-    cfg = _config(folders, f"skipping-{stage}", *PLAIN, *FP16, *several)
+    cfg = small_config(folders, f"skipping-{stage}", *PLAIN, *FP16, *several)
     run_dir, handover = config.run_folder(cfg), tmp_path / "config.yaml"
     OmegaConf.save(cfg, handover)
     done = subprocess.run([sys.executable, "-c", CHILD, handover, run_dir], cwd=ROOT, text=True, capture_output=True, timeout=600)

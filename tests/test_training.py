@@ -13,60 +13,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from hydra import compose, initialize_config_dir
-from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from rfr import callbacks, config
 from rfr.errors import Interrupted
 from rfr.run import train
 from tests.conftest import ROOT
-
-SMALL = [
-    "model=tiny", "corpus=demo", "corpus.demo.threads=40", "logger=csv", "strategy=single", "precision=fp32",
-    "model.random.n_embd=32", "model.random.n_head=2", "model.block_size=128",
-    "preprocess.fit.context_tokens=16", "schedule.warmup_steps=2",
-    "trainer.max_steps=6", "trainer.validate_every=3", "samples.prompts=1", "samples.sampling.max_new_tokens=8",
-]  # fmt: skip
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
-    """Data and run folders, shared so that the demo is collected once."""
-    root = tmp_path_factory.mktemp("train")
-    return [f"data_dir={root}/data", f"runs_dir={root}/runs"]
-
-
-def _config(folders: list[str], name: str, *overrides: str) -> Any:
-    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        one_cycle = "schedule=one_cycle" in overrides  # its rise is its warm-up
-        small = [override for override in SMALL if not (one_cycle and override.startswith("schedule."))]
-        return config.resolve(compose("train", [*small, *folders, f"name={name}", *overrides]))
-
-
-def _train(folders: list[str], name: str, *overrides: str) -> tuple[Path, dict]:
-    cfg = _config(folders, name, *overrides)
-    return config.run_folder(cfg), train(cfg, config.run_folder(cfg), fresh=True)
-
-
-def _weights(run_dir: Path) -> dict[str, torch.Tensor]:
-    return load_file(run_dir / "model" / "model.safetensors")
-
-
-def _largest_difference(a: Path, b: Path) -> float:
-    one, other = _weights(a), _weights(b)
-    return max(float((one[name] - other[name]).abs().max()) for name in one)
-
-
-def _metrics(run_dir: Path, column: str) -> list[tuple[str, str]]:
-    with (run_dir / "metrics.csv").open() as lines:
-        return [(row["step"], row[column]) for row in csv.DictReader(lines) if row[column]]
+from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
 
 
 @pytest.fixture(scope="module")
 def cloned(folders: list[str]) -> Path:
-    return _train(folders, "cloned")[0]
+    return train_small(folders, "cloned")[0]
 
 
 def test_a_run_leaves_what_the_design_promises(folders: list[str], cloned: Path) -> None:
@@ -75,11 +33,11 @@ def test_a_run_leaves_what_the_design_promises(folders: list[str], cloned: Path)
     result = json.loads((cloned / "result.json").read_text())
     assert {"run_dir", "steps", "val/nll_per_token", "tokens_per_second", "peak_rss_gib", "ess"} <= set(result)
     assert result["steps"] == 6
-    losses = [float(value) for _, value in _metrics(cloned, "train/loss")]
+    losses = column(cloned, "train/loss")
     assert len(losses) == 6
     assert losses[-1] < losses[0]
-    peak = _config(folders, "cloned").optimizer.lr
-    assert [float(value) for _, value in _metrics(cloned, "lr")][:3] == pytest.approx([peak / 2, peak, peak])
+    peak = small_config(folders, "cloned").optimizer.lr
+    assert column(cloned, "lr")[:3] == pytest.approx([peak / 2, peak, peak])
     assert len((cloned / "samples.jsonl").read_text().splitlines()) == 2
     model = AutoModelForCausalLM.from_pretrained(cloned / "model")
     tokenizer = AutoTokenizer.from_pretrained(cloned / "model")
@@ -88,25 +46,25 @@ def test_a_run_leaves_what_the_design_promises(folders: list[str], cloned: Path)
 
 def test_cloning_is_reward_weighting_with_constant_weights_to_the_bit(folders: list[str], cloned: Path) -> None:
     constant = "{_target_: rfr.objective.weights.Constant}"
-    same, _ = _train(folders, "constant", "objective=rwr", "~objective.weight", f"+objective.weight={constant}")
-    other, _ = _train(folders, "weighted", "objective=rwr")
-    assert _largest_difference(cloned, same) == 0
-    assert _metrics(cloned, "train/loss") == _metrics(same, "train/loss")
-    assert _largest_difference(cloned, other) > 1e-4
+    same, _ = train_small(folders, "constant", "objective=rwr", "~objective.weight", f"+objective.weight={constant}")
+    other, _ = train_small(folders, "weighted", "objective=rwr")
+    assert largest_difference(cloned, same) == 0
+    assert column(cloned, "train/loss") == column(same, "train/loss")
+    assert largest_difference(cloned, other) > 1e-4
 
 
 def test_accumulation_changes_nothing(folders: list[str]) -> None:
     """One step of plain SGD shows the gradient itself, which Adam would hide."""
     sgd = ["~optimizer", "+optimizer={_target_: torch.optim.SGD, _partial_: true, lr: 1.0, weight_decay: 0.0}", "objective=rwr",
            "schedule=constant", "schedule.warmup_steps=0", "trainer.max_steps=1", "trainer.gradient_clip=null"]  # fmt: skip
-    whole, first = _train(folders, "whole", *sgd, "trainer.micro_batch=8")
-    parts, second = _train(folders, "parts", *sgd, "trainer.micro_batch=2", "trainer.accumulate=4")
-    assert _largest_difference(whole, parts) < 1e-6
+    whole, first = train_small(folders, "whole", *sgd, "trainer.micro_batch=8")
+    parts, second = train_small(folders, "parts", *sgd, "trainer.micro_batch=2", "trainer.accumulate=4")
+    assert largest_difference(whole, parts) < 1e-6
     assert first["steps"] == second["steps"] == 1
 
 
 def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], cloned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    cfg = _config(folders, "stopped")
+    cfg = small_config(folders, "stopped")
     run_dir = config.run_folder(cfg)
     real = callbacks.StopCleanly.on_train_batch_end
 
@@ -124,28 +82,19 @@ def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], cloned: Path, mon
     train(config.load(run_dir), run_dir, fresh=False)
     (run_dir / "result.json").unlink()  # cut off again, after the last step and before the end
     train(config.load(run_dir), run_dir, fresh=False)
-    assert _largest_difference(cloned, run_dir) == 0
-    assert _metrics(run_dir, "train/loss") == _metrics(cloned, "train/loss")
+    assert largest_difference(cloned, run_dir) == 0
+    assert column(run_dir, "train/loss") == column(cloned, "train/loss")
 
 
 def test_a_trained_policy_continues_from_its_folder(folders: list[str], cloned: Path) -> None:
     where = [f"model.weights={cloned}/model", f"model.tokenizer={cloned}/model", "trainer.validate_first=true"]
-    _, result = _train(folders, "continued", *where)
+    _, result = train_small(folders, "continued", *where)
     before = json.loads((cloned / "result.json").read_text())["val/nll_per_token"]
     assert result["val/nll_per_token_before"] == pytest.approx(before, rel=1e-5)
     assert result["val/nll_per_token"] < before
 
 
 # --- real processes from here on: DeepSpeed, several ranks, signals
-
-
-def _command(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=600, **options)
-
-
-def _last_json(done: subprocess.CompletedProcess[str]) -> dict:
-    assert done.returncode == 0, done.stderr[-3000:]
-    return json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
 
 
 @pytest.mark.slow
@@ -162,14 +111,14 @@ def _last_json(done: subprocess.CompletedProcess[str]) -> dict:
 )
 def test_strategies_and_layouts_agree(folders: list[str], tmp_path: Path, layout: list[str]) -> None:
     """Ragged token counts, unequal weights: the same losses and the same policy as one plain process."""
-    reference, _ = _train(folders, f"reference-{tmp_path.name}", "objective=rwr")
+    reference, _ = train_small(folders, f"reference-{tmp_path.name}", "objective=rwr")
     name = f"layout-{tmp_path.name}"
-    result = _last_json(_command(["train.py", *SMALL, *folders, f"name={name}", "objective=rwr", *layout]))
+    result = last_json(command(["train.py", *SMALL, *folders, f"name={name}", "objective=rwr", *layout]))
     assert result["steps"] == 6
     expected = json.loads((reference / "result.json").read_text())["val/nll_per_token"]
     assert result["val/nll_per_token"] == pytest.approx(expected, rel=1e-4)
     # ZeRO adds up gradients in another order; Adam's first steps turn a rounding of nothing into a sign.
-    assert _largest_difference(reference, Path(result["run_dir"])) < 2e-3
+    assert largest_difference(reference, Path(result["run_dir"])) < 2e-3
 
 
 @pytest.mark.slow
@@ -189,8 +138,8 @@ def test_ctrl_c_leaves_a_resumable_run(folders: list[str]) -> None:
     assert "Traceback" not in err
     (saved,) = callbacks.checkpoints(run_dir / "checkpoints")
     assert 0 < callbacks.step_of(saved) < 300
-    assert _last_json(_command(["train.py", f"resume={run_dir}"]))["steps"] == 300
-    again = _command(["train.py", f"resume={run_dir}"])
+    assert last_json(command(["train.py", f"resume={run_dir}"]))["steps"] == 300
+    again = command(["train.py", f"resume={run_dir}"])
     assert again.returncode == 2
     assert "is finished" in again.stderr
 
@@ -200,7 +149,7 @@ def test_the_issues_sweep_gives_four_runs_in_one_group(folders: list[str]) -> No
     """Four W&B offline runs with their own rates and schedules, one table; started again it skips all four."""
     swept = ["schedule=constant,cosine", "optimizer.lr=1e-3,3e-3", "group=sweep", "logger=[wandb,csv]"]
     small = [override for override in SMALL if not override.startswith("logger")]
-    done = _command(["train.py", "-m", *small, *folders, *swept], env={**os.environ, "WANDB_MODE": "offline"})
+    done = command(["train.py", "-m", *small, *folders, *swept], env={**os.environ, "WANDB_MODE": "offline"})
     assert done.returncode == 0, done.stderr[-3000:]
     group = Path(folders[1].removeprefix("runs_dir=")) / "sweep"
     configs = [config.load(path.parent) for path in group.glob("*/config.yaml")]
@@ -210,14 +159,14 @@ def test_the_issues_sweep_gives_four_runs_in_one_group(folders: list[str]) -> No
     assert len(list(group.glob("*/wandb/offline-run-*/run-*.wandb"))) == 4
     with (group / "comparison.csv").open() as lines:
         assert len(list(csv.DictReader(lines))) == 4
-    again = _command(["train.py", "-m", *small, *folders, *swept])
+    again = command(["train.py", "-m", *small, *folders, *swept])
     assert again.returncode == 0
     assert again.stdout.count("is finished: skipped") == 4
 
 
 @pytest.mark.slow
 def test_a_failing_point_ends_neither_the_sweep_nor_its_table(folders: list[str]) -> None:
-    done = _command(["train.py", "-m", *SMALL, *folders, "schedule.warmup_steps=2,99", "group=half"])
+    done = command(["train.py", "-m", *SMALL, *folders, "schedule.warmup_steps=2,99", "group=half"])
     assert done.returncode == 2
     assert "schedule.warmup_steps=99 must be below" in done.stderr
     assert "1 runs" in done.stdout

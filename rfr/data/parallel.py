@@ -48,14 +48,16 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], proce
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def one_ahead(items: Iterator[Item]) -> Iterator[Item]:
-    """The items, each being made in a thread while the one before it is worked on."""
-    end = object()
-    with ThreadPoolExecutor(1) as pool:
-        coming = pool.submit(next, items, end)
-        while (item := coming.result()) is not end:
-            coming = pool.submit(next, items, end)
-            yield item  # type: ignore[misc]
+def worked_ahead(function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 2) -> Iterator[Result]:
+    """`map(function, items)`, the next few being worked out in threads while one is used: for work that lets go of the GIL."""
+    with ThreadPoolExecutor(ahead) as pool:
+        coming: deque[Future[Result]] = deque()
+        for item in items:
+            coming.append(pool.submit(function, item))
+            if len(coming) > ahead:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _end_with_parent() -> None:

@@ -5,7 +5,9 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,7 @@ from rfr.data.fit import Fit
 from rfr.data.judge import NO_SCORE, Judge, forget, judged
 from rfr.data.ledger import Account
 from rfr.data.packing import BestFit, Packing
-from rfr.data.parallel import one_ahead
+from rfr.data.parallel import worked_ahead
 from rfr.data.rows import PackedRows
 from rfr.data.split import SPLITS, Split
 from rfr.data.stories import Pairs, Threads
@@ -96,7 +98,7 @@ class Preprocess:
         tokenizer = make_tokenizer(_kept(folder / "train"))
         tokenizer.save_pretrained(folder / "tokenizer")
         encoder, eos = Encoder(tokenizer), int(tokenizer.eos_token_id)
-        ledger = {name: self.pack(folder / name, encoder, eos) for name in SPLITS}
+        ledger = self.pack(folder, encoder, eos)
         (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
 
     def judge(self, store: Store, folder: Path) -> None:
@@ -106,10 +108,20 @@ class Preprocess:
         Judge(clean=self.clean, split=self.split, scored_only=self.scored_only)(store, folder)
 
     def pack(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
-        """What was judged good into rows; returns the split's part of the ledger."""
-        account, draft = Account(), Draft(folder, self.fit.context_tokens, self.block_size)
+        """What was judged good into rows; returns the ledger. One split's rows are planned while the next is tokenised."""
+        with ThreadPoolExecutor(1) as planner:
+            accounts, figures = {}, {}
+            for name in SPLITS:
+                draft = Draft(folder / name, self.fit.context_tokens, self.block_size)
+                accounts[name] = self.draft(folder / name, draft, encoder)
+                figures[name] = planner.submit(draft.pack, self.packing, eos)
+            return {name: accounts[name] | figures[name].result() for name in SPLITS}
+
+    def draft(self, folder: Path, draft: Draft, encoder: Encoder) -> dict[str, Any]:
+        """A split's stories into the draft of its rows; returns where its pairs went."""
+        account = Account()
         with draft:
-            for batch in one_ahead(_tokenised(encoder, rows) for rows in judged(folder)):
+            for batch in worked_ahead(partial(_tokenised, encoder), judged(folder)):
                 kept = []
                 for row, prompt, story in batch:
                     reason = row.pop("reason") or self.fit.refuses(len(prompt.ids), len(story.ids), self.block_size)
@@ -126,7 +138,7 @@ class Preprocess:
             if left_out.get(NO_SCORE, 0) > ledger["came_in"]["pairs"] / 2:
                 told += "; stories without karma can be cloned: preprocess.scored_only=false objective=bc"
             raise ValueError(f"the {folder.name} split is empty ({told}): collect more, or change preprocess")
-        return ledger | draft.pack(self.packing, eos)
+        return ledger
 
 
 def _kept(folder: Path) -> Iterator[Pair]:

@@ -28,9 +28,11 @@ def sentence_ends(text: str) -> list[int]:
 
 def _inner_ends(paragraph: str) -> list[int]:
     ends, opened, seen = [], _Opened(), 0
-    opens = any(sign in paragraph for sign in OPENERS)
+    opens = None
     for match in END.finditer(paragraph):
         end = match.end()
+        if opens is None:
+            opens = any(sign in paragraph for sign in OPENERS)
         if opens:
             opened.read(paragraph[seen:end])
             seen = end

@@ -1,0 +1,63 @@
+"""Small training runs for tests: composed like a user's, and what they leave behind."""
+
+from __future__ import annotations
+
+import csv
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import torch
+from hydra import compose, initialize_config_dir
+from safetensors.torch import load_file
+
+from rfr import config
+from rfr.run import train
+from tests.conftest import ROOT
+
+SMALL = [
+    "model=tiny", "corpus=demo", "corpus.demo.threads=40", "logger=csv", "strategy=single", "precision=fp32",
+    "model.random.n_embd=32", "model.random.n_head=2", "model.block_size=128",
+    "preprocess.fit.context_tokens=16", "schedule.warmup_steps=2",
+    "trainer.max_steps=6", "trainer.validate_every=3", "samples.prompts=1", "samples.sampling.max_new_tokens=8",
+]  # fmt: skip
+
+
+def small_config(folders: list[str], name: str, *overrides: str) -> Any:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        one_cycle = "schedule=one_cycle" in overrides  # its rise is its warm-up
+        small = [override for override in SMALL if not (one_cycle and override.startswith("schedule."))]
+        return config.resolve(compose("train", [*small, *folders, f"name={name}", *overrides]))
+
+
+def train_small(folders: list[str], name: str, *overrides: str) -> tuple[Path, dict]:
+    """In this process; the run folder and the result."""
+    cfg = small_config(folders, name, *overrides)
+    return config.run_folder(cfg), train(cfg, config.run_folder(cfg), fresh=True)
+
+
+def command(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+    """In a process of its own."""
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=600, **options)
+
+
+def last_json(done: subprocess.CompletedProcess[str]) -> dict:
+    assert done.returncode == 0, done.stderr[-3000:]
+    return json.loads([line for line in done.stdout.splitlines() if line.startswith("{")][-1])
+
+
+def weights(run_dir: Path) -> dict[str, torch.Tensor]:
+    return load_file(run_dir / "model" / "model.safetensors")
+
+
+def largest_difference(a: Path, b: Path) -> float:
+    one, other = weights(a), weights(b)
+    return max(float((one[name] - other[name]).abs().max()) for name in one)
+
+
+def column(run_dir: Path, name: str) -> list[float]:
+    """Of `metrics.csv`, in the order of steps, where there is a value."""
+    with (run_dir / "metrics.csv").open() as lines:
+        return [float(row[name]) for row in csv.DictReader(lines) if row.get(name)]
