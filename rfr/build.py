@@ -13,7 +13,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.callbacks import checkpoints, step_of
+from rfr.checkpoints import newest_whole, step_of
 from rfr.data.ledger import ledger_rows, shift_rows
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
@@ -37,6 +37,7 @@ class Job:
     health: WeightHealth
     model: PreTrainedModel
     quality: Any
+    resume_from: Path | None  # a checkpoint
 
 
 def build(cfg: DictConfig, run_dir: Path) -> Job:
@@ -44,16 +45,17 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     precision = resolve_precision(cfg.precision)
     schedule, weight = instantiate(cfg.schedule), instantiate(cfg.objective.weight)
     schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
+    resume_from = newest_whole(run_dir / "checkpoints")
     corpus = corpus_of(cfg)
     prepared = prepare(cfg, corpus)
     stories = len(prepared.train.pairs)
     rewards = _rewards(instantiate(cfg.reward), prepared.train) if weight.reads_rewards else np.zeros(stories)
     weights, health = story_weights(weight, rewards, prepared.train.target_tokens)
     model = _policy(cfg, prepared.tokenizer)
-    _say_what_starts(cfg, run_dir, precision, prepared, health, model)
+    _say_what_starts(cfg, run_dir, resume_from, precision, prepared, health, model)
     return Job(
         cfg=cfg, run_dir=run_dir, precision=precision, prepared=prepared, weights=weights, health=health, model=model,
-        quality=corpus.quality,
+        quality=corpus.quality, resume_from=resume_from,
     )  # fmt: skip
 
 
@@ -105,13 +107,14 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedMo
 
 
 def _say_what_starts(
-    cfg: DictConfig, run_dir: Path, precision: str, prepared: Prepared, health: WeightHealth, model: PreTrainedModel
-) -> None:
+    cfg: DictConfig, run_dir: Path, resume_from: Path | None, precision: str, prepared: Prepared, health: WeightHealth,
+    model: PreTrainedModel,
+) -> None:  # fmt: skip
     if int(os.environ.get("RANK", 0)) > 0:
         return
-    train_ledger, saved = prepared.ledger["train"], checkpoints(run_dir / "checkpoints")
+    train_ledger = prepared.ledger["train"]
     facts = {
-        "run": f"{run_dir}, going on from step {step_of(saved[-1])}" if saved else run_dir, "precision": precision,
+        "run": f"{run_dir}, going on from step {step_of(resume_from)}" if resume_from else run_dir, "precision": precision,
         "parameters": f"{model.num_parameters():,}",
         "pairs": f"{train_ledger['kept']['pairs']:,} of {train_ledger['came_in']['pairs']:,} replies (training threads)",
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",

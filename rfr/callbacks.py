@@ -1,11 +1,8 @@
-"""What happens beside the training: throughput, samples, checkpoints, a stop that can be resumed, a progress display."""
+"""What happens beside the training: throughput, samples, a stop that can be resumed, a progress display."""
 
 from __future__ import annotations
 
 import json
-import os
-import re
-import shutil
 import signal
 import sys
 import time
@@ -17,12 +14,11 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
+from rfr.checkpoints import inside_accumulation
 from rfr.generate import Sampling, sample
 from rfr.model.module import PolicyModule
 from rfr.model.scaling import loss_scale
 from rfr.records import Batch
-
-STEP_FOLDER = re.compile(r"step-(\d+)")
 
 
 class Throughput(Callback):
@@ -70,51 +66,6 @@ class Samples(Callback):
                     logger.log_text("samples", columns=list(rows[0]), data=[list(row.values()) for row in rows])
 
 
-class Checkpoints(Callback):
-    """A checkpoint folder `step-N` is complete or absent; the newest `keep` stay."""
-
-    def __init__(self, folder: Path, *, every_n_steps: int, keep: int) -> None:
-        self._folder, self._every, self._keep = folder, every_n_steps, keep
-        self._last_saved = -1
-
-    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        # Here and not when fit ends: by then Lightning counts the epoch as done and would not go on with it.
-        step = trainer.global_step
-        due = (step % self._every == 0 or trainer.should_stop) and step < trainer.max_steps
-        if due and step > max(0, self._last_saved) and not _inside_accumulation(trainer):
-            self.save(trainer)
-
-    def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        if trainer.global_step == trainer.max_steps > self._last_saved:  # the last one knows how good the policy is
-            self.save(trainer)
-
-    def save(self, trainer: pl.Trainer) -> None:
-        target = self._folder / f"step-{trainer.global_step:08d}"
-        partial = target.with_suffix(".partial")
-        if trainer.is_global_zero:
-            shutil.rmtree(partial, ignore_errors=True)
-        trainer.strategy.barrier()
-        trainer.save_checkpoint(partial)
-        trainer.strategy.barrier()
-        if trainer.is_global_zero:
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(partial, target)
-            for old in checkpoints(self._folder)[: -self._keep]:
-                shutil.rmtree(old) if old.is_dir() else old.unlink()
-        self._last_saved = trainer.global_step
-
-
-def checkpoints(folder: Path) -> list[Path]:
-    """The complete checkpoints in a folder, oldest first."""
-    return sorted(path for path in folder.glob("step-*") if STEP_FOLDER.fullmatch(path.name))
-
-
-def step_of(checkpoint: Path) -> int:
-    match = STEP_FOLDER.fullmatch(checkpoint.name)
-    assert match is not None
-    return int(match[1])
-
-
 class StopCleanly(Callback):
     """Ctrl-C and SIGTERM end the run after the optimizer step in progress; a second one ends it at once."""
 
@@ -135,7 +86,7 @@ class StopCleanly(Callback):
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if _inside_accumulation(trainer):
+        if inside_accumulation(trainer):
             return
         if _any_rank(self.stopped, trainer):
             self.stopped = True
@@ -146,11 +97,6 @@ class StopCleanly(Callback):
     def on_fit_end(self, *_: Any) -> None:
         for number, handler in self._before.items():
             signal.signal(number, handler)
-
-
-def _inside_accumulation(trainer: pl.Trainer) -> bool:
-    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
-    return batches % trainer.accumulate_grad_batches != 0
 
 
 def _any_rank(flag: bool, trainer: pl.Trainer) -> bool:

@@ -5,7 +5,7 @@ Shape suffixes: B rows of a micro-batch, T tokens of a row (the block), N rows o
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -117,3 +117,8 @@ class Batch:
     documents_BT: torch.Tensor
     weights_BT: torch.Tensor
     target_tokens: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same on a device."""
+        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name.endswith("_BT")}
+        return replace(self, **moved)

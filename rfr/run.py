@@ -15,7 +15,8 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rfr.build import Job, build
-from rfr.callbacks import Checkpoints, Samples, StopCleanly, Throughput, checkpoints, progress_display, step_of
+from rfr.callbacks import Samples, StopCleanly, Throughput, progress_display
+from rfr.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.config import plain
 from rfr.data.cache import key_of
 from rfr.data.module import RowsModule
@@ -56,7 +57,6 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
 def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
     """Run Lightning; on return the newest checkpoint holds the state the model is in."""
     cfg, settings = job.cfg, job.cfg.trainer
-    saved = checkpoints(job.run_dir / "checkpoints")
     strategy, plugin = instantiate(cfg.strategy)(job.precision)
     module = PolicyModule(
         job.model, instantiate(cfg.objective.loss), instantiate({k: v for k, v in cfg.optimizer.items() if k != "weight_decay"}),
@@ -64,8 +64,8 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
     )  # fmt: skip
     data = RowsModule(
         job.prepared.train.rows, job.prepared.validation.rows, job.weights, micro_batch=settings.micro_batch,
-        accumulate=settings.accumulate, steps=settings.max_steps, seed=cfg.seed, start_step=step_of(saved[-1]) if saved else 0,
-        validation_rows=settings.validation_rows,
+        accumulate=settings.accumulate, steps=settings.max_steps, seed=cfg.seed, validation_rows=settings.validation_rows,
+        start_step=step_of(job.resume_from) if job.resume_from else 0,
     )  # fmt: skip
     prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))[: cfg.samples.prompts]
     pl.seed_everything(cfg.seed, verbose=False)
@@ -73,7 +73,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=settings.ranks,
         strategy=strategy,
-        plugins=[plugin],
+        plugins=[plugin, StreamedCheckpointIO()],
         max_steps=settings.max_steps,
         max_epochs=1,
         accumulate_grad_batches=settings.accumulate,
@@ -93,7 +93,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
             progress_display(),
         ],
     )
-    trainer.fit(module, data, ckpt_path=saved[-1] if saved else None, weights_only=False)
+    trainer.fit(module, data, ckpt_path=job.resume_from / STATE if job.resume_from else None, weights_only=False)
     return trainer
 
 

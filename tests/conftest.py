@@ -14,6 +14,7 @@ from rfr.data.fit import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe
+from rfr.model.attention import NAME as ATTENTION
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
@@ -72,7 +73,7 @@ def tiny_model(prepared: Prepared) -> PreTrainedModel:
         vocab_size=640, n_layer=2, n_head=2, n_embd=32, n_positions=128, attn_pdrop=0, embd_pdrop=0, resid_pdrop=0,
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).eval()
 
 
 @pytest.fixture

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +15,8 @@ from rfr.data.module import to_batch
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
 from rfr.generate import Sampling, sample
+from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
 from rfr.model.build import build_model, build_tokenizer, no_random_weights
-from rfr.model.module import document_mask
 
 
 @pytest.fixture(params=["gpt2", "llama"])
@@ -30,7 +31,7 @@ def model(request: pytest.FixtureRequest, tiny_model: PreTrainedModel) -> PreTra
         num_attention_heads=2,
         max_position_embeddings=128,
     )
-    return AutoModelForCausalLM.from_config(config, attn_implementation="sdpa").eval()
+    return AutoModelForCausalLM.from_config(config, attn_implementation=NAME).eval()
 
 
 @pytest.fixture
@@ -44,9 +45,17 @@ def packed(prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     return batch.input_ids_BT, batch.positions_BT, batch.documents_BT
 
 
+Isolate = Callable[[torch.Tensor], torch.Tensor]
+
+
+@pytest.fixture(params=[document_mask, dense_mask], ids=["each document by itself", "a dense mask, as on a GPU"])
+def isolate(request: pytest.FixtureRequest) -> Isolate:
+    return request.param
+
+
 @torch.no_grad()
-def _logits(model: PreTrainedModel, ids: torch.Tensor, positions: torch.Tensor, documents: torch.Tensor) -> torch.Tensor:
-    return model(input_ids=ids, attention_mask=document_mask(documents), position_ids=positions, use_cache=False).logits
+def _logits(model: PreTrainedModel, ids: torch.Tensor, positions: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
+    return model(input_ids=ids, attention_mask=mask, position_ids=positions, use_cache=False).logits
 
 
 def _as_if_alone(model: PreTrainedModel, packed: tuple[torch.Tensor, ...], logits: torch.Tensor) -> bool:
@@ -62,13 +71,16 @@ def _as_if_alone(model: PreTrainedModel, packed: tuple[torch.Tensor, ...], logit
     return True
 
 
-def test_a_packed_document_equals_the_document_alone(model: PreTrainedModel, packed: tuple[torch.Tensor, ...]) -> None:
+def test_a_packed_document_equals_the_document_alone(
+    model: PreTrainedModel, packed: tuple[torch.Tensor, ...], isolate: Isolate
+) -> None:
     ids, positions, documents = packed
-    assert _as_if_alone(model, packed, _logits(model, ids, positions, documents))
+    assert _as_if_alone(model, packed, _logits(model, ids, positions, isolate(documents)))
     # It can fail: with a mask that knows no documents, and with positions that don't start again.
-    assert not _as_if_alone(model, packed, _logits(model, ids, positions, torch.ones_like(documents)))
+    assert not _as_if_alone(model, packed, _logits(model, ids, positions, isolate(torch.ones_like(documents))))
     running_on = torch.arange(ids.shape[1]).expand_as(ids)
-    assert _as_if_alone(model, packed, _logits(model, ids, running_on, documents)) == (model.config.model_type == "llama")
+    alike = _as_if_alone(model, packed, _logits(model, ids, running_on, isolate(documents)))
+    assert alike == (model.config.model_type == "llama")
 
 
 def _touched(model: PreTrainedModel, packed: tuple[torch.Tensor, ...], mask: torch.Tensor, document: int) -> torch.Tensor:
@@ -80,15 +92,31 @@ def _touched(model: PreTrainedModel, packed: tuple[torch.Tensor, ...], mask: tor
 
 @pytest.mark.parametrize("document", [1, 2])
 def test_perturbing_one_document_changes_no_other(
-    model: PreTrainedModel, packed: tuple[torch.Tensor, ...], document: int
+    model: PreTrainedModel, packed: tuple[torch.Tensor, ...], document: int, isolate: Isolate
 ) -> None:
     _, _, documents = packed
-    touched = _touched(model, packed, documents, document)
+    touched = _touched(model, packed, isolate(documents), document)
     assert not touched[documents != document].any()
     assert touched[documents == document].all()
     # It can fail: where all are one document, the change leaks into what stands behind it.
-    leaking = _touched(model, packed, torch.ones_like(documents), document)
+    leaking = _touched(model, packed, isolate(torch.ones_like(documents)), document)
     assert leaking[documents > document].any() or document == int(documents.max())
+
+
+@pytest.mark.parametrize("heads", [2, 1], ids=["as many keys", "keys shared by heads"])
+def test_attention_and_its_gradient_are_those_of_the_dense_mask(heads: int) -> None:
+    torch.manual_seed(0)
+    documents = torch.tensor([[1] * 5 + [2] * 9 + [0] * 2, [1] * 16])
+    shapes = [(2, 2, 16, 8), (2, heads, 16, 8), (2, heads, 16, 8)]
+    inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+    module = torch.nn.Module()
+    module.num_key_value_groups = 2 // heads  # type: ignore[assignment]
+    results = []
+    for mask in (document_mask(documents), dense_mask(documents)):
+        mixed, _ = isolated_documents(module, inputs[0], inputs[1], inputs[2], mask)
+        results.append([mixed, *torch.autograd.grad((mixed * torch.arange(8)).sin().sum(), inputs)])
+    for one, other in zip(*results, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
 
 
 def test_sampling_is_deterministic_and_leaves_the_random_state(tiny_model: PreTrainedModel, prepared: Prepared) -> None:

@@ -5,7 +5,11 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
+from torch.nn.functional import cross_entropy
 
+from rfr.model.head import Head
+from rfr.objective import logprobs
+from rfr.objective.logprobs import weighted_nll
 from rfr.objective.weighted_nll import WeightedNLL
 from rfr.objective.weights import Constant, Exponential, effective_sample_size, exponential_weights, story_weights
 from rfr.records import IGNORE, Batch
@@ -58,40 +62,61 @@ def test_bad_input(make: object, rewards: np.ndarray, message: str) -> None:
         story_weights(make(), rewards, np.ones(len(rewards)))  # type: ignore[operator]
 
 
-def _batch(weights: torch.Tensor, labels: torch.Tensor) -> Batch:
+def _batch(weights: torch.Tensor, labels: torch.Tensor, target_tokens: int | None = None) -> Batch:
     zeros = torch.zeros_like(labels)
     return Batch(
         input_ids_BT=zeros, labels_BT=labels, positions_BT=zeros, documents_BT=zeros, weights_BT=weights,
-        target_tokens=int((labels != IGNORE).sum()),
+        target_tokens=target_tokens or int((labels != IGNORE).sum()),
     )  # fmt: skip
 
 
 def test_the_loss_is_the_weighted_sum_over_the_targets() -> None:
     torch.manual_seed(0)
-    logits, labels = torch.randn(2, 5, 11), torch.randint(11, (2, 5))
+    hidden, head, labels = torch.randn(2, 5, 6), Head(6, 11, bias=False), torch.randint(11, (2, 5))
     labels[0, :3] = IGNORE
     weights = torch.rand(2, 5)
-    loss, sums = WeightedNLL()(logits, _batch(weights, labels))
+    loss, sums = WeightedNLL()(hidden, head, _batch(weights, labels))
     expected = torch.zeros(())
     for b in range(2):
         for t in range(5):
             if labels[b, t] != IGNORE:
-                expected -= weights[b, t] * logits[b, t].log_softmax(-1)[labels[b, t]]
+                expected -= weights[b, t] * head(hidden[b, t]).log_softmax(-1)[labels[b, t]]
     assert torch.isclose(loss, expected / 7)
     assert sums["target_tokens"] == 7
 
 
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
+def test_in_chunks_the_loss_and_its_gradient_are_those_of_all_logits(
+    dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(logprobs, "CHUNK", 8)
+    monkeypatch.setattr(logprobs, "PART", 3)
+    torch.manual_seed(0)
+    hidden, unembedding = torch.randn(19, 6, dtype=dtype, requires_grad=True), torch.randn(11, 6, dtype=dtype, requires_grad=True)
+    labels, weights = torch.randint(11, (19,)), torch.rand(19)
+    weighted, nll = weighted_nll(hidden, unembedding, labels, weights)
+    mine = torch.autograd.grad(weighted * 0.25, (hidden, unembedding))
+    expected_nll = cross_entropy((hidden.float() @ unembedding.float().T), labels, reduction="none")
+    expected = torch.autograd.grad((expected_nll * weights).sum() * 0.25, (hidden, unembedding))
+    torch.testing.assert_close(nll, expected_nll, rtol=tolerance, atol=tolerance)
+    for one, other in zip(mine, expected, strict=True):
+        torch.testing.assert_close(one, other, rtol=tolerance, atol=2 * tolerance)
+        assert one.dtype == dtype
+
+
 def test_fp16_logits_are_judged_in_fp32() -> None:
-    logits = torch.tensor([[[60000.0, 0.0]]], dtype=torch.float16)
-    loss, _ = WeightedNLL()(logits, _batch(torch.ones(1, 1), torch.tensor([[1]])))
-    assert torch.isfinite(loss)
+    """Their exponentials would overflow."""
+    hidden, unembedding = torch.full((1, 1), 300.0, dtype=torch.float16), torch.tensor([[200.0], [0.0]], dtype=torch.float16)
+    weighted, nll = weighted_nll(hidden, unembedding, torch.tensor([1]), torch.ones(1))
+    assert weighted == nll == pytest.approx(60000.0)
 
 
 def test_rows_without_targets_cost_nothing() -> None:
     labels = torch.full((1, 4), IGNORE)
-    loss, sums = WeightedNLL()(torch.randn(1, 4, 7, requires_grad=True), Batch(
-        input_ids_BT=labels, labels_BT=labels, positions_BT=labels, documents_BT=labels, weights_BT=torch.ones(1, 4),
-        target_tokens=12))  # fmt: skip
+    hidden = torch.randn(1, 4, 7, requires_grad=True)
+    loss, sums = WeightedNLL()(hidden, Head(7, 9, bias=False), _batch(torch.ones(1, 4), labels, target_tokens=12))
     assert loss == 0
     assert sums["target_tokens"] == 0
     loss.backward()
+    assert hidden.grad is not None
+    assert (hidden.grad == 0).all()

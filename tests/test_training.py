@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
-from rfr import callbacks, config
+from rfr import callbacks, checkpoints, config
 from rfr.errors import Interrupted
 from rfr.run import train
 from tests.conftest import ROOT
@@ -77,7 +77,7 @@ def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], cloned: Path, mon
         patch.setattr(callbacks.StopCleanly, "on_train_batch_end", stop_at_four)
         with pytest.raises(Interrupted, match=f"stopped at step 4; go on with: python train.py resume={run_dir}"):
             train(cfg, run_dir, fresh=True)
-    assert [path.name for path in callbacks.checkpoints(run_dir / "checkpoints")] == ["step-00000004"]
+    assert [path.name for path in checkpoints.checkpoints(run_dir / "checkpoints")] == ["step-00000003", "step-00000004"]
     assert not (run_dir / "result.json").exists()
     train(config.load(run_dir), run_dir, fresh=False)
     (run_dir / "result.json").unlink()  # cut off again, after the last step and before the end
@@ -128,7 +128,7 @@ def test_ctrl_c_leaves_a_resumable_run(folders: list[str]) -> None:
         [sys.executable, *arguments, "name=ctrl-c"], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
     run_dir = Path(folders[1].removeprefix("runs_dir=")) / "ctrl-c"
-    while not callbacks.checkpoints(run_dir / "checkpoints"):
+    while not checkpoints.checkpoints(run_dir / "checkpoints"):
         assert child.poll() is None
         time.sleep(0.2)
     child.send_signal(signal.SIGINT)
@@ -136,8 +136,8 @@ def test_ctrl_c_leaves_a_resumable_run(folders: list[str]) -> None:
     assert child.returncode == 130, err
     assert f"python train.py resume={run_dir}" in err
     assert "Traceback" not in err
-    (saved,) = callbacks.checkpoints(run_dir / "checkpoints")
-    assert 0 < callbacks.step_of(saved) < 300
+    saved = checkpoints.checkpoints(run_dir / "checkpoints")[-1]
+    assert 0 < checkpoints.step_of(saved) < 300
     assert last_json(command(["train.py", f"resume={run_dir}"]))["steps"] == 300
     again = command(["train.py", f"resume={run_dir}"])
     assert again.returncode == 2

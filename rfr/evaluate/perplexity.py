@@ -11,9 +11,8 @@ from transformers import PreTrainedModel
 
 from rfr.data.module import ValidationBatches
 from rfr.data.rows import PackedRows
-from rfr.model.module import document_mask
-from rfr.objective.logprobs import token_nll
-from rfr.records import Pair
+from rfr.model.module import hidden_states
+from rfr.records import IGNORE, Pair
 
 
 @torch.no_grad()
@@ -23,12 +22,11 @@ def story_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tup
     nll_sums, tokens = np.zeros(stories), np.zeros(stories)
     batches, model = ValidationBatches(rows, micro_batch=micro_batch, rank=0, ranks=1), model.eval()
     for index in range(len(batches)):
-        batch = batches[index]
-        logits_BTV = model(
-            input_ids=batch.input_ids_BT.to(model.device), attention_mask=document_mask(batch.documents_BT).to(model.device),
-            position_ids=batch.positions_BT.to(model.device), use_cache=False,
-        ).logits  # fmt: skip
-        nll, is_target_BT = token_nll(logits_BTV, batch.labels_BT.to(model.device))
+        batch = batches[index].to(model.device)
+        is_target_BT = batch.labels_BT != IGNORE
+        hidden_ND = hidden_states(model, batch)[is_target_BT]
+        labels_N = batch.labels_BT[is_target_BT]
+        _, nll = model.get_output_embeddings()(hidden_ND, labels_N, torch.ones_like(labels_N, dtype=torch.float32))
         start = index * micro_batch
         mine = is_target_BT.cpu().numpy()
         chosen = np.arange(start, min(start + micro_batch, len(rows)))

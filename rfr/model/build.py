@@ -22,6 +22,8 @@ from transformers import (
 )
 
 from rfr.errors import UserError
+from rfr.model.attention import NAME as ATTENTION
+from rfr.model.head import install
 
 MakeConfig = Callable[[int], PretrainedConfig]  # from the vocabulary's size
 
@@ -42,20 +44,21 @@ def build_model(
     """
     if weights == "random":
         torch.manual_seed(seed)
-        return AutoModelForCausalLM.from_config(make_config(vocab_size), attn_implementation="sdpa").float()
+        config = _fused(make_config(vocab_size))
+        return install(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).float())
     source, options = _locate("model.weights", weights, hub_name)
     try:
-        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+        config = _fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
         for kind in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"):
             if hasattr(config, kind):
                 setattr(config, kind, dropout)
         model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, attn_implementation="sdpa", dtype=torch.float32, trust_remote_code=False,
+            source, config=config, attn_implementation=ATTENTION, dtype=torch.float32, trust_remote_code=False,
             use_safetensors=True, **options,
         )  # fmt: skip
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
-    return _without_quantisation(model) if "gguf_file" in options else model
+    return install(_without_quantisation(model) if "gguf_file" in options else model)
 
 
 def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizerBase:
@@ -106,9 +109,16 @@ def _unreachable(key: str, value: str, source: str, error: Exception) -> UserErr
     return UserError(f"can't load {source} ({reason}): {hint} Otherwise set {key} to {REMEDY[key]}")
 
 
+def _fused(config: PretrainedConfig) -> PretrainedConfig:
+    """GPT-2's own GELU as one operation instead of eight; the same formula."""
+    if getattr(config, "activation_function", None) == "gelu_new":
+        config.activation_function = "gelu_pytorch_tanh"
+    return config
+
+
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
     """The same weights in a fresh model: one loaded from GGUF carries a quantiser that refuses to be saved."""
-    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation="sdpa").float()
+    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation=ATTENTION).float()
     fresh.load_state_dict(model.state_dict())
     fresh.generation_config = model.generation_config
     return fresh

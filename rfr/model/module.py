@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import replace
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +11,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from rfr.model.attention import document_mask
 from rfr.model.scaling import loss_scale, step_was_taken
 from rfr.model.schedule import Schedule
 from rfr.objective.weighted_nll import WeightedNLL
@@ -45,7 +45,7 @@ class PolicyModule(pl.LightningModule):
         self.nll_before: float | None = None  # before the first step, where asked for
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        loss, sums = self._objective(self._logits(batch), batch)
+        loss, sums = self._loss(batch)
         # The shares of an optimizer batch add up to its loss, but Lightning divides each by the accumulation steps and
         # data parallelism averages over the ranks: undo both.
         self.log("train/nll_per_token", sums["nll_sum"] / sums["target_tokens"].clamp(min=1))
@@ -67,7 +67,7 @@ class PolicyModule(pl.LightningModule):
         self._validation_sums = {}
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        _, sums = self._objective(self._logits(batch), batch)
+        _, sums = self._loss(batch)
         for name, value in sums.items():
             before = self._validation_sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
             self._validation_sums[name] = before + value.double()
@@ -100,23 +100,16 @@ class PolicyModule(pl.LightningModule):
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(step, self._total_steps - 1), self._total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _logits(self, batch: Batch) -> torch.Tensor:
-        return self.model(
-            input_ids=batch.input_ids_BT,
-            attention_mask=document_mask(batch.documents_BT),
-            position_ids=batch.positions_BT,
-            use_cache=False,
-        ).logits
+    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self._objective(hidden_states(self.model, batch), self.model.get_output_embeddings(), batch)
 
     def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
-        tensors = {name: value.to(device, non_blocking=True) for name, value in vars(batch).items() if torch.is_tensor(value)}
-        return replace(batch, **tensors)  # type: ignore[arg-type]
+        return batch.to(device)
 
 
-def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
-    """True where a token may look: itself and earlier tokens of its own document; shape (B, 1, T, T).
-
-    Restarting positions alone would not isolate documents. Padding is a document too, so no row of the mask is empty.
-    """
-    same_BTT = documents_BT[:, :, None] == documents_BT[:, None, :]
-    return same_BTT.tril()[:, None]
+def hidden_states(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+    """What the model's output layer is to read, of shape (B, T, width), no document having seen another."""
+    mask, positions = document_mask(batch.documents_BT), batch.positions_BT
+    return model.base_model(
+        input_ids=batch.input_ids_BT, attention_mask=mask, position_ids=positions, use_cache=False
+    ).last_hidden_state

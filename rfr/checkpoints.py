@@ -1,0 +1,157 @@
+"""Checkpoints: a folder `step-N` that is complete or absent, with a manifest by which damage is noticed."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import zlib
+from pathlib import Path
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from lightning_fabric.plugins.io import TorchCheckpointIO
+from pytorch_lightning.callbacks import Callback
+
+from rfr.errors import UserError
+
+STATE, MANIFEST = "state", "manifest.json"
+STEP_FOLDER = re.compile(r"step-(\d+)")
+READ = 1 << 24  # bytes at a time
+
+
+class Checkpoints(Callback):
+    """Save every so many steps, when the run stops and when it ends; the newest `keep` stay."""
+
+    def __init__(self, folder: Path, *, every_n_steps: int, keep: int) -> None:
+        self._folder, self._every, self._keep = folder, every_n_steps, keep
+        self._last_saved = -1
+
+    def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
+        # Here and not when fit ends: by then Lightning counts the epoch as done and would not go on with it.
+        step = trainer.global_step
+        due = (step % self._every == 0 or trainer.should_stop) and step < trainer.max_steps
+        if due and step > max(0, self._last_saved) and not inside_accumulation(trainer):
+            self.save(trainer)
+
+    def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        if trainer.global_step == trainer.max_steps > self._last_saved:  # the last one knows how good the policy is
+            self.save(trainer)
+
+    def save(self, trainer: pl.Trainer) -> None:
+        """Write a checkpoint beside the others, then put it into its place.
+
+        Raises:
+            UserError: there was no room; what was saved before is still there.
+        """
+        target = self._folder / f"step-{trainer.global_step:08d}"
+        partial = target.with_suffix(".partial")
+        if trainer.is_global_zero:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        trainer.strategy.barrier()
+        try:
+            trainer.save_checkpoint(partial / STATE)
+        except (OSError, RuntimeError) as error:  # torch tells a full disk as RuntimeError
+            self._give_up(partial, error)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            seal(partial)
+            shutil.rmtree(target, ignore_errors=True)
+            os.replace(partial, target)
+            for old in checkpoints(self._folder)[: -self._keep]:
+                shutil.rmtree(old)
+        self._last_saved = trainer.global_step
+
+    def _give_up(self, partial: Path, error: Exception) -> None:
+        if isinstance(error, RuntimeError) and "write" not in str(error):
+            raise error
+        shutil.rmtree(partial, ignore_errors=True)
+        kept = checkpoints(self._folder)
+        told = f"{kept[-1].name} is whole, so make room and go on with resume=" if kept else "there is none before it: make room"
+        reason = getattr(error, "strerror", None) or "is the disk full?"
+        raise UserError(f"can't write the checkpoint {partial.stem} ({reason}); {told}") from error
+
+
+class StreamedCheckpointIO(TorchCheckpointIO):
+    """Straight to the file and mapped back from it; Lightning's own holds a whole second copy in memory."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: Any, storage_options: Any = None) -> None:
+        torch.save(checkpoint, path)
+
+    def load_checkpoint(self, path: Any, map_location: Any = None, weights_only: bool | None = None) -> dict[str, Any]:
+        return torch.load(path, map_location="cpu", mmap=True, weights_only=bool(weights_only))
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob("step-*") if STEP_FOLDER.fullmatch(path.name))
+
+
+def step_of(checkpoint: Path) -> int:
+    match = STEP_FOLDER.fullmatch(checkpoint.name)
+    assert match is not None
+    return int(match[1])
+
+
+def newest_whole(folder: Path) -> Path | None:
+    """The newest checkpoint that is as it was written, None where there is none yet; damaged ones are named.
+
+    Raises:
+        UserError: all are damaged.
+    """
+    found = checkpoints(folder)
+    for checkpoint in reversed(found):
+        wrong = damage(checkpoint)
+        if wrong is None:
+            return checkpoint
+        if int(os.environ.get("RANK", 0)) == 0:
+            print(f"{checkpoint} is damaged ({wrong}): trying the one before it", flush=True)
+    if found:
+        raise UserError(f"no whole checkpoint in {folder}: move the run's folder away and start it again")
+    return None
+
+
+def seal(checkpoint: Path) -> None:
+    """Write down what a checkpoint holds, once it lies on the disk."""
+    files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
+    contents = {str(path.relative_to(checkpoint)): {"bytes": path.stat().st_size, "crc32": _crc32(path)} for path in files}
+    with (checkpoint / MANIFEST).open("w") as manifest:
+        json.dump(contents, manifest, indent=1)
+        manifest.flush()
+        os.fsync(manifest.fileno())
+
+
+def damage(checkpoint: Path) -> str | None:
+    """What is not as it was written, None if all is."""
+    try:
+        contents = json.loads((checkpoint / MANIFEST).read_text())
+        for name, known in contents.items():
+            path = checkpoint / name
+            if path.stat().st_size != known["bytes"]:
+                return f"{name} has {path.stat().st_size:,} bytes, not {known['bytes']:,}"
+            if _crc32(path) != known["crc32"]:
+                return f"{name} has changed"
+    except FileNotFoundError as error:
+        return f"{Path(error.filename).name} is missing"
+    except (ValueError, KeyError, TypeError, AttributeError, OSError):
+        return f"{MANIFEST} can't be read"
+    return None
+
+
+def _crc32(path: Path) -> int:
+    """Of a file, which is on the disk for good when this returns."""
+    with path.open("rb") as file:
+        os.fsync(file.fileno())
+        total = 0
+        while part := file.read(READ):
+            total = zlib.crc32(part, total)
+    return total
+
+
+def inside_accumulation(trainer: pl.Trainer) -> bool:
+    """Whether gradients of a step that has not been taken lie about."""
+    batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
+    return batches % trainer.accumulate_grad_batches != 0

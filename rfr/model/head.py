@@ -1,0 +1,52 @@
+"""The output layer of a policy, which can also say how likely given tokens are, without holding their logits."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import nn
+from torch.nn.functional import linear
+from transformers import PreTrainedModel
+
+from rfr.errors import UserError
+from rfr.objective.logprobs import weighted_nll
+
+
+class Head(nn.Linear):
+    """Hidden states to logits; given labels and weights, to the weighted sum of -log p and each -log p.
+
+    A layer of its own, so that ZeRO-3, which gathers a layer's parameters when it is called, gathers these too.
+    """
+
+    def forward(self, hidden: torch.Tensor, labels_N: torch.Tensor | None = None, weights_N: torch.Tensor | None = None) -> Any:
+        if labels_N is None or weights_N is None:
+            return linear(hidden, self.weight, self.bias)
+        return weighted_nll(hidden, self.weight, labels_N, weights_N)
+
+
+def install(model: PreTrainedModel) -> PreTrainedModel:
+    """Put a `Head` in the place of the model's output layer, with the same weights, tied where they were.
+
+    Raises:
+        UserError: its logits are more than a matrix times its hidden states.
+    """
+    old = model.get_output_embeddings()
+    if not isinstance(old, nn.Linear) or old.bias is not None or not _is_all(model):
+        raise UserError(
+            f"{type(model).__name__} does more to its logits than a matrix does (a bias, a scale, a cap): rfr can't train it"
+        )
+    new = Head(old.in_features, old.out_features, bias=False, device="meta")
+    new.weight = old.weight
+    model.set_output_embeddings(new)
+    return model
+
+
+@torch.no_grad()
+def _is_all(model: PreTrainedModel) -> bool:
+    """Tried on two tokens: some models scale or cap their logits behind the output layer."""
+    tokens = torch.tensor([[0, 1]], device=model.device)
+    hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
+    return torch.allclose(
+        model.get_output_embeddings()(hidden), model(input_ids=tokens, use_cache=False).logits, rtol=1e-3, atol=1e-3
+    )
