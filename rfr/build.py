@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
@@ -18,9 +18,12 @@ from rfr.data.ledger import ledger_rows, shift_rows
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
+from rfr.memory import frugal
 from rfr.model.build import build_model, build_tokenizer
 from rfr.model.precision import resolve as resolve_precision
+from rfr.model.strategy import Layout
 from rfr.objective.weights import WeightHealth, story_weights
+from rfr.ranks import ranks
 from rfr.records import Pair
 from rfr.report.table import print_table
 
@@ -32,6 +35,7 @@ class Job:
     cfg: DictConfig
     run_dir: Path
     precision: str
+    layout: Layout
     prepared: Prepared
     weights: np.ndarray
     health: WeightHealth
@@ -45,17 +49,19 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     precision = resolve_precision(cfg.precision)
     schedule, weight = instantiate(cfg.schedule), instantiate(cfg.objective.weight)
     schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
+    layout = instantiate(cfg.strategy)(precision, run_dir)
     resume_from = newest_whole(run_dir / "checkpoints")
     corpus = corpus_of(cfg)
     prepared = prepare(cfg, corpus)
     stories = len(prepared.train.pairs)
     rewards = _rewards(instantiate(cfg.reward), prepared.train) if weight.reads_rewards else np.zeros(stories)
     weights, health = story_weights(weight, rewards, prepared.train.target_tokens)
-    model = _policy(cfg, prepared.tokenizer)
+    with frugal():
+        model = _policy(cfg, prepared.tokenizer, layout.dtype)
     _say_what_starts(cfg, run_dir, resume_from, precision, prepared, health, model)
     return Job(
-        cfg=cfg, run_dir=run_dir, precision=precision, prepared=prepared, weights=weights, health=health, model=model,
-        quality=corpus.quality, resume_from=resume_from,
+        cfg=cfg, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, weights=weights, health=health,
+        model=model, quality=corpus.quality, resume_from=resume_from,
     )  # fmt: skip
 
 
@@ -85,7 +91,7 @@ def _rewards(reward: Any, split: PreparedSplit) -> np.ndarray:
     return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)
 
 
-def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel:
+def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
     random = instantiate(cfg.model.random)
     special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
 
@@ -94,7 +100,7 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase) -> PreTrainedMo
         return random(vocab_size=vocab_size, max_position_embeddings=cfg.model.block_size, **special, **drops)
 
     size = -(-len(tokenizer) // 64) * 64  # a multiple of 64 is kind to matrix units
-    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, size, cfg.seed, cfg.model.dropout)
+    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, size, cfg.seed, cfg.model.dropout, dtype)
     if cfg.model.block_size > model.config.max_position_embeddings:
         raise UserError(
             f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"
@@ -110,7 +116,7 @@ def _say_what_starts(
     cfg: DictConfig, run_dir: Path, resume_from: Path | None, precision: str, prepared: Prepared, health: WeightHealth,
     model: PreTrainedModel,
 ) -> None:  # fmt: skip
-    if int(os.environ.get("RANK", 0)) > 0:
+    if ranks().rank > 0:
         return
     train_ledger = prepared.ledger["train"]
     facts = {

@@ -16,28 +16,56 @@ from transformers import PreTrainedTokenizerBase
 
 from rfr.checkpoints import inside_accumulation
 from rfr.generate import Sampling, sample
+from rfr.memory import memory_gib
+from rfr.model.flops import peak_flops, training_flops_per_token
 from rfr.model.module import PolicyModule
 from rfr.model.scaling import loss_scale
 from rfr.records import Batch
 
 
 class Throughput(Callback):
-    """Logs the learning rate, fp16's loss scale, and useful (non-padding) tokens per second, validation and sampling left out."""
+    """Logs, at every optimizer step, what it cost and how it went: learning rate, loss scale, useful (non-padding) tokens per
+    second, the share of the processor's peak that they stand for, and memory.
 
-    def __init__(self) -> None:
+    Loading data counts, validation, sampling and saving do not.
+    """
+
+    def __init__(self, dtype: torch.dtype) -> None:
         self.tokens, self.seconds = 0, 0.0
-        self._began = 0.0
+        self._dtype, self._peak, self._flops = dtype, 0.0, 0.0
+        self._since = 0.0
+
+    def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, PolicyModule)
+        self._peak = peak_flops(module.device, self._dtype) * trainer.world_size
+        self._flops = training_flops_per_token(module.model.num_parameters())
+        self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])  # at the end it would be the next step's
         if (scale := loss_scale(trainer)) is not None:
             module.log("loss_scale", scale)
-        self._began = time.perf_counter()
 
     def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch, __: int) -> None:
-        self.seconds += time.perf_counter() - self._began
+        assert isinstance(module, PolicyModule)
+        self._stop_clock()
+        if module.grad_norm is not None:
+            module.log("grad_norm", module.grad_norm)
         self.tokens += int((batch.documents_BT > 0).sum()) * trainer.world_size
         module.log("tokens_per_second", self.tokens_per_second)
+        module.log("mfu", self.tokens_per_second * self._flops / self._peak)
+        module.log("memory_gib", memory_gib(module.device))
+        self._since = time.perf_counter()
+
+    def on_validation_start(self, *_: Any) -> None:
+        self._stop_clock()
+
+    def on_validation_end(self, *_: Any) -> None:
+        self._since = time.perf_counter()
+
+    def _stop_clock(self) -> None:
+        now = time.perf_counter()
+        self.seconds, self._since = self.seconds + now - self._since, now
 
     @property
     def tokens_per_second(self) -> float:

@@ -16,9 +16,11 @@ from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
 
 from rfr.errors import UserError
+from rfr.ranks import ranks
 
 STATE, MANIFEST = "state", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")
+TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter", "write")
 READ = 1 << 24  # bytes at a time
 
 
@@ -48,27 +50,34 @@ class Checkpoints(Callback):
         """
         target = self._folder / f"step-{trainer.global_step:08d}"
         partial = target.with_suffix(".partial")
-        if trainer.is_global_zero:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
-        trainer.strategy.barrier()
         try:
-            trainer.save_checkpoint(partial / STATE)
+            self._write(trainer, partial)
         except (OSError, RuntimeError) as error:  # torch tells a full disk as RuntimeError
             self._give_up(partial, error)
-        trainer.strategy.barrier()
         if trainer.is_global_zero:
-            seal(partial)
             shutil.rmtree(target, ignore_errors=True)
             os.replace(partial, target)
             for old in checkpoints(self._folder)[: -self._keep]:
                 shutil.rmtree(old)
         self._last_saved = trainer.global_step
 
+    def _write(self, trainer: pl.Trainer, partial: Path) -> None:
+        if trainer.is_global_zero:
+            shutil.rmtree(partial, ignore_errors=True)
+            partial.mkdir(parents=True)
+        trainer.strategy.barrier()
+        trainer.save_checkpoint(partial / STATE)
+        trainer.strategy.barrier()
+        if trainer.is_global_zero:
+            seal(partial)
+
     def _give_up(self, partial: Path, error: Exception) -> None:
-        if isinstance(error, RuntimeError) and "write" not in str(error):
-            raise error
+        for path in partial.rglob("*"):  # emptied, since a writer that failed may still hold it open
+            if path.is_file():
+                os.truncate(path, 0)
         shutil.rmtree(partial, ignore_errors=True)
+        if isinstance(error, RuntimeError) and not any(word in str(error) for word in TORCH_CANT_WRITE):
+            raise error
         kept = checkpoints(self._folder)
         told = f"{kept[-1].name} is whole, so make room and go on with resume=" if kept else "there is none before it: make room"
         reason = getattr(error, "strerror", None) or "is the disk full?"
@@ -107,7 +116,7 @@ def newest_whole(folder: Path) -> Path | None:
         wrong = damage(checkpoint)
         if wrong is None:
             return checkpoint
-        if int(os.environ.get("RANK", 0)) == 0:
+        if ranks().rank == 0:
             print(f"{checkpoint} is damaged ({wrong}): trying the one before it", flush=True)
     if found:
         raise UserError(f"no whole checkpoint in {folder}: move the run's folder away and start it again")

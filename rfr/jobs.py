@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
 from rfr.errors import Interrupted, RunFailed, UserError
+from rfr.ranks import ranks
 
 RESULT = "result.json"
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to
@@ -30,6 +31,8 @@ def run(cfg: DictConfig) -> None:
     if cfg.look != 0:
         _look(cfg, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
     elif hydra.mode == RunMode.MULTIRUN:
+        if ranks().launched:
+            raise UserError("a sweep starts the processes of its runs itself: leave out torchrun or srun, set trainer.ranks")
         cfg.group = cfg.group or os.environ[GROUP]
         _sweep_point(config.resolve(cfg))
     elif cfg.resume:
@@ -48,7 +51,7 @@ def _look(cfg: DictConfig, *, alone: bool) -> None:
 
 def _single(cfg: DictConfig) -> None:
     run_dir = config.run_folder(cfg)
-    if run_dir.exists():
+    if run_dir.exists() and ranks().rank == 0:
         hint = "finished" if (run_dir / RESULT).exists() else f"to go on with it: train.py resume={run_dir}"
         raise UserError(f"{run_dir} exists already ({hint}): set name= to something new, or move it away")
     _start(cfg, run_dir, fresh=True)
@@ -67,7 +70,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> None:
 
 
 def _start(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> None:
-    if cfg.trainer.ranks > 1:
+    if cfg.trainer.ranks > 1 and not ranks().launched:
         _run_child(cfg, run_dir)
     else:
         from rfr.run import train

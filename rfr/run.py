@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import resource
 import sys
 from pathlib import Path
@@ -26,7 +25,9 @@ from rfr.generate import sample
 from rfr.loggers import quiet
 from rfr.model.build import export
 from rfr.model.module import PolicyModule
+from rfr.model.precision import DTYPE
 from rfr.model.strategy import whole_parameters
+from rfr.ranks import ranks
 
 RESULT = "result.json"
 
@@ -41,10 +42,10 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
     quiet()
     job = build(cfg, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    if fresh:
+    if fresh and ranks().rank == 0:
         OmegaConf.save(cfg, run_dir / "config.yaml")
         (run_dir / "ledger.json").write_text(json.dumps(job.prepared.ledger, indent=2) + "\n")
-    stop, throughput = StopCleanly(), Throughput()
+    stop, throughput = StopCleanly(), Throughput(DTYPE[job.precision])
     try:
         trainer = fit(job, [stop, throughput])
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
@@ -56,8 +57,7 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
 
 def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
     """Run Lightning; on return the newest checkpoint holds the state the model is in."""
-    cfg, settings = job.cfg, job.cfg.trainer
-    strategy, plugin = instantiate(cfg.strategy)(job.precision)
+    cfg, settings, here = job.cfg, job.cfg.trainer, ranks()
     module = PolicyModule(
         job.model, instantiate(cfg.objective.loss), instantiate({k: v for k, v in cfg.optimizer.items() if k != "weight_decay"}),
         instantiate(cfg.schedule), settings.max_steps, cfg.optimizer.weight_decay,
@@ -71,9 +71,10 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
     pl.seed_everything(cfg.seed, verbose=False)
     trainer = pl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
-        devices=settings.ranks,
-        strategy=strategy,
-        plugins=[plugin, StreamedCheckpointIO()],
+        devices=here.per_node if here.launched else settings.ranks,
+        num_nodes=here.nodes,
+        strategy=job.layout.strategy,
+        plugins=[job.layout.plugin, StreamedCheckpointIO()],
         max_steps=settings.max_steps,
         max_epochs=1,
         accumulate_grad_batches=settings.accumulate,
@@ -98,7 +99,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
 
 
 def _loggers(job: Job) -> list[Any]:
-    if int(os.environ.get("RANK", 0)) > 0:
+    if ranks().rank > 0:
         return []
     cfg = job.cfg
     about = {

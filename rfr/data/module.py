@@ -8,8 +8,9 @@ from functools import lru_cache
 import numpy as np
 import pytorch_lightning as pl
 import torch
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import Dataset
 
+from rfr.data.parallel import worked_ahead
 from rfr.data.rows import PackedRows
 from rfr.records import IGNORE, Batch
 
@@ -116,14 +117,17 @@ class ValidationBatches(Dataset[Batch]):
         return to_batch(self._rows, indices, self._weights, self._targets)
 
 
-class FromStart(Sampler[int]):
-    """range(start, total), of length total: Lightning counts the batches before a resumed run's start as done."""
+class Ahead:
+    """The batches from `start` on, each made in a thread while the one before it is learnt from.
 
-    def __init__(self, total: int, start: int) -> None:
-        self._total, self._start = total, start
+    Its length is that of all: Lightning counts the batches before a resumed run's start as done.
+    """
 
-    def __iter__(self) -> Iterator[int]:
-        return iter(range(self._start, self._total))
+    def __init__(self, batches: Dataset[Batch], total: int, start: int = 0) -> None:
+        self._batches, self._total, self._start = batches, total, start
+
+    def __iter__(self) -> Iterator[Batch]:
+        return worked_ahead(self._batches.__getitem__, range(self._start, self._total), ahead=1)
 
     def __len__(self) -> int:
         return self._total
@@ -147,18 +151,18 @@ class RowsModule(pl.LightningDataModule):
         self._micro, self._accumulate, self._steps, self._seed = micro_batch, accumulate, steps, seed
         self._start, self._validation_rows = start_step * accumulate, validation_rows
 
-    def train_dataloader(self) -> DataLoader[Batch]:
+    def train_dataloader(self) -> Ahead:
         assert self.trainer is not None
         batches = TrainBatches(
             self._train, self._weights, micro_batch=self._micro, accumulate=self._accumulate, steps=self._steps,
             seed=self._seed, rank=self.trainer.global_rank, ranks=self.trainer.world_size,
         )  # fmt: skip
-        return DataLoader(batches, batch_size=None, sampler=FromStart(len(batches), self._start))
+        return Ahead(batches, len(batches), self._start)
 
-    def val_dataloader(self) -> DataLoader[Batch]:
+    def val_dataloader(self) -> Ahead:
         assert self.trainer is not None
         batches = ValidationBatches(
             self._validation, micro_batch=self._micro, rank=self.trainer.global_rank, ranks=self.trainer.world_size,
             limit=self._validation_rows,
         )  # fmt: skip
-        return DataLoader(batches, batch_size=None)
+        return Ahead(batches, len(batches))

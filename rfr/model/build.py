@@ -31,9 +31,15 @@ REMEDY = {"model.weights": "random or a path", "model.tokenizer": "corpus or a p
 
 
 def build_model(
-    weights: str, hub_name: str | None, make_config: MakeConfig, vocab_size: int, seed: int, dropout: float
+    weights: str,
+    hub_name: str | None,
+    make_config: MakeConfig,
+    vocab_size: int,
+    seed: int,
+    dropout: float,
+    dtype: torch.dtype = torch.float32,
 ) -> PreTrainedModel:
-    """A causal language model in fp32.
+    """A causal language model.
 
     Args:
         weights: `pretrained` (from `hub_name`), `random`, or a path to a Hugging Face model folder.
@@ -45,7 +51,8 @@ def build_model(
     if weights == "random":
         torch.manual_seed(seed)
         config = _fused(make_config(vocab_size))
-        return install(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).float())
+        # Drawn in fp32 and then cast, one parameter after the other: all precisions begin with the same policy.
+        return install(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).float().to(dtype))
     source, options = _locate("model.weights", weights, hub_name)
     try:
         config = _fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
@@ -53,7 +60,7 @@ def build_model(
             if hasattr(config, kind):
                 setattr(config, kind, dropout)
         model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, attn_implementation=ATTENTION, dtype=torch.float32, trust_remote_code=False,
+            source, config=config, attn_implementation=ATTENTION, dtype=dtype, trust_remote_code=False,
             use_safetensors=True, **options,
         )  # fmt: skip
     except (OSError, ValueError, ImportError) as error:
@@ -118,7 +125,7 @@ def _fused(config: PretrainedConfig) -> PretrainedConfig:
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
     """The same weights in a fresh model: one loaded from GGUF carries a quantiser that refuses to be saved."""
-    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation=ATTENTION).float()
+    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation=ATTENTION).to(model.dtype)
     fresh.load_state_dict(model.state_dict())
     fresh.generation_config = model.generation_config
     return fresh

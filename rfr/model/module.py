@@ -12,7 +12,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from rfr.model.attention import document_mask
-from rfr.model.scaling import loss_scale, step_was_taken
+from rfr.model.scaling import deepspeed_grad_norm, loss_scale, step_was_taken
 from rfr.model.schedule import Schedule
 from rfr.objective.weighted_nll import WeightedNLL
 from rfr.records import Batch
@@ -43,6 +43,7 @@ class PolicyModule(pl.LightningModule):
         self._validation_sums: dict[str, torch.Tensor] = {}
         self.nll_per_token: float | None = None  # at the last validation
         self.nll_before: float | None = None  # before the first step, where asked for
+        self.grad_norm: torch.Tensor | float | None = None  # of the last step, before clipping
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss, sums = self._loss(batch)
@@ -57,6 +58,13 @@ class PolicyModule(pl.LightningModule):
         scale = loss_scale(self.trainer)
         super().optimizer_step(*arguments, **named)
         self._step_was_taken = step_was_taken(self.trainer, scale)
+        self.grad_norm = deepspeed_grad_norm(self.trainer) or self.grad_norm
+
+    def configure_gradient_clipping(
+        self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
+    ) -> None:
+        """Lightning's, and the norm is kept. DeepSpeed clips by itself and tells the norm afterwards."""
+        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or float("inf"))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Lightning asks after every step; one that was skipped must not spend the schedule (Lightning#5558, #18828)."""
@@ -97,6 +105,8 @@ class PolicyModule(pl.LightningModule):
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         optimizer = self._make_optimizer(groups)
+        # A fused optimizer would undo the loss scale by itself, behind the clipping.
+        optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(step, self._total_steps - 1), self._total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 

@@ -1,11 +1,14 @@
-"""Optimizers that are not torch's own."""
+"""Optimizers that are not torch's own, and one for parameters without fp32 masters."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from typing import Any
 
+import torch
 from torch.optim import Optimizer
+
+PART = 1 << 20  # elements worked on at once, so that what is in between stays in the cache
 
 
 def cpu_adam(parameters: Iterable[Any], **settings: Any) -> Optimizer:
@@ -13,3 +16,64 @@ def cpu_adam(parameters: Iterable[Any], **settings: Any) -> Optimizer:
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
     return DeepSpeedCPUAdam(parameters, adamw_mode=True, **settings)
+
+
+class StochasticAdamW(Optimizer):
+    """AdamW (Loshchilov & Hutter 2019) whose parameters and moments may be bf16, without masters.
+
+    Each is worked out in fp32 and rounded up or down at random, in proportion to what would be lost, so that updates smaller than
+    half the last place of a parameter survive on average (Gupta et al. 2015; Zamirai et al. 2020). What is drawn depends on the
+    step and the parameter's place alone: a resumed run draws the same, and all ranks do.
+    """
+
+    def __init__(
+        self, params: Iterable[Any], lr: float, betas: tuple[float, float], eps: float, weight_decay: float = 0.0
+    ) -> None:
+        super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+
+    @torch.no_grad()
+    def step(self, closure: Callable[[], Any] | None = None) -> Any:
+        loss = None
+        if closure is not None:
+            with torch.enable_grad():
+                loss = closure()
+        place = 0
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                place += 1
+                if parameter.grad is not None:
+                    self._update(parameter, group, place)
+        return loss
+
+    def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
+        state = self.state[parameter]
+        if not state:
+            state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
+        state["step"] += 1
+        generator = torch.Generator(parameter.device).manual_seed(state["step"] << 20 | place)
+        assert parameter.grad is not None
+        flat = [tensor.view(-1) for tensor in (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])]
+        for p, g, m, v in zip(*(tensor.split(PART) for tensor in flat), strict=True):
+            _adamw(p, g, m, v, group, state["step"], generator)
+
+
+def _adamw(
+    parameter: torch.Tensor, grad: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, group: dict[str, Any], step: int,
+    generator: torch.Generator,
+) -> None:  # fmt: skip
+    """One step of AdamW in place, in fp32 between reading and writing."""
+    beta1, beta2 = group["betas"]
+    g, p, m, v = grad.float(), parameter.float(), mean.float(), square.float()
+    m = m.lerp_(g, 1 - beta1)
+    v = v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
+    denominator = v.sqrt().div_((1 - beta2**step) ** 0.5).add_(group["eps"])
+    p.mul_(1 - group["lr"] * group["weight_decay"]).addcdiv_(m, denominator, value=-group["lr"] / (1 - beta1**step))
+    noise = torch.empty(len(p), dtype=torch.int64, device=p.device).random_(generator=generator).view(torch.int16).view(-1, 4)
+    for number, (target, value) in enumerate(((parameter, p), (mean, m), (square, v))):
+        target.copy_(_rounded(value, noise[:, number]) if target.dtype == torch.bfloat16 else value)
+
+
+def _rounded(value: torch.Tensor, noise: torch.Tensor) -> torch.Tensor:
+    """fp32 rounded to one of its two neighbours in bf16, the nearer the likelier; `noise` is int16, of all values alike."""
+    bits = value.view(torch.int32) + (noise.to(torch.int32) & 0xFFFF)
+    return (bits & -0x10000).view(torch.float32)

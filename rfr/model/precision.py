@@ -5,6 +5,8 @@ from __future__ import annotations
 import torch
 
 LIGHTNING = {"fp16": "16-mixed", "bf16": "bf16-mixed", "fp32": "32-true"}
+PURE = "bf16_pure"  # parameters, gradients and optimizer states too; the others keep fp32 masters
+DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, PURE: torch.bfloat16}
 
 
 def native_precisions() -> list[str]:
@@ -33,7 +35,7 @@ def _cpu_flags() -> set[str]:
 
 
 def resolve(name: str) -> str:
-    """`auto`, fp16, bf16 or fp32 into one of the latter three.
+    """`auto`, fp16, bf16, bf16_pure or fp32 into one of the latter four.
 
     Raises:
         ValueError: the processor lacks the precision asked for.
@@ -41,6 +43,6 @@ def resolve(name: str) -> str:
     native = native_precisions()
     if name == "auto":
         return native[0]
-    if name not in native:
+    if (name == PURE and "bf16" not in native) or name not in (*native, PURE):
         raise ValueError(f"this processor has no native {name}: choose precision=auto or one of {', '.join(native)}")
     return name

@@ -1,4 +1,4 @@
-"""The loss scale of fp16: how large it is, and whether gradients overflowed under it, so that a step was skipped."""
+"""The loss scale of fp16, whether gradients overflowed under it so that a step was skipped, and the norm of the gradients."""
 
 from __future__ import annotations
 
@@ -27,3 +27,11 @@ def step_was_taken(trainer: pl.Trainer, scale_before: float | None) -> bool:
         return bool(trainer.strategy.deepspeed_engine.was_step_applied())
     scale = loss_scale(trainer)
     return scale is None or scale_before is None or scale >= scale_before  # torch lowers the scale whenever it skips
+
+
+def deepspeed_grad_norm(trainer: pl.Trainer) -> float | None:
+    """Of the step just taken, before clipping; None under another strategy."""
+    if not isinstance(trainer.strategy, DeepSpeedStrategy):
+        return None
+    norm = trainer.strategy.deepspeed_engine.get_global_grad_norm()
+    return None if norm is None else float(norm)

@@ -4,17 +4,23 @@ from __future__ import annotations
 
 import argparse
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
+import pytorch_lightning as pl
 import torch
 from pytorch_lightning.plugins.precision import DeepSpeedPrecision, MixedPrecision, Precision
 from pytorch_lightning.strategies import DDPStrategy, DeepSpeedStrategy, SingleDeviceStrategy, Strategy
 from pytorch_lightning.strategies.strategy import Strategy as BaseStrategy
 from torch import Tensor
 
-from rfr.model.precision import LIGHTNING
+from rfr.errors import UserError
+from rfr.memory import frugal
+from rfr.model.offload import offload_folder, restore_resident_states
+from rfr.model.precision import DTYPE, LIGHTNING, PURE
 
 
 class BatchKeepingPrecision(DeepSpeedPrecision):
@@ -30,15 +36,23 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
     Lightning refuses CPUs in `setup_environment`, and asks the root device for an index in two more places.
     """
 
-    def __init__(self, **settings: Any) -> None:
+    def __init__(self, zero: Mapping[str, Any] | None = None, **settings: Any) -> None:
         if not torch.cuda.is_available():
             os.environ["DS_ACCELERATOR"] = "cpu"
+            # Otherwise DeepSpeed starts numactl in every step, to count what it takes for devices.
+            os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
             settings.setdefault("process_group_backend", "gloo")
         super().__init__(**settings)
+        assert self.config is not None
+        self.config["zero_optimization"].update(zero or {})  # what Lightning has no arguments for
 
     @property
     def _on_cpu(self) -> bool:
         return self.root_device.type == "cpu"
+
+    def setup(self, trainer: pl.Trainer) -> None:
+        with frugal():
+            super().setup(trainer)
 
     def setup_environment(self) -> None:
         if not self._on_cpu:
@@ -67,6 +81,13 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
         )  # fmt: skip
         return engine, engine_optimizer
 
+    def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
+        with frugal():
+            client_state = super().load_checkpoint(checkpoint_path, weights_only)
+            if self.deepspeed_engine.zero_nvme_offload_optimizer():
+                restore_resident_states(self.deepspeed_engine, Path(checkpoint_path))
+            return client_state
+
     def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Lightning has divided the loss by the accumulation steps; DeepSpeed must not divide it again."""
         return BaseStrategy.backward(self, closure_loss, *args, scale_wrt_gas=False, **kwargs)
@@ -85,26 +106,53 @@ def whole_parameters(model: torch.nn.Module) -> Iterator[None]:
         yield
 
 
-def deepspeed(precision: str, **settings: Any) -> tuple[Strategy, Precision]:
-    """DeepSpeed ZeRO; `settings` are those of Lightning's DeepSpeedStrategy."""
+@dataclass(frozen=True, kw_only=True)
+class Layout:
+    """How a run is laid out over devices and memory.
+
+    `dtype` is that of the parameters the model computes with. DeepSpeed keeps fp32 masters beside them, made from them.
+    """
+
+    strategy: Strategy
+    plugin: Precision
+    dtype: torch.dtype
+
+
+def deepspeed(precision: str, run_dir: Path, **settings: Any) -> Layout:
+    """DeepSpeed ZeRO.
+
+    Args:
+        settings: those of Lightning's DeepSpeedStrategy, and `zero`: more of DeepSpeed's `zero_optimization`.
+
+    Raises:
+        UserError: the folder or the system package that offloading to a disk needs is missing.
+    """
     settings = {"zero_allow_untested_optimizer": True, "logging_batch_size_per_gpu": 1, **settings}
-    return DeepSpeedAnywhere(**settings), BatchKeepingPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
+    if precision == PURE:
+        raise UserError(f"precision={PURE} is for strategy=single and strategy=ddp: DeepSpeed keeps fp32 masters")
+    if "nvme" in (settings.get("offload_optimizer_device"), settings.get("offload_params_device")):
+        settings["nvme_path"] = str(offload_folder(settings.get("nvme_path"), run_dir))
+    plugin = BatchKeepingPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
+    return Layout(strategy=DeepSpeedAnywhere(**settings), plugin=plugin, dtype=DTYPE[precision])
 
 
-def ddp(precision: str) -> tuple[Strategy, Precision]:
+def ddp(precision: str, run_dir: Path) -> Layout:
     """Torch's data parallelism: every rank holds everything."""
-    return DDPStrategy(process_group_backend=None if torch.cuda.is_available() else "gloo"), _autocast(precision)
+    return _autocast(DDPStrategy(process_group_backend=None if torch.cuda.is_available() else "gloo"), precision)
 
 
-def single(precision: str) -> tuple[Strategy, Precision]:
+def single(precision: str, run_dir: Path) -> Layout:
     """One process, one device."""
-    return SingleDeviceStrategy(device="cuda:0" if torch.cuda.is_available() else "cpu"), _autocast(precision)
+    return _autocast(SingleDeviceStrategy(device="cuda:0" if torch.cuda.is_available() else "cpu"), precision)
 
 
-def _autocast(precision: str) -> Precision:
-    """Made here: asked by name, Lightning would quietly compute in bf16 where fp16 is wanted on a CPU."""
-    return Precision() if precision == "fp32" else MixedPrecision(LIGHTNING[precision], _device())  # type: ignore[arg-type]
+def _autocast(strategy: Strategy, precision: str) -> Layout:
+    """Parameters in fp32 and matrix products in less, or all in bf16.
 
-
-def _device() -> str:
-    return "cuda" if torch.cuda.is_available() else "cpu"
+    The plugin is made here: asked by name, Lightning would quietly compute in bf16 where fp16 is wanted on a CPU, and would round
+    the story weights to bf16.
+    """
+    if precision in ("fp32", PURE):
+        return Layout(strategy=strategy, plugin=Precision(), dtype=DTYPE[precision])
+    plugin = MixedPrecision(LIGHTNING[precision], "cuda" if torch.cuda.is_available() else "cpu")  # type: ignore[arg-type]
+    return Layout(strategy=strategy, plugin=plugin, dtype=torch.float32)

@@ -1,0 +1,36 @@
+"""Which of several processes this is, where torchrun or SLURM started them; one machine or many."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, kw_only=True)
+class Ranks:
+    """`rank` of `nodes * per_node` processes; `launched`: by torchrun or SLURM, not by rfr."""
+
+    rank: int = 0
+    per_node: int = 1
+    nodes: int = 1
+    launched: bool = False
+
+
+def ranks() -> Ranks:
+    """As the environment tells it; one lone process where it tells nothing."""
+    env = os.environ
+    if "TORCHELASTIC_RUN_ID" in env:
+        per_node = int(env["LOCAL_WORLD_SIZE"])
+        return Ranks(rank=int(env["RANK"]), per_node=per_node, nodes=int(env["WORLD_SIZE"]) // per_node, launched=True)
+    if _is_slurm_step():
+        tasks, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_NNODES", 1))
+        return Ranks(rank=int(env["SLURM_PROCID"]), per_node=tasks // nodes, nodes=nodes, launched=True)
+    return Ranks()
+
+
+def _is_slurm_step() -> bool:
+    if int(os.environ.get("SLURM_NTASKS", 1)) == 1:
+        return False
+    from pytorch_lightning.plugins.environments import SLURMEnvironment
+
+    return bool(SLURMEnvironment.detect())
