@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench-xl clean
 
 setup: $(READY)
 
@@ -39,6 +39,9 @@ lint: $(READY)
 # Benchmarks write bench/results/<name>.json and docs/bench-<name>.md; run nothing beside them.
 bench-collect: $(READY)
 	$(BIN)/python -m bench.collect
+
+bench-xl: $(READY)
+	$(BIN)/python -m bench.xl
 
 bench-data: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'

@@ -13,13 +13,14 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.checkpoints import newest_whole, step_of
+from rfr.checkpoints import about, newest_whole, require_match, step_of
 from rfr.data.ledger import ledger_rows, shift_rows
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
 from rfr.memory import frugal
 from rfr.model.build import build_model, build_tokenizer
+from rfr.model.offload import require_room
 from rfr.model.precision import resolve as resolve_precision
 from rfr.model.strategy import Layout
 from rfr.objective.weights import WeightHealth, story_weights
@@ -42,6 +43,7 @@ class Job:
     model: PreTrainedModel
     quality: Any
     resume_from: Path | None  # a checkpoint
+    about: dict[str, Any]  # what a checkpoint of this run must have in common with it
 
 
 def build(cfg: DictConfig, run_dir: Path) -> Job:
@@ -58,11 +60,23 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     weights, health = story_weights(weight, rewards, prepared.train.target_tokens)
     with frugal():
         model = _policy(cfg, prepared.tokenizer, layout.dtype)
+    facts = about(model, rows_per_step(cfg))
+    if resume_from is not None:
+        require_match(resume_from, facts)
+    if layout.scratch is not None:
+        require_room(layout.scratch, model.num_parameters())
     _say_what_starts(cfg, run_dir, resume_from, precision, prepared, health, model)
     return Job(
         cfg=cfg, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, weights=weights, health=health,
-        model=model, quality=corpus.quality, resume_from=resume_from,
+        model=model, quality=corpus.quality, resume_from=resume_from, about=facts,
     )  # fmt: skip
+
+
+def rows_per_step(cfg: DictConfig) -> int:
+    """Of one optimizer step, over all ranks."""
+    here = ranks()
+    world = here.per_node * here.nodes if here.launched else cfg.trainer.ranks
+    return int(world * cfg.trainer.micro_batch * cfg.trainer.accumulate)
 
 
 def corpus_of(cfg: DictConfig) -> Any:

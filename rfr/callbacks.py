@@ -33,7 +33,7 @@ class Throughput(Callback):
     def __init__(self, dtype: torch.dtype) -> None:
         self.tokens, self.seconds = 0, 0.0
         self._dtype, self._peak, self._flops = dtype, 0.0, 0.0
-        self._since = 0.0
+        self._since, self._at_last_step = 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, PolicyModule)
@@ -55,6 +55,9 @@ class Throughput(Callback):
         module.log("tokens_per_second", self.tokens_per_second)
         module.log("mfu", self.tokens_per_second * self._flops / self._peak)
         module.log("memory_gib", memory_gib(module.device))
+        if not inside_accumulation(trainer):
+            module.log("step_seconds", self.seconds - self._at_last_step)
+            self._at_last_step = self.seconds
         self._since = time.perf_counter()
 
     def on_validation_start(self, *_: Any) -> None:

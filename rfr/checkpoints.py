@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import re
@@ -14,11 +15,12 @@ import pytorch_lightning as pl
 import torch
 from lightning_fabric.plugins.io import TorchCheckpointIO
 from pytorch_lightning.callbacks import Callback
+from transformers import PreTrainedModel
 
 from rfr.errors import UserError
 from rfr.ranks import ranks
 
-STATE, MANIFEST = "state", "manifest.json"
+STATE, ABOUT, MANIFEST = "state", "about.json", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")
 TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter", "write")
 READ = 1 << 24  # bytes at a time
@@ -27,8 +29,8 @@ READ = 1 << 24  # bytes at a time
 class Checkpoints(Callback):
     """Save every so many steps, when the run stops and when it ends; the newest `keep` stay."""
 
-    def __init__(self, folder: Path, *, every_n_steps: int, keep: int) -> None:
-        self._folder, self._every, self._keep = folder, every_n_steps, keep
+    def __init__(self, folder: Path, *, every_n_steps: int, keep: int, about: dict[str, Any]) -> None:
+        self._folder, self._every, self._keep, self._about = folder, every_n_steps, keep, about
         self._last_saved = -1
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
@@ -69,6 +71,7 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(partial / STATE)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
+            (partial / ABOUT).write_text(json.dumps(self._about))
             seal(partial)
 
     def _give_up(self, partial: Path, error: Exception) -> None:
@@ -121,6 +124,30 @@ def newest_whole(folder: Path) -> Path | None:
     if found:
         raise UserError(f"no whole checkpoint in {folder}: move the run's folder away and start it again")
     return None
+
+
+def about(model: PreTrainedModel, rows_per_step: int) -> dict[str, Any]:
+    """What a checkpoint and the run that goes on from it must have in common."""
+    shapes = [f"{name} {tuple(parameter.shape)}" for name, parameter in sorted(model.named_parameters())]
+    return {
+        "rows_per_step": rows_per_step, "parameters": model.num_parameters(),
+        "shapes": hashlib.sha256("\n".join(shapes).encode()).hexdigest(),
+    }  # fmt: skip
+
+
+def require_match(checkpoint: Path, now: dict[str, Any]) -> None:
+    """Raises UserError where a run would go on from something else than it is."""
+    then = json.loads((checkpoint / ABOUT).read_text())
+    if then["shapes"] != now["shapes"]:
+        raise UserError(
+            f"{checkpoint} holds a model of other shapes ({then['parameters']:,} parameters, this run's has {now['parameters']:,}): "
+            "a run goes on with its own model only"
+        )
+    if then["rows_per_step"] != now["rows_per_step"]:
+        raise UserError(
+            f"a step of this run took {then['rows_per_step']} rows and would take {now['rows_per_step']}: "
+            "choose ranks, micro_batch and accumulate so that their product stays"
+        )
 
 
 def seal(checkpoint: Path) -> None:

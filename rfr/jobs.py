@@ -17,6 +17,7 @@ from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.ranks import ranks
 
 RESULT = "result.json"
+LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to
 
 
@@ -58,10 +59,12 @@ def _single(cfg: DictConfig) -> None:
 
 
 def _resume(run_dir: Path, overrides: list[str]) -> None:
-    others = [override for override in overrides if not override.startswith("resume=")]
     cfg = config.load(run_dir)
+    layout = [override for override in overrides if override.startswith(LAYOUT)]
+    others = [override for override in overrides if not override.startswith(("resume=", *LAYOUT))]
     if others:
         raise UserError(f"a resumed run keeps its own config: drop {' '.join(others)}, or start a new run")
+    cfg.merge_with_dotlist(layout)
     if (run_dir / RESULT).exists():
         raise UserError(f"{run_dir} is finished; its model is in {run_dir / 'model'}")
     if run_dir.stat().st_uid != os.getuid():
@@ -92,10 +95,12 @@ def _run_child(cfg: DictConfig, run_dir: Path) -> None:
     handover = run_dir.parent / f".{run_dir.name}.yaml"
     handover.parent.mkdir(parents=True, exist_ok=True)
     handover.write_text(OmegaConf.to_yaml(cfg))
-    launcher = []
+    launcher, environment = [], dict(os.environ)
     if cfg.trainer.ranks > 1:
+        threads = max(1, len(os.sched_getaffinity(0)) // cfg.trainer.ranks)
+        environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torch.distributed.run makes it 1, and says so
         launcher = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={cfg.trainer.ranks}"]
-    child = subprocess.Popen([sys.executable, *launcher, "-m", "rfr.jobs", str(handover), str(run_dir)])
+    child = subprocess.Popen([sys.executable, *launcher, "-m", "rfr.jobs", str(handover), str(run_dir)], env=environment)
     try:
         code = child.wait()
     except KeyboardInterrupt:  # the child got it too and is saving its checkpoint

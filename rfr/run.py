@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import resource
+import shutil
 import sys
 from pathlib import Path
 from typing import Any
@@ -52,7 +53,11 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
         raise Interrupted(f"interrupted at once; go on from its last checkpoint with: python train.py resume={run_dir}") from None
     if stop.stopped and trainer.global_step < cfg.trainer.max_steps:
         raise Interrupted(f"stopped at step {trainer.global_step}; go on with: python train.py resume={run_dir}")
-    return _finish(job, trainer, throughput)
+    result = _finish(job, trainer, throughput)
+    if torch.distributed.is_initialized():  # a rank that leaves while others still talk to it ends in an abort
+        torch.distributed.barrier()
+        torch.distributed.destroy_process_group()
+    return result
 
 
 def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
@@ -89,7 +94,12 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         logger=_loggers(job),
         callbacks=[
             *extra_callbacks,
-            Checkpoints(job.run_dir / "checkpoints", every_n_steps=settings.checkpoint_every, keep=settings.keep_checkpoints),
+            Checkpoints(
+                job.run_dir / "checkpoints",
+                every_n_steps=settings.checkpoint_every,
+                keep=settings.keep_checkpoints,
+                about=job.about,
+            ),
             Samples(job.run_dir, prompts, job.prepared.tokenizer, instantiate(cfg.samples.sampling)),
             progress_display(),
         ],
@@ -133,6 +143,8 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
             logger.finalize("success")
         if "wandb" in sys.modules:
             sys.modules["wandb"].finish()
+        if job.layout.scratch is not None:
+            shutil.rmtree(job.layout.scratch, ignore_errors=True)
         print(json.dumps(result), flush=True)
     return result
 

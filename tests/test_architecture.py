@@ -18,7 +18,7 @@ ALLOWED = {
     "reddit": {"records", "errors", "store", "simulate", "rejects"}, "data": {"records", "errors", "store", "arrow"},
     "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
     "memory": set(), "ranks": set(),
-    "model": {"records", "errors", "objective", "memory"}, "generate": {"data"},
+    "model": {"records", "errors", "objective", "memory", "ranks"}, "generate": {"data"},
     "evaluate": {"records", "objective", "data", "model"},
     "report": {"terminal"}, "terminal": set(), "rejects": {"store"}, "display": set(), "fragments": set(),
     "parts": {"records", "store", "reddit", "errors", "rejects"},

@@ -7,6 +7,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 import torch
+from pytorch_lightning.strategies import DeepSpeedStrategy
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
@@ -63,8 +64,9 @@ class PolicyModule(pl.LightningModule):
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None
     ) -> None:
-        """Lightning's, and the norm is kept. DeepSpeed clips by itself and tells the norm afterwards."""
-        self.grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or float("inf"))
+        """Lightning's, and the norm is kept. DeepSpeed clips by itself; its gradients this must leave alone."""
+        if not isinstance(self.trainer.strategy, DeepSpeedStrategy):
+            self.grad_norm = torch.nn.utils.clip_grad_norm_(self.parameters(), gradient_clip_val or float("inf"))
 
     def lr_scheduler_step(self, scheduler: Any, metric: Any) -> None:
         """Lightning asks after every step; one that was skipped must not spend the schedule (Lightning#5558, #18828)."""
@@ -96,6 +98,12 @@ class PolicyModule(pl.LightningModule):
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.nll_per_token = checkpoint["nll_per_token"]
+        # Lightning counts micro-batches; a run that is laid out anew has other numbers of them per step.
+        done = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
+        for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
+            if isinstance(counts, dict):
+                moved = done - counts["ready"]
+                counts.update({name: count + moved for name, count in counts.items()})
 
     def configure_optimizers(self) -> Any:
         """AdamW's usual rule: matrices decay, vectors (biases, norms) do not."""

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from rfr.errors import UserError
+from rfr.ranks import ranks
+
+BYTES = 16  # per parameter: four times fp32
 
 
 def offload_folder(chosen: str | None, run_dir: Path) -> Path:
@@ -27,13 +31,29 @@ def offload_folder(chosen: str | None, run_dir: Path) -> Path:
 
     if not AsyncIOBuilder().is_compatible(verbose=False):
         raise UserError("offloading to a disk needs the system package libaio-dev (apt-get install libaio-dev), or libaio-devel")
-    return (Path(chosen) / run_dir.name if chosen else run_dir) / "offload"
+    folder = (Path(chosen) / run_dir.name if chosen else run_dir) / "offload"
+    if ranks().rank == 0:
+        shutil.rmtree(folder, ignore_errors=True)  # of a run that was killed
+    return folder
 
 
-def restore_resident_states(engine: Any, checkpoint: Path) -> None:
-    """Bring back what was not on the disk: Adam's count of steps, rates, the loss scale, and parameters too small to swap.
+def require_room(folder: Path, parameters: int) -> None:
+    """Raises UserError where the disk has no room for fp32 parameters, two moments and gradients."""
+    there = next(path for path in (folder, *folder.parents) if path.is_dir())
+    needed, free = parameters * BYTES, shutil.disk_usage(there).free
+    if needed > free:
+        raise UserError(
+            f"offloading {parameters:,} parameters takes {needed / 1e9:,.1f} GB in {folder}, and {free / 1e9:,.1f} GB are free: "
+            "make room, or set strategy.nvme_path to a folder on another disk"
+        )
 
-    DeepSpeed (0.19) copies the files of the swapped states into place and nothing else, so a resumed run would go another way.
+
+def restore_states(engine: Any, checkpoint: Path) -> None:
+    """Bring back what is not in the files of the swapped states.
+
+    That is Adam's count of steps, rates, the loss scale, parameters too small to swap, and that there are moments to be read.
+
+    DeepSpeed (0.19) copies those files into place and nothing else, so a resumed run would go another way.
     """
     zero, adam = engine.optimizer, engine.optimizer.optimizer
     saved = torch.load(engine._get_zero_ckpt_name(str(checkpoint), "checkpoint"), map_location="cpu", weights_only=False)
@@ -41,17 +61,26 @@ def restore_resident_states(engine: Any, checkpoint: Path) -> None:
     zero._load_global_state_stage3(saved)
     zero._set_fp32_optimizer_param_groups()
     theirs = saved["optimizer_state_dict"]
-    parameters = [parameter for group in adam.param_groups for parameter in group["params"]]
-    for index, parameter in enumerate(parameters):
-        for name, value in theirs["state"][index].items():
-            if parameter.numel() or not torch.is_tensor(value):  # of a swapped tensor only the name is here
-                adam.state[parameter][name] = value
+    for index, parameter in enumerate(parameter for group in adam.param_groups for parameter in group["params"]):
+        adam.state[parameter].update(theirs["state"][index])
     for mine, group in zip(adam.param_groups, theirs["param_groups"], strict=True):
         mine.update({name: value for name, value in group.items() if name != "params"})
     zero._clear_fp32_optimizer_param_groups()
-    for parameter, value in zip(zero.fp32_partitioned_groups_flat, saved["fp32_flat_groups"], strict=True):
+    sizes = zero.fp16_partitioned_groups_flat_numel
+    for parameter, value, size in zip(zero.fp32_partitioned_groups_flat, saved["fp32_flat_groups"], sizes, strict=True):
         if parameter.numel():
             parameter.data.copy_(value)
+        else:
+            _announce_moments(zero.optimizer_swapper, parameter, adam.state[parameter], int(size))
     zero._partition_all_parameters()
     zero.reset_swap_buffers()
     zero._post_step(set())
+
+
+def _announce_moments(swapper: Any, parameter: torch.Tensor, state: dict[str, Any], size: int) -> None:
+    """Tell the swapper, which learns of moments when they are first made, that files of theirs exist."""
+    moments = [name for name, value in state.items() if torch.is_tensor(value)]
+    state.update({name: torch.empty(size) for name in moments})  # never written to, so they take no memory
+    info = swapper._get_param_swap_info(parameter)
+    swapper._update_param_state_info(info, parameter)
+    info.release_memory()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import os
+import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -19,8 +20,9 @@ from torch import Tensor
 
 from rfr.errors import UserError
 from rfr.memory import frugal
-from rfr.model.offload import offload_folder, restore_resident_states
+from rfr.model.offload import offload_folder, restore_states
 from rfr.model.precision import DTYPE, LIGHTNING, PURE
+from rfr.model.universal import saved_ranks, to_universal
 
 
 class BatchKeepingPrecision(DeepSpeedPrecision):
@@ -83,10 +85,28 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
         with frugal():
+            if saved_ranks(Path(checkpoint_path)) != self.world_size:
+                return self._load_from_other_ranks(Path(checkpoint_path))
             client_state = super().load_checkpoint(checkpoint_path, weights_only)
             if self.deepspeed_engine.zero_nvme_offload_optimizer():
-                restore_resident_states(self.deepspeed_engine, Path(checkpoint_path))
+                restore_states(self.deepspeed_engine, Path(checkpoint_path))
             return client_state
+
+    def _load_from_other_ranks(self, checkpoint: Path) -> dict[str, Any]:
+        """ZeRO's files are each one rank's; DeepSpeed's universal checkpoint has one per parameter."""
+        engine, universal = self.deepspeed_engine, checkpoint.parent.with_suffix(".universal")
+        if self.is_global_zero:
+            to_universal(checkpoint, universal)
+        self.barrier()
+        engine._config.load_universal_checkpoint = True
+        _, client_state = engine.load_checkpoint(str(universal.parent), tag=universal.name, load_lr_scheduler_states=False)
+        engine._config.load_universal_checkpoint = False
+        for state in engine.optimizer.optimizer.state.values():  # ZeRO-3 gives all of them one and the same count of steps
+            state.update({name: value.clone() for name, value in state.items() if name == "step" and torch.is_tensor(value)})
+        self.barrier()
+        if self.is_global_zero:
+            shutil.rmtree(universal)
+        return client_state
 
     def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Lightning has divided the loss by the accumulation steps; DeepSpeed must not divide it again."""
@@ -110,12 +130,14 @@ def whole_parameters(model: torch.nn.Module) -> Iterator[None]:
 class Layout:
     """How a run is laid out over devices and memory.
 
-    `dtype` is that of the parameters the model computes with. DeepSpeed keeps fp32 masters beside them, made from them.
+    `dtype` is that of the parameters the model computes with; DeepSpeed keeps fp32 masters beside them, made from them.
+    `scratch` is where optimizer states are offloaded to, for as long as the run lasts.
     """
 
     strategy: Strategy
     plugin: Precision
     dtype: torch.dtype
+    scratch: Path | None = None
 
 
 def deepspeed(precision: str, run_dir: Path, **settings: Any) -> Layout:
@@ -130,10 +152,12 @@ def deepspeed(precision: str, run_dir: Path, **settings: Any) -> Layout:
     settings = {"zero_allow_untested_optimizer": True, "logging_batch_size_per_gpu": 1, **settings}
     if precision == PURE:
         raise UserError(f"precision={PURE} is for strategy=single and strategy=ddp: DeepSpeed keeps fp32 masters")
+    scratch = None
     if "nvme" in (settings.get("offload_optimizer_device"), settings.get("offload_params_device")):
-        settings["nvme_path"] = str(offload_folder(settings.get("nvme_path"), run_dir))
+        scratch = offload_folder(settings.get("nvme_path"), run_dir)
+        settings["nvme_path"] = str(scratch)
     plugin = BatchKeepingPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
-    return Layout(strategy=DeepSpeedAnywhere(**settings), plugin=plugin, dtype=DTYPE[precision])
+    return Layout(strategy=DeepSpeedAnywhere(**settings), plugin=plugin, dtype=DTYPE[precision], scratch=scratch)
 
 
 def ddp(precision: str, run_dir: Path) -> Layout:
