@@ -140,7 +140,7 @@ def require_match(checkpoint: Path, now: dict[str, Any]) -> None:
     then = json.loads((checkpoint / ABOUT).read_text())
     if then["shapes"] != now["shapes"]:
         raise UserError(
-            f"{checkpoint} holds a model of other shapes ({then['parameters']:,} parameters, this run's has {now['parameters']:,}): "
+            f"{checkpoint} holds a model of other shapes ({then['parameters']:,} parameters, this run's has {now['parameters']:,}): "  # noqa: E501
             "a run goes on with its own model only"
         )
     if then["rows_per_step"] != now["rows_per_step"]:

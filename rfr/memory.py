@@ -1,6 +1,7 @@
 """Memory that was freed goes back to the system: at once while models are built, later only in between.
 
-glibc keeps freed blocks of up to 32 MiB for itself, scattered as they are. That is fast in a training loop, but a model that is built,
+glibc keeps freed blocks of up to 32 MiB for itself, scattered.
+That is fast in a training loop, but a model that is built,
 cast and handed to an optimizer leaves gigabytes of them behind. Elsewhere than on glibc nothing happens here.
 """
 
