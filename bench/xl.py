@@ -33,7 +33,8 @@ MEANINGS = {
 COMMON = [
     "model=gpt2-xl", "schedule=cosine", "model.weights=random", "model.block_size=1024", "schedule.warmup_steps=1",
     f"trainer.max_steps={STEPS}", "trainer.micro_batch=1", "trainer.accumulate=1", f"trainer.checkpoint_every={SAVED_AT}",
-    f"trainer.validate_every={STEPS}", "trainer.validation_rows=1", "trainer.keep_checkpoints=1", "samples.prompts=0", "logger=csv",  # noqa: E501
+    f"trainer.validate_every={STEPS}", "trainer.validation_rows=1", "trainer.keep_checkpoints=1", "samples.prompts=0",
+    "logger=csv",
 ]  # fmt: skip
 
 

@@ -22,7 +22,7 @@ from rfr.ranks import ranks
 
 STATE, ABOUT, MANIFEST = "state", "about.json", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")
-TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter", "write")
+TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter")  # in the words of its RuntimeError
 READ = 1 << 24  # bytes at a time
 
 
@@ -140,8 +140,8 @@ def require_match(checkpoint: Path, now: dict[str, Any]) -> None:
     then = json.loads((checkpoint / ABOUT).read_text())
     if then["shapes"] != now["shapes"]:
         raise UserError(
-            f"{checkpoint} holds a model of other shapes ({then['parameters']:,} parameters, this run's has {now['parameters']:,}): "  # noqa: E501
-            "a run goes on with its own model only"
+            f"{checkpoint} holds a model of other shapes ({then['parameters']:,} parameters, "
+            f"this run's has {now['parameters']:,}): a run goes on with its own model only"
         )
     if then["rows_per_step"] != now["rows_per_step"]:
         raise UserError(

@@ -1,8 +1,7 @@
-"""Memory that was freed goes back to the system: at once while models are built, later only in between.
+"""Memory that was freed goes back to the system at once while models are built.
 
-glibc keeps freed blocks of up to 32 MiB for itself, scattered.
-That is fast in a training loop, but a model that is built,
-cast and handed to an optimizer leaves gigabytes of them behind. Elsewhere than on glibc nothing happens here.
+glibc keeps freed blocks of up to 32 MiB for itself. That is fast in a training loop, but a model that is built, cast and handed
+to an optimizer leaves gigabytes of them behind. Elsewhere than on glibc nothing happens here.
 """
 
 from __future__ import annotations
@@ -31,12 +30,6 @@ def frugal() -> Iterator[None]:
         yield
     finally:
         glibc.mallopt(M_MMAP_THRESHOLD, USUAL)
-        glibc.malloc_trim(0)
-
-
-def give_back() -> None:
-    """Whatever is free now."""
-    if (glibc := _glibc()) is not None:
         glibc.malloc_trim(0)
 
 

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
 import rfr.model.precision as precision
 from rfr.data.module import to_batch
@@ -17,6 +18,7 @@ from rfr.errors import UserError
 from rfr.generate import Sampling, sample
 from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
 from rfr.model.build import build_model, build_tokenizer, no_random_weights
+from rfr.model.head import Head, install
 
 
 @pytest.fixture(params=["gpt2", "llama"])
@@ -158,3 +160,23 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(precision, "_cpu_flags", lambda: {"amx_bf16", "avx512_fp16"})
     assert precision.resolve("auto") == "bf16"
     assert precision.resolve("fp16") == "fp16"
+
+
+def _gpt2(**settings: Any) -> PreTrainedModel:
+    config = GPT2Config(vocab_size=64, n_layer=1, n_head=2, n_embd=16, n_positions=32, **settings)
+    return AutoModelForCausalLM.from_config(config, attn_implementation=NAME)
+
+
+def test_a_head_is_put_in_whatever_the_dropout_is_and_stays_tied() -> None:
+    model = install(_gpt2(attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5))
+    assert isinstance(model.get_output_embeddings(), Head)
+    assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
+    assert model.training
+
+
+def test_models_that_do_more_to_their_logits_are_refused() -> None:
+    config = CohereConfig(
+        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, logit_scale=0.0625
+    )
+    with pytest.raises(UserError, match="does more to its logits than a matrix"):
+        install(AutoModelForCausalLM.from_config(config, attn_implementation=NAME))

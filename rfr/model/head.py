@@ -45,8 +45,10 @@ def install(model: PreTrainedModel) -> PreTrainedModel:
 @torch.no_grad()
 def _is_all(model: PreTrainedModel) -> bool:
     """Tried on two tokens: some models scale or cap their logits behind the output layer."""
+    was_training = model.training
+    model.eval()  # dropout would make two passes differ
     tokens = torch.tensor([[0, 1]], device=model.device)
     hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-    return torch.allclose(
-        model.get_output_embeddings()(hidden), model(input_ids=tokens, use_cache=False).logits, rtol=1e-3, atol=1e-3
-    )
+    logits = model(input_ids=tokens, use_cache=False).logits
+    model.train(was_training)
+    return torch.allclose(model.get_output_embeddings()(hidden), logits, rtol=1e-3, atol=1e-3)

@@ -59,7 +59,8 @@ class PolicyModule(pl.LightningModule):
         scale = loss_scale(self.trainer)
         super().optimizer_step(*arguments, **named)
         self._step_was_taken = step_was_taken(self.trainer, scale)
-        self.grad_norm = deepspeed_grad_norm(self.trainer) or self.grad_norm
+        if (norm := deepspeed_grad_norm(self.trainer)) is not None:
+            self.grad_norm = norm
 
     def configure_gradient_clipping(
         self, optimizer: Optimizer, gradient_clip_val: float | None = None, gradient_clip_algorithm: str | None = None

@@ -9,6 +9,7 @@ from typing import Any
 import torch
 
 from rfr.errors import UserError
+from rfr.model.universal import TAG
 from rfr.ranks import ranks
 
 BYTES = 16  # per parameter: four times fp32
@@ -56,7 +57,7 @@ def restore_states(engine: Any, checkpoint: Path) -> None:
     DeepSpeed (0.19) copies those files into place and nothing else, so a resumed run would go another way.
     """
     zero, adam = engine.optimizer, engine.optimizer.optimizer
-    saved = torch.load(engine._get_zero_ckpt_name(str(checkpoint), "checkpoint"), map_location="cpu", weights_only=False)
+    saved = torch.load(engine._get_zero_ckpt_name(str(checkpoint), TAG), map_location="cpu", weights_only=False)
     saved = saved["optimizer_state_dict"]
     zero._load_global_state_stage3(saved)
     zero._set_fp32_optimizer_param_groups()

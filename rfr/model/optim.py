@@ -52,7 +52,8 @@ class StochasticAdamW(Optimizer):
         state["step"] += 1
         generator = torch.Generator(parameter.device).manual_seed(state["step"] << 20 | place)
         assert parameter.grad is not None
-        flat = [tensor.view(-1) for tensor in (parameter, parameter.grad, state["exp_avg"], state["exp_avg_sq"])]
+        grad = parameter.grad.reshape(-1)  # the others are written to, so they must be views
+        flat = [parameter.view(-1), grad, state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)]
         for p, g, m, v in zip(*(tensor.split(PART) for tensor in flat), strict=True):
             _adamw(p, g, m, v, group, state["step"], generator)
 
