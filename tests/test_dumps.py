@@ -276,7 +276,7 @@ def test_many_files_at_once_give_the_store_of_one_after_the_other(tmp_path: Path
         assert "is cut off or damaged" in done.stderr
         assert not (tmp_path / "many.db.parts").exists()
         last = json.loads(done.stdout.splitlines()[-1])
-        assert last["digest"] == digest, f"attempt {attempt}"
+        assert last["digest"] == digest, f"attempt {attempt} {done.stderr}"
         assert last["reply"] > 50
 
 
