@@ -7,6 +7,7 @@ interrupted job left is merged by the next one that ends.
 from __future__ import annotations
 
 import json
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -30,6 +31,7 @@ class Tell(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         path = Path(str(config.store))
+        tidy(path)
         if path.exists():
             with Store(path) as store:
                 print(json.dumps({"store": str(path), **store.counts(), "digest": store.digest()}))
@@ -43,12 +45,19 @@ def folder_of(path: Path) -> Path:
 def part_of(path: Path, key: str) -> Path:
     """The part of a store that one job fills; it begins with the store's marks of files, so that nothing is imported twice."""
     part = folder_of(path) / f"{key}.db"
-    if path.exists() and not part.exists():
-        with Store(path) as store, Store(part, write=True) as fresh, fresh.transaction():
-            for name, value in store.rows("SELECT name, value FROM cursor WHERE name LIKE ? || '%'", (FILE_MARKS,)):
-                fresh.set_cursor(name, value)
-                fresh.set_cursor(BEGUN + name, value)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with _alone(path):  # a store that another job is just making can't be read
+        if path.exists() and not part.exists():
+            with Store(path) as store, Store(part, write=True) as fresh, fresh.transaction():
+                for name, value in store.rows("SELECT name, value FROM cursor WHERE name LIKE ? || '%'", (FILE_MARKS,)):
+                    fresh.set_cursor(name, value)
+                    fresh.set_cursor(BEGUN + name, value)
     return part
+
+
+def _alone(path: Path) -> FileLock:
+    """Held by who makes parts of a store or merges them."""
+    return FileLock(f"{folder_of(path)}.lock")
 
 
 def merge(path: Path) -> int:
@@ -62,11 +71,14 @@ def merge(path: Path) -> int:
     parts = folder_of(path)
     if not parts.is_dir():
         return 0
-    with FileLock(f"{parts}.lock"):
-        merged = sum(_merge_one(path, part) for part in sorted(parts.glob("*.db")))
-        if not any(parts.iterdir()):
-            parts.rmdir()
-    return merged
+    with _alone(path):
+        return sum(_merge_one(path, part) for part in sorted(parts.glob("*.db")))
+
+
+def tidy(path: Path) -> None:
+    """Remove the folder of parts if it is empty. Only where no job is left that may be about to put one there."""
+    with suppress(OSError):
+        folder_of(path).rmdir()
 
 
 def _merge_one(path: Path, part: Path) -> bool:

@@ -19,7 +19,7 @@ import pytest
 import zstandard
 
 from rfr.errors import UserError
-from rfr.parts import folder_of, merge, part_of
+from rfr.parts import folder_of, merge, part_of, tidy
 from rfr.reddit import dumps, lines
 from rfr.reddit.decode import Damaged
 from rfr.reddit.dumps import Progress, Reject, import_dump, to_records
@@ -286,6 +286,7 @@ def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path
         import_dump(part, tmp_path / "RC_2024-01", NAME)
         digest, counts = part.digest(), part.counts()
     assert merge(tmp_path / "s.db") == 1
+    assert folder_of(tmp_path / "s.db").is_dir(), "another job may be about to put its part there"
     with Store(tmp_path / "s.db") as store:
         assert (store.digest(), store.counts()) == (digest, counts)
     with Store(part_of(tmp_path / "s.db", "next"), write=True) as part:
@@ -329,6 +330,8 @@ def test_a_part_sets_no_other_files_mark_back(tmp_path: Path) -> None:
         with Store(part, write=True) as store:
             import_dump(store, tmp_path / f"RC_2024-0{number}", NAME)
     assert merge(tmp_path / "s.db") == 2
+    assert not any(folder_of(tmp_path / "s.db").iterdir())
+    tidy(tmp_path / "s.db")
     assert not folder_of(tmp_path / "s.db").exists()
     with Store(tmp_path / "s.db") as store:
         assert len(store.rows("SELECT name FROM cursor")) == 2
