@@ -14,7 +14,7 @@ from rfr import config
 from rfr.data.cache import key_of
 from rfr.display import Display
 from rfr.errors import Interrupted, UserError
-from rfr.parts import merge, part_of
+from rfr.parts import merge_own, part_of
 from rfr.reddit.modes import Once
 from rfr.reddit.sources import FileSource
 
@@ -33,8 +33,8 @@ def run(cfg: DictConfig) -> None:
         raise Interrupted("interrupted: every page that came is kept, and the same command goes on from there") from None
     except UserError:
         if beside:  # of a damaged file the part holds what came before the damage
-            merge(store)
+            merge_own(store, place)
         raise
     if beside:
-        merge(store)
+        merge_own(store, place)
     print(json.dumps({"store": str(store), **figures}))

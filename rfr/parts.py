@@ -1,7 +1,7 @@
 """Many files at once: each job of a multirun fills a part of its own beside the store, and merges it when it is filled.
 
 So the launcher may be any of Hydra's (joblib, submitit, Ray), and no two processes ever write to one file at a time. What an
-interrupted job left is merged by the next one that ends.
+interrupted job left is merged when the next multirun ends, and all its jobs have.
 """
 
 from __future__ import annotations
@@ -31,6 +31,8 @@ class Tell(Callback):
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         path = Path(str(config.store))
+        with suppress(UserError):  # another process writes to the store: the next multirun will
+            merge(path)  # what an interrupted job left
         tidy(path)
         if path.exists():
             with Store(path) as store:
@@ -58,6 +60,15 @@ def part_of(path: Path, key: str) -> Path:
 def _alone(path: Path) -> FileLock:
     """Held by who makes parts of a store or merges them."""
     return FileLock(f"{folder_of(path)}.lock")
+
+
+def merge_own(path: Path, part: Path) -> None:
+    """The part that a job has just filled into its store, once nobody else is merging.
+
+    Other jobs' parts it leaves alone: one of them may be about to open its own.
+    """
+    with _alone(path):
+        _merge_one(path, part)
 
 
 def merge(path: Path) -> int:
