@@ -37,4 +37,4 @@ def run(cfg: DictConfig) -> None:
         raise
     if beside:
         merge_own(store, place)
-    print(json.dumps({"store": str(store), **figures}))
+    print(json.dumps({"store": str(store), **figures}), flush=True)  # a launcher's process may live on, and its line come last
