@@ -19,7 +19,7 @@ from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
 from rfr.memory import frugal
-from rfr.model.build import build_model, build_tokenizer
+from rfr.model.build import build_model, build_tokenizer, require_weights
 from rfr.model.offload import require_room
 from rfr.model.precision import resolve as resolve_precision
 from rfr.model.strategy import Layout
@@ -53,6 +53,7 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
     layout = instantiate(cfg.strategy)(precision, run_dir)
     resume_from = newest_whole(run_dir / "checkpoints")
+    require_weights(cfg.model.weights, cfg.model.hub_name)  # before a store is read for an hour
     corpus = corpus_of(cfg)
     prepared = prepare(cfg, corpus)
     stories = len(prepared.train.pairs)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import signal
 import sys
 import time
@@ -17,9 +18,11 @@ from transformers import PreTrainedTokenizerBase
 from rfr.checkpoints import inside_accumulation
 from rfr.generate import Sampling, sample
 from rfr.memory import memory_gib
+from rfr.model.build import TOLD, export
 from rfr.model.flops import peak_flops, training_flops_per_token
 from rfr.model.module import PolicyModule
 from rfr.model.scaling import loss_scale
+from rfr.model.strategy import whole_parameters
 from rfr.records import Batch
 
 
@@ -81,6 +84,12 @@ class Samples(Callback):
     def __init__(self, run_dir: Path, prompts: list[str], tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
         self._path, self._prompts, self._tokenizer, self._sampling = run_dir / "samples.jsonl", prompts, tokenizer, sampling
 
+    def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        """Steps that a resumed run takes again will be sampled again."""
+        if trainer.is_global_zero and self._path.exists():
+            known = [line for line in self._path.read_text().splitlines(keepends=True) if line.endswith("\n")]
+            self._path.write_text("".join(line for line in known if json.loads(line)["step"] <= trainer.global_step))
+
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, PolicyModule)
         if trainer.sanity_checking or not self._prompts:
@@ -95,6 +104,26 @@ class Samples(Callback):
             for logger in trainer.loggers:
                 if hasattr(logger, "log_text"):
                     logger.log_text("samples", columns=list(rows[0]), data=[list(row.values()) for row in rows])
+
+
+class Best(Callback):
+    """The policy as it was when validation found it best, exported to a folder of its own.
+
+    What was found is read back from that folder, so that a resumed run knows it.
+    """
+
+    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._folder, self._tokenizer = folder, tokenizer
+        self.told: dict[str, float] = json.loads((folder / TOLD).read_text()) if (folder / TOLD).exists() else {}
+
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, PolicyModule)
+        if trainer.sanity_checking or not module.nll_per_token < self.told.get("val/nll_per_token", math.inf):
+            return
+        self.told = {"step": trainer.global_step, "val/nll_per_token": module.nll_per_token}
+        with whole_parameters(module.model):  # every rank: ZeRO-3 gathers
+            if trainer.is_global_zero:
+                export(module.model, self._tokenizer, self._folder, self.told)
 
 
 class StopCleanly(Callback):

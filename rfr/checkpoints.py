@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -27,24 +28,36 @@ READ = 1 << 24  # bytes at a time
 
 
 class Checkpoints(Callback):
-    """Save every so many steps, when the run stops and when it ends; the newest `keep` stay."""
+    """Save every so many steps, when the run stops and when it ends; the newest `keep` stay.
 
-    def __init__(self, folder: Path, *, every_n_steps: int, keep: int, about: dict[str, Any]) -> None:
+    Where validation is due too, it comes first: a run that is killed in it goes back and validates again.
+    """
+
+    def __init__(self, folder: Path, *, every_n_steps: int, validate_every: int, keep: int, about: dict[str, Any]) -> None:
         self._folder, self._every, self._keep, self._about = folder, every_n_steps, keep, about
+        self._validate_every = validate_every
         self._last_saved = -1
+
+    def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+        """Loggers hear of a step after it was saved: tell them again what a kill in between may have cost them."""
+        if trainer.ckpt_path is not None:
+            saved = json.loads((Path(trainer.ckpt_path).parent / ABOUT).read_text())
+            for logger in trainer.loggers:
+                logger.log_metrics(saved["metrics"], trainer.global_step - 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # Here and not when fit ends: by then Lightning counts the epoch as done and would not go on with it.
         step = trainer.global_step
-        due = (step % self._every == 0 or trainer.should_stop) and step < trainer.max_steps
-        if due and step > max(0, self._last_saved) and not inside_accumulation(trainer):
-            self.save(trainer)
+        due = (step % self._every == 0 and step % self._validate_every) or trainer.should_stop
+        if due and max(0, self._last_saved) < step < trainer.max_steps and not inside_accumulation(trainer):
+            self.save(trainer, {name: value for name, value in trainer.callback_metrics.items() if not name.startswith("val/")})
 
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        if trainer.global_step == trainer.max_steps > self._last_saved:  # the last one knows how good the policy is
-            self.save(trainer)
+        due = trainer.global_step % self._every == 0 or trainer.global_step == trainer.max_steps
+        if due and trainer.global_step > self._last_saved and not trainer.sanity_checking:
+            self.save(trainer, trainer.callback_metrics)
 
-    def save(self, trainer: pl.Trainer) -> None:
+    def save(self, trainer: pl.Trainer, metrics: Mapping[str, torch.Tensor]) -> None:
         """Write a checkpoint beside the others, then put it into its place.
 
         Raises:
@@ -53,7 +66,7 @@ class Checkpoints(Callback):
         target = self._folder / f"step-{trainer.global_step:08d}"
         partial = target.with_suffix(".partial")
         try:
-            self._write(trainer, partial)
+            self._write(trainer, partial, {name: float(value) for name, value in metrics.items()})
         except (OSError, RuntimeError) as error:  # torch tells a full disk as RuntimeError
             self._give_up(partial, error)
         if trainer.is_global_zero:
@@ -63,7 +76,7 @@ class Checkpoints(Callback):
                 shutil.rmtree(old)
         self._last_saved = trainer.global_step
 
-    def _write(self, trainer: pl.Trainer, partial: Path) -> None:
+    def _write(self, trainer: pl.Trainer, partial: Path, metrics: dict[str, float]) -> None:
         if trainer.is_global_zero:
             shutil.rmtree(partial, ignore_errors=True)
             partial.mkdir(parents=True)
@@ -71,7 +84,7 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(partial / STATE)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            (partial / ABOUT).write_text(json.dumps(self._about))
+            (partial / ABOUT).write_text(json.dumps(self._about | {"metrics": metrics}))
             seal(partial)
 
     def _give_up(self, partial: Path, error: Exception) -> None:

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
 from rfr.errors import Interrupted, RunFailed, UserError
-from rfr.ranks import ranks
+from rfr.ranks import ranks, require_processors
 
 RESULT = "result.json"
 LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew
@@ -73,7 +73,9 @@ def _resume(run_dir: Path, overrides: list[str]) -> None:
 
 
 def _start(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> None:
-    if cfg.trainer.ranks > 1 and not ranks().launched:
+    here = ranks()
+    require_processors(here.per_node if here.launched else cfg.trainer.ranks)
+    if cfg.trainer.ranks > 1 and not here.launched:
         _run_child(cfg, run_dir)
     else:
         from rfr.run import train
@@ -87,6 +89,7 @@ def _sweep_point(cfg: DictConfig) -> None:
     if (run_dir / RESULT).exists():
         print(f"{run_dir} is finished: skipped", flush=True)
     else:
+        require_processors(cfg.trainer.ranks)
         _run_child(cfg, run_dir)
 
 

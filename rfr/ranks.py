@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from dataclasses import dataclass
 
+from rfr.errors import UserError
+
 
 @dataclass(frozen=True, kw_only=True)
 class Ranks:
@@ -26,6 +28,18 @@ def ranks() -> Ranks:
         tasks, nodes = int(env["SLURM_NTASKS"]), int(env.get("SLURM_NNODES", 1))
         return Ranks(rank=int(env["SLURM_PROCID"]), per_node=tasks // nodes, nodes=nodes, launched=True)
     return Ranks()
+
+
+def require_processors(per_node: int) -> None:
+    """Raises UserError where so many processes of one machine would have to share a GPU or, without GPUs, a core."""
+    if per_node == 1:
+        return
+    import torch
+
+    gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
+    if per_node > (gpus or cores):
+        there = f"{gpus} GPUs" if gpus else f"{cores} cores"
+        raise UserError(f"{per_node} ranks on a machine with {there}: each needs its own, so set trainer.ranks to {gpus or cores} at most")
 
 
 def _is_slurm_step() -> bool:

@@ -15,7 +15,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rfr.build import Job, build
-from rfr.callbacks import Samples, StopCleanly, Throughput, progress_display
+from rfr.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
 from rfr.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.config import plain
 from rfr.data.cache import key_of
@@ -94,13 +94,15 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         logger=_loggers(job),
         callbacks=[
             *extra_callbacks,
+            *([Best(job.run_dir / "best", job.prepared.tokenizer)] if settings.keep_best else []),
+            Samples(job.run_dir, prompts, job.prepared.tokenizer, instantiate(cfg.samples.sampling)),
             Checkpoints(
                 job.run_dir / "checkpoints",
                 every_n_steps=settings.checkpoint_every,
+                validate_every=min(settings.validate_every, settings.max_steps),
                 keep=settings.keep_checkpoints,
                 about=job.about,
             ),
-            Samples(job.run_dir, prompts, job.prepared.tokenizer, instantiate(cfg.samples.sampling)),
             progress_display(),
         ],
     )
@@ -134,7 +136,8 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
         result["val/nll_per_token_before"] = before
     with whole_parameters(job.model):
         if trainer.is_global_zero:
-            export(job.model, job.prepared.tokenizer, model_dir)
+            told = {"step": result["steps"], "val/nll_per_token": result["val/nll_per_token"]}
+            export(job.model, job.prepared.tokenizer, model_dir, told)
             result |= _judged(job)
     if trainer.is_global_zero:
         (job.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")

@@ -17,7 +17,7 @@ ALLOWED = {
     "store": {"records", "errors", "schema", "insertion"},
     "reddit": {"records", "errors", "store", "simulate", "rejects"}, "data": {"records", "errors", "store", "arrow"},
     "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
-    "memory": set(), "ranks": set(),
+    "memory": set(), "ranks": {"errors"},
     "model": {"records", "errors", "objective", "memory", "ranks"}, "generate": {"data"},
     "evaluate": {"records", "objective", "data", "model"},
     "report": {"terminal"}, "terminal": set(), "rejects": {"store"}, "display": set(), "fragments": set(),

@@ -9,6 +9,7 @@ import re
 import subprocess
 import sys
 import time
+from argparse import Namespace
 from collections.abc import Callable
 from itertools import product
 from pathlib import Path
@@ -117,6 +118,8 @@ BAD = [
     ((*DEMO, "model.block_size=abc"), "model.block_size must be a whole number, 16 or more, not abc"),
     ((*DEMO, "model.block_size=0"), "model.block_size must be a whole number, 16 or more, not 0"),
     (("resume=runs/some", "look=3"), "leave out -m and resume="),
+    ((*DEMO, "trainer.ranks=999"), r"999 ranks on a machine with \d+ (cores|GPUs): .* set trainer.ranks to \d+ at most"),
+    ((*DEMO, "strategy=deepspeed_nvme", "strategy.nvme_path=/nowhere"), "nvme_path=/nowhere is no folder: create it"),
     ((*DEMO, "preprocess=strict"), "does not fit block_size=64"),
 ]
 
@@ -164,6 +167,31 @@ def test_a_block_larger_than_the_models_positions(
     code, _, err = command("generate", f"model.weights={tmp_path}", "prompt=x")
     assert code == 2
     assert "no model folder" in err
+    (tmp_path / "m" / "model.safetensors").rename(tmp_path / "m" / "pytorch_model.bin")
+    for name, settings in (("train", (*DEMO, *where)), ("generate", (where[0], "prompt=x"))):
+        code, _, err = command(name, *settings)
+        assert code == 2
+        assert "holds pickled weights (pytorch_model.bin), which can run code when they are loaded" in err
+        assert len(err.strip().splitlines()) == 1
+    code, _, err = command("train", *DEMO, f"model.weights={tmp_path / 'm' / 'pytorch_model.bin'}")
+    assert code == 2
+    assert "holds pickled weights" in err
+
+
+def test_offloading_says_what_it_lacks(command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:
+    from deepspeed.ops.op_builder import AsyncIOBuilder
+
+    offload = (*DEMO, "strategy=deepspeed_nvme", "optimizer=cpu_adam", "name=offload")
+    monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda *_, **__: True)
+    monkeypatch.setattr("rfr.model.offload.shutil.disk_usage", lambda _: Namespace(free=1e6))
+    code, _, err = command("train", *offload)
+    assert code == 2
+    assert re.search(r"offloading [\d,]+ parameters takes [\d.]+ GB in runs/offload/offload, and 0\.0 GB are free: make room", err)
+    monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda *_, **__: False)
+    code, _, err = command("train", *offload)
+    assert code == 2
+    assert "needs the system package libaio-dev" in err
+    assert not Path("runs").exists()
 
 
 def test_collect_errors(command: Callable[..., tuple[int, str, str]], monkeypatch: pytest.MonkeyPatch) -> None:

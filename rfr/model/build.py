@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 from collections.abc import Callable
@@ -12,6 +13,7 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants, get_session
+from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,6 +29,7 @@ from rfr.model.head import install
 
 MakeConfig = Callable[[int], PretrainedConfig]  # from the vocabulary's size
 
+TOLD = "rfr.json"  # in an exported folder: the step and how well the policy does
 REMEDY = {"model.weights": "random or a path", "model.tokenizer": "corpus or a path"}
 
 
@@ -46,7 +49,7 @@ def build_model(
         dropout: of every kind the architecture has. Fine-tuning wants 0: it halves CPU speed and karma is noise enough.
 
     Raises:
-        UserError: the weights can't be reached.
+        UserError: the weights can't be reached, or are no safetensors.
     """
     if weights == "random":
         torch.manual_seed(seed)
@@ -68,6 +71,12 @@ def build_model(
     return install(_without_quantisation(model) if "gguf_file" in options else model)
 
 
+def require_weights(weights: str, hub_name: str | None) -> None:
+    """Raises UserError where `build_model` would not get as far as reading them."""
+    if weights != "random":
+        _locate("model.weights", weights, hub_name)
+
+
 def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizerBase:
     """The tokenizer `pretrained` (from `hub_name`) or at a path.
 
@@ -81,9 +90,25 @@ def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizer
         raise _unreachable("model.tokenizer", tokenizer, source, error) from error
 
 
+PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
+
+
+def _refuse_pickles(where: Path) -> None:
+    """Loading one runs the code that is in it."""
+    files = [where] if where.is_file() else list(where.glob("*")) if where.is_dir() else []
+    pickles = [path.name for path in files if path.suffix in PICKLED]
+    if pickles and not any(path.suffix == ".safetensors" for path in files):
+        raise UserError(
+            f"model.weights={where} holds pickled weights ({pickles[0]}), which can run code when they are loaded: rfr takes "
+            "safetensors only, so save the model as such where you trust it (save_pretrained does)"
+        )
+
+
 def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, Any]]:
     """What `from_pretrained` is to load, and its extra options."""
     if where != "pretrained":
+        if key == "model.weights":
+            _refuse_pickles(Path(where))
         if not Path(where).is_dir():  # Hugging Face would take it for a name and ask the hub
             raise UserError(
                 f"no model folder at {where}: train.py leaves one in runs/<name>/model; otherwise set {key} to {REMEDY[key]}"
@@ -140,11 +165,20 @@ def no_random_weights(**_: object) -> PretrainedConfig:
     raise UserError("model=auto has no random weights: set model.weights to a path, or choose model=tiny or model=gpt2")
 
 
-def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path) -> None:
-    """A Hugging Face folder, complete or absent."""
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, told: dict[str, Any]) -> None:
+    """A Hugging Face folder, complete or absent, with what is to be told of it in `rfr.json`.
+
+    Raises:
+        UserError: there was no room.
+    """
     partial = folder.with_suffix(".partial")
     shutil.rmtree(partial, ignore_errors=True)
-    model.save_pretrained(partial)
-    tokenizer.save_pretrained(partial)
+    try:
+        model.save_pretrained(partial)
+        tokenizer.save_pretrained(partial)
+        (partial / TOLD).write_text(json.dumps(told, indent=2) + "\n")
+    except (OSError, SafetensorError) as error:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise UserError(f"can't write the model to {folder} ({error}): make room and go on with resume={folder.parent}") from error
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

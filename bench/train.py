@@ -1,0 +1,143 @@
+"""`make bench`: how fast and in how much memory rfr trains GPT-2, beside TRL, a plain Hugging Face loop and the machine's limit.
+
+`python -m bench.train [stories.jsonl.gz] [tokenizer]`; both lie beside the clone where the real data is.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+from statistics import median
+from typing import Any
+
+import torch
+
+from bench.record import ROOT, Figure, record
+from bench.train_costs import BLOCK, Corpus, Run, growth, memory_by_block, train
+from bench.watch import Watched
+from rfr.data.pairs import thread_pairs
+from rfr.data.tokenise import PROMPT_END
+from rfr.model.flops import measured_flops, training_flops_per_token
+from rfr.store import Store
+
+PARAMETERS = 124_439_808
+ROWS, STEPS, ROUNDS = 8, 3, 3  # rows of a global batch; optimizer steps of a run, the first not timed; runs of each
+STORIES = 400  # more than enough for so many rows
+OURS = [f"trainer.max_steps={STEPS}", "trainer.micro_batch=1", f"trainer.accumulate={ROWS}"]
+LOOP = {"micro_batch": 1, "accumulate": ROWS}
+TRL_TRIED = {  # what may make it faster than it comes; tried one after the other before the comparison
+    f"{rows} rows at once": {
+        "per_device_train_batch_size": rows, "gradient_accumulation_steps": ROWS // rows, "gradient_checkpointing": False,
+    }
+    for rows in (1, 2, 8)
+}  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Others:
+    """The stories as JSON lines, for what rfr is compared with."""
+
+    stories: Path
+    tokenizer: str
+
+    def run(self, which: str, steps: int, settings: dict[str, Any]) -> Run:
+        """In a process of its own, as rfr is."""
+        arguments = [which, str(self.stories), self.tokenizer, str(steps), json.dumps(settings)]
+        child = Watched([sys.executable, "-m", "bench.others", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
+        assert child.process.stdout is not None
+        lines = child.process.stdout.read().splitlines()
+        if child.wait() != 0:
+            raise SystemExit(f"{which} failed with {settings}")
+        timed = json.loads(lines[-1])
+        seconds = sum(step["seconds"] for step in timed)
+        return Run(tokens_per_second=sum(step["tokens"] for step in timed) / seconds, step_seconds=seconds / len(timed),
+                   peak_gib=child.peak_gib)  # fmt: skip
+
+
+def limit() -> float:
+    """Tokens per second, were nothing done but the matrix products of 6 N FLOPs per token, as fast as large ones are here."""
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    rate = max(measured_flops(device, torch.bfloat16, size) for size in (1024, 2048, 4096))
+    return rate / training_flops_per_token(PARAMETERS)
+
+
+def best_of_trl(others: Others) -> str:
+    """The fastest of the settings tried, each for two steps."""
+    tried = {name: others.run("trl", 2, settings).tokens_per_second for name, settings in TRL_TRIED.items()}
+    print("TRL without activation checkpointing, tokens/s: " + ", ".join(f"{name} {s:.1f}" for name, s in tried.items()), flush=True)
+    return max(tried, key=lambda name: tried[name])
+
+
+def compare(corpus: Corpus, others: Others) -> list[Figure]:
+    """Everything in turn, several times over; medians, and ratios of each round's own."""
+    best = best_of_trl(others)
+    rounds = []
+    for number in range(ROUNDS):
+        rounds.append({
+            "limit": limit(),
+            "rfr": train(corpus, f"rfr-{number}", OURS),
+            "trl_default": others.run("trl", STEPS, {}),
+            "trl_best": others.run("trl", STEPS, TRL_TRIED[best]),
+            "hf": others.run("loop", STEPS, LOOP),
+        })  # fmt: skip
+        speeds = {name: run.tokens_per_second if isinstance(run, Run) else run for name, run in rounds[-1].items()}
+        print(f"round {number}: " + ", ".join(f"{name} {speed:.1f} tokens/s" for name, speed in speeds.items()), flush=True)
+    return _figures(rounds, best)
+
+
+def _figures(rounds: Sequence[dict[str, Any]], best: str) -> list[Figure]:
+    runs = {name: [of_round[name] for of_round in rounds] for name in rounds[0]}
+    speed = {name: median(run.tokens_per_second for run in runs[name]) for name in runs if name != "limit"}
+    peak = {name: median(run.peak_gib for run in runs[name]) for name in speed}
+    ratio = {name: median(a.tokens_per_second / b.tokens_per_second for a, b in zip(runs["rfr"], runs[name], strict=True))
+             for name in speed}  # fmt: skip
+    share = median(run.tokens_per_second / most for run, most in zip(runs["rfr"], runs["limit"], strict=True))
+    what = {
+        "rfr": f"rfr: {' '.join(corpus_settings())}", "trl_default": "TRL's SFTTrainer, packed, else as it comes",
+        "trl_best": f"TRL's SFTTrainer, packed, no activation checkpointing, {best}: the fastest of {len(TRL_TRIED)} settings",
+        "hf": "a plain Hugging Face loop, autocast, one row at a time, documents not isolated",
+    }  # fmt: skip
+    return [
+        *(Figure(name=f"tok_s_{name}", value=speed[name], target="", meaning=f"tokens/s, {what[name]}") for name in speed),
+        Figure(name="tok_s_limit", value=median(runs["limit"]), target="", meaning="tokens/s that bf16 matrix products alone allow"),
+        Figure(name="rfr_vs_trl_default", value=ratio["trl_default"], target=">= 2.5", meaning="speed, median of the rounds' ratios"),
+        Figure(name="rfr_vs_trl_best", value=ratio["trl_best"], target=">= 1.5", meaning="speed, likewise"),
+        Figure(name="rfr_vs_limit", value=share, target=">= 0.70", meaning="speed, likewise"),
+        *(Figure(name=f"rss_gib_{name}", value=peak[name], target="", meaning="peak memory of all its processes") for name in speed),
+        Figure(name="rss_vs_trl_best", value=peak["rfr"] / peak["trl_best"], target="<= 0.6", meaning="peak memory, rfr's / TRL's"),
+    ]  # fmt: skip
+
+
+def corpus_settings() -> list[str]:
+    return [setting for setting in Corpus.SETTINGS if setting.startswith(("strategy", "precision", "optimizer"))]
+
+
+def write_stories(store: Path, target: Path) -> None:
+    """What TRL takes: prompt and completion, one pair to a line."""
+    with Store(store) as opened:
+        pairs = (pair for thread in opened.threads() for pair, reason in thread_pairs(thread) if reason is None)
+        rows = [{"prompt": pair.prompt + PROMPT_END, "completion": pair.response} for pair in islice(pairs, STORIES)]
+    target.write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+
+def main(table: Path, tokenizer: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
+        corpus = Corpus.collect(table, tokenizer, Path(scratch))
+        write_stories(corpus.store, Path(scratch) / "stories.jsonl")
+        figures = compare(corpus, Others(stories=Path(scratch) / "stories.jsonl", tokenizer=tokenizer))
+        figures += [*growth(corpus), *memory_by_block(corpus, ROOT / "docs" / "bench-train.svg")]
+    about = {"model": f"GPT-2, {PARAMETERS:,} random parameters, no dropout; bf16 with fp32 master weights", 
+             "global batch": f"{ROWS} rows of {BLOCK:,} tokens", "rounds": str(ROUNDS)}  # fmt: skip
+    record("train", figures, ["torch", "transformers", "trl", "deepspeed", "pytorch-lightning"], about)
+
+
+if __name__ == "__main__":
+    shared = ROOT.parent / "shared" / "data"
+    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(places[0]), places[1])
