@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench-xl clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan clean
 
 setup: $(READY)
 
@@ -40,8 +40,15 @@ lint: $(READY)
 bench-collect: $(READY)
 	$(BIN)/python -m bench.collect
 
+bench: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	$(BIN)/python -m bench.train
+
 bench-xl: $(READY)
 	$(BIN)/python -m bench.xl
+
+bench-plan: $(READY)
+	$(BIN)/python -m bench.plan
 
 bench-data: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'

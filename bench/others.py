@@ -1,6 +1,6 @@
-"""What `make bench` compares with, each in a process of its own: TRL's SFTTrainer, a plain Hugging Face loop, and a matrix product.
+"""What `make bench` compares with, each in a process of its own: TRL's SFTTrainer and a plain Hugging Face loop.
 
-`python -m bench.others trl|loop stories.jsonl tokenizer settings` prints, as JSON, the seconds and tokens of each optimizer step.
+`python -m bench.others trl|loop stories.jsonl tokenizer steps settings` prints the seconds and tokens of each optimizer step.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -17,14 +18,13 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, TrainerCallback
 
 BLOCK, RATE = 1024, 5e-5
-DROPOUTS = {"resid_pdrop": 0.0, "embd_pdrop": 0.0, "attn_pdrop": 0.0}
 
 
 def gpt2(tokenizer: PreTrainedTokenizerBase) -> GPT2LMHeadModel:
     """124 M random parameters in fp32, no dropout."""
     torch.manual_seed(0)
     end = tokenizer.eos_token_id
-    return GPT2LMHeadModel(GPT2Config(**DROPOUTS, bos_token_id=end, eos_token_id=end))
+    return GPT2LMHeadModel(GPT2Config(resid_pdrop=0.0, embd_pdrop=0.0, attn_pdrop=0.0, bos_token_id=end, eos_token_id=end))
 
 
 class Clock:
@@ -39,7 +39,7 @@ class Clock:
     def tell(self) -> None:
         """The first step, which warms up, is left out."""
         (_, _), *marks = self.marks
-        steps = [{"seconds": b[0] - a[0], "tokens": b[1] - a[1]} for a, b in zip(marks, marks[1:], strict=False)]
+        steps = [{"seconds": b[0] - a[0], "tokens": b[1] - a[1]} for a, b in pairwise(marks)]
         print(json.dumps(steps), flush=True)
 
 
@@ -76,7 +76,8 @@ def trl(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps
 def loop(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps: int, settings: dict[str, Any]) -> None:
     """The loop that everybody writes: texts joined and cut into rows, documents seeing one another, loss from all logits."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = gpt2(tokenizer).to(device).train()
+    model = gpt2(tokenizer).train()
+    model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
     rows, clock = _rows(stories, tokenizer), Clock()
     for _ in range(steps):

@@ -70,7 +70,8 @@ def limit() -> float:
 def best_of_trl(others: Others) -> str:
     """The fastest of the settings tried, each for two steps."""
     tried = {name: others.run("trl", 2, settings).tokens_per_second for name, settings in TRL_TRIED.items()}
-    print("TRL without activation checkpointing, tokens/s: " + ", ".join(f"{name} {s:.1f}" for name, s in tried.items()), flush=True)
+    told = ", ".join(f"{name} {speed:.1f}" for name, speed in tried.items())
+    print(f"TRL without activation checkpointing, tokens/s: {told}", flush=True)
     return max(tried, key=lambda name: tried[name])
 
 
@@ -105,12 +106,12 @@ def _figures(rounds: Sequence[dict[str, Any]], best: str) -> list[Figure]:
     }  # fmt: skip
     return [
         *(Figure(name=f"tok_s_{name}", value=speed[name], target="", meaning=f"tokens/s, {what[name]}") for name in speed),
-        Figure(name="tok_s_limit", value=median(runs["limit"]), target="", meaning="tokens/s that bf16 matrix products alone allow"),
-        Figure(name="rfr_vs_trl_default", value=ratio["trl_default"], target=">= 2.5", meaning="speed, median of the rounds' ratios"),
+        Figure(name="tok_s_limit", value=median(runs["limit"]), target="", meaning="tokens/s that bf16 products alone allow"),
+        Figure(name="rfr_vs_trl_default", value=ratio["trl_default"], target=">= 2.5", meaning="speed, median of the rounds"),
         Figure(name="rfr_vs_trl_best", value=ratio["trl_best"], target=">= 1.5", meaning="speed, likewise"),
         Figure(name="rfr_vs_limit", value=share, target=">= 0.70", meaning="speed, likewise"),
-        *(Figure(name=f"rss_gib_{name}", value=peak[name], target="", meaning="peak memory of all its processes") for name in speed),
-        Figure(name="rss_vs_trl_best", value=peak["rfr"] / peak["trl_best"], target="<= 0.6", meaning="peak memory, rfr's / TRL's"),
+        *(Figure(name=f"rss_gib_{name}", value=peak[name], target="", meaning="peak memory, all processes") for name in speed),
+        Figure(name="rss_vs_trl_best", value=peak["rfr"] / peak["trl_best"], target="<= 0.6", meaning="peak memory"),
     ]  # fmt: skip
 
 
@@ -132,7 +133,7 @@ def main(table: Path, tokenizer: str) -> None:
         write_stories(corpus.store, Path(scratch) / "stories.jsonl")
         figures = compare(corpus, Others(stories=Path(scratch) / "stories.jsonl", tokenizer=tokenizer))
         figures += [*growth(corpus), *memory_by_block(corpus, ROOT / "docs" / "bench-train.svg")]
-    about = {"model": f"GPT-2, {PARAMETERS:,} random parameters, no dropout; bf16 with fp32 master weights", 
+    about = {"model": f"GPT-2, {PARAMETERS:,} random parameters, no dropout; bf16 with fp32 master weights",
              "global batch": f"{ROWS} rows of {BLOCK:,} tokens", "rounds": str(ROUNDS)}  # fmt: skip
     record("train", figures, ["torch", "transformers", "trl", "deepspeed", "pytorch-lightning"], about)
 

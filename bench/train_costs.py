@@ -32,7 +32,8 @@ class Corpus:
     """A store of real stories, and the settings of all runs of rfr on it."""
 
     SETTINGS: ClassVar[tuple[str, ...]] = (
-        "model=gpt2", "model.weights=random", "strategy=single", "precision=bf16", "schedule=cosine", "schedule.warmup_steps=1",
+        "model=gpt2", "model.weights=random", "strategy=single", "precision=bf16_pure", "optimizer=split_adamw",
+        "schedule=cosine", "schedule.warmup_steps=1",
         "trainer.validate_every=1000", "trainer.validation_rows=1", "samples.prompts=0", "logger=csv",
     )  # fmt: skip
 
@@ -72,8 +73,8 @@ def train(corpus: Corpus, name: str, settings: list[str]) -> Run:
 
 def growth(corpus: Corpus) -> list[Figure]:
     """Seconds of a step of one, two and four rows at once."""
-    runs = {times: train(corpus, f"times-{times}", ["trainer.max_steps=4", f"trainer.micro_batch={times}", "trainer.accumulate=1"])
-            for times in TIMES}  # fmt: skip
+    whole = ["trainer.max_steps=4", "trainer.accumulate=1"]
+    runs = {times: train(corpus, f"times-{times}", [*whole, f"trainer.micro_batch={times}"]) for times in TIMES}
     return [
         Figure(name=f"step_s_{times}x", value=run.step_seconds, target="",
                meaning=f"seconds of an optimizer step of {times * BLOCK:,} tokens, {times} rows at once; {run.peak_gib:.2f} GiB")

@@ -52,12 +52,12 @@ def load_policy(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     if not (Path(weights) / "config.json").is_file():
         raise ValueError(f"no model folder at {weights}: train.py leaves one in runs/<name>/model")
     tokenizer = build_tokenizer(weights, None)
-    model = build_model(weights, None, _never, len(tokenizer), seed=0, dropout=0.0)
+    model = build_model(weights, None, _never, seed=0, dropout=0.0)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
     return model.eval(), tokenizer
 
 
-def _never(_: int) -> Any:
+def _never() -> Any:
     raise AssertionError("a policy is loaded from a path, never drawn at random")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.checkpoints import about, newest_whole, require_match, step_of
 from rfr.data.ledger import ledger_rows, shift_rows
@@ -19,7 +20,7 @@ from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
 from rfr.memory import frugal
-from rfr.model.build import build_model, build_tokenizer, require_weights
+from rfr.model.build import build_model, build_tokenizer, fused, require_weights
 from rfr.model.offload import require_room
 from rfr.model.precision import resolve as resolve_precision
 from rfr.model.strategy import Layout
@@ -106,16 +107,18 @@ def _rewards(reward: Any, split: PreparedSplit) -> np.ndarray:
     return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)
 
 
-def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
+def random_config(cfg: DictConfig, tokens: int, **special: int) -> PretrainedConfig:
+    """Of a random model for a tokenizer with so many tokens."""
+    drops = {"attn_pdrop": cfg.model.dropout, "embd_pdrop": cfg.model.dropout, "resid_pdrop": cfg.model.dropout}
+    vocabulary = -(-tokens // 64) * 64  # a multiple of 64 is kind to matrix units
     random = instantiate(cfg.model.random)
+    return fused(random(vocab_size=vocabulary, max_position_embeddings=cfg.model.block_size, **special, **drops))
+
+
+def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
     special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-
-    def make_config(vocab_size: int) -> Any:
-        drops = {"attn_pdrop": cfg.model.dropout, "embd_pdrop": cfg.model.dropout, "resid_pdrop": cfg.model.dropout}
-        return random(vocab_size=vocab_size, max_position_embeddings=cfg.model.block_size, **special, **drops)
-
-    size = -(-len(tokenizer) // 64) * 64  # a multiple of 64 is kind to matrix units
-    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, size, cfg.seed, cfg.model.dropout, dtype)
+    make_config = partial(random_config, cfg, len(tokenizer), **special)
+    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype)
     if cfg.model.block_size > model.config.max_position_embeddings:
         raise UserError(
             f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"

@@ -118,9 +118,10 @@ class Best(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, PolicyModule)
-        if trainer.sanity_checking or not module.nll_per_token < self.told.get("val/nll_per_token", math.inf):
+        nll = module.nll_per_token
+        if trainer.sanity_checking or nll is None or not nll < self.told.get("val/nll_per_token", math.inf):
             return
-        self.told = {"step": trainer.global_step, "val/nll_per_token": module.nll_per_token}
+        self.told = {"step": trainer.global_step, "val/nll_per_token": nll}
         with whole_parameters(module.model):  # every rank: ZeRO-3 gathers
             if trainer.is_global_zero:
                 export(module.model, self._tokenizer, self._folder, self.told)

@@ -31,6 +31,10 @@ def run(cfg: DictConfig) -> None:
     hydra = HydraConfig.get()
     if cfg.look != 0:
         _look(cfg, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
+    elif cfg.plan not in (None, False):
+        from rfr.plan import show
+
+        show(config.resolve(cfg))
     elif hydra.mode == RunMode.MULTIRUN:
         if ranks().launched:
             raise UserError("a sweep starts the processes of its runs itself: leave out torchrun or srun, set trainer.ranks")

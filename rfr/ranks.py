@@ -39,7 +39,8 @@ def require_processors(per_node: int) -> None:
     gpus, cores = torch.cuda.device_count(), len(os.sched_getaffinity(0))
     if per_node > (gpus or cores):
         there = f"{gpus} GPUs" if gpus else f"{cores} cores"
-        raise UserError(f"{per_node} ranks on a machine with {there}: each needs its own, so set trainer.ranks to {gpus or cores} at most")
+        most = f"set trainer.ranks to {gpus or cores} at most"
+        raise UserError(f"{per_node} ranks on a machine with {there}: each needs its own, so {most}")
 
 
 def _is_slurm_step() -> bool:

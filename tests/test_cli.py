@@ -186,7 +186,7 @@ def test_offloading_says_what_it_lacks(command: Callable[..., tuple[int, str, st
     monkeypatch.setattr("rfr.model.offload.shutil.disk_usage", lambda _: Namespace(free=1e6))
     code, _, err = command("train", *offload)
     assert code == 2
-    assert re.search(r"offloading [\d,]+ parameters takes [\d.]+ GB in runs/offload/offload, and 0\.0 GB are free: make room", err)
+    assert re.search(r"offloading [\d,]+ parameters takes [\d.]+ GB in runs/offload/offload, and 0\.0 GB are free", err)
     monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda *_, **__: False)
     code, _, err = command("train", *offload)
     assert code == 2

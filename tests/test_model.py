@@ -140,13 +140,13 @@ def test_a_prompt_longer_than_the_block(tiny_model: PreTrainedModel, prepared: P
 
 def test_unreachable_weights_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.weights to random or a path"):
-        build_model("pretrained", "openai-community/gpt2", lambda _: pytest.fail("no"), 10, 0, 0.0)
+        build_model("pretrained", "openai-community/gpt2", lambda: pytest.fail("no"), 0, 0.0)
     with pytest.raises(UserError, match="no model folder at"):
-        build_model(str(tmp_path / "none"), "", lambda _: pytest.fail("no"), 10, 0, 0.0)
+        build_model(str(tmp_path / "none"), "", lambda: pytest.fail("no"), 0, 0.0)
     with pytest.raises(UserError, match=r"model\.tokenizer to corpus or a path"):
         build_tokenizer("pretrained", "openai-community/gpt2")
     with pytest.raises(UserError, match="make smollm2"):
-        build_model("pretrained", "no_such_package:x.gguf", lambda _: pytest.fail("no"), 10, 0, 0.0)
+        build_model("pretrained", "no_such_package:x.gguf", lambda: pytest.fail("no"), 0, 0.0)
     with pytest.raises(UserError, match="model=auto"):
         no_random_weights(vocab_size=3)
 

@@ -89,7 +89,7 @@ def test_the_loss_is_the_weighted_sum_over_the_targets() -> None:
 def test_in_chunks_the_loss_and_its_gradient_are_those_of_all_logits(
     dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logprobs, "CHUNK", 8)
+    monkeypatch.setattr(logprobs, "CHUNK_ON_CPU", 8)
     monkeypatch.setattr(logprobs, "PART", 3)
     torch.manual_seed(0)
     hidden, unembedding = torch.randn(19, 6, dtype=dtype, requires_grad=True), torch.randn(11, 6, dtype=dtype, requires_grad=True)

@@ -10,8 +10,9 @@ import pytest
 import torch
 from torch.optim import AdamW, Optimizer
 
-from rfr.model import optim
+from rfr.model import optim, split
 from rfr.model.optim import StochasticAdamW
+from rfr.model.split import SplitAdamW
 
 SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
 
@@ -74,3 +75,46 @@ def test_what_is_drawn_depends_on_the_step_alone() -> None:
     _train(optimizer, second, grads[3:])
     assert torch.equal(whole, second)
     assert not torch.equal(whole, saved)
+
+
+def test_split_masters_are_torchs_adamw_in_fp32_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(split, "PART", 1 << 14)
+    start = torch.randn(300, 257, generator=torch.Generator().manual_seed(1)).bfloat16()
+    mine, theirs = start.clone().requires_grad_(), start.float().requires_grad_()
+    optimizer, torchs = SplitAdamW([mine], **SETTINGS), AdamW([theirs], fused=True, **SETTINGS)
+    for grad in _grads(8, (300, 257)):
+        mine.grad, theirs.grad = grad.clone(), grad.clone()
+        optimizer.step()
+        torchs.step()
+    assert torch.equal(split.joined(mine.detach(), optimizer.state[mine]["lower"]), theirs.detach())
+    assert (mine.float() - theirs).abs().max() <= theirs.abs().max() / 256
+    assert (optimizer.state[mine]["lower"] != 0).float().mean() > 0.9, "the masters hold more than the parameters"
+
+
+def test_split_masters_gather_gradients_in_fp32_and_are_restored_whole() -> None:
+    parameter = torch.ones(64, 64, dtype=torch.bfloat16, requires_grad=True)
+    optimizer = SplitAdamW([parameter], **SETTINGS)
+    for size in (1.0, 2.0**-12):  # in bf16 the second would be lost
+        (parameter * size).sum().backward()
+    assert parameter.grad is not None
+    assert (parameter.grad == 1 + 2.0**-12).all()
+    optimizer.step()
+    again = parameter.detach().clone().requires_grad_()
+    restored = SplitAdamW([again], **SETTINGS)
+    restored.load_state_dict(copy.deepcopy(optimizer.state_dict()))
+    for mine, other in ((optimizer, parameter), (restored, again)):
+        other.grad = torch.full((64, 64), 0.3)
+        mine.step()
+    assert torch.equal(parameter, again)
+    for name, value in optimizer.state[parameter].items():
+        assert torch.equal(value, restored.state[again][name]), name
+        assert value.dtype == restored.state[again][name].dtype
+
+
+@pytest.mark.parametrize("value", [0.0, -0.0, 1.0, -3.14159, 1e-38, 1.00390625, -1.01171875, 3e38])
+def test_a_number_is_divided_and_joined_again(value: float) -> None:
+    master = torch.tensor([value, value * 1.0000001], dtype=torch.float32)
+    upper, lower = torch.empty(2, dtype=torch.bfloat16), torch.empty(2, dtype=torch.int16)
+    split.divide(master, upper, lower)
+    assert torch.equal(split.joined(upper, lower).view(torch.int32), master.view(torch.int32))
+    assert (upper.float() - master).abs().max() <= master.abs().max() * 2**-8

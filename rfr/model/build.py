@@ -27,7 +27,7 @@ from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.head import install
 
-MakeConfig = Callable[[int], PretrainedConfig]  # from the vocabulary's size
+MakeConfig = Callable[[], PretrainedConfig]
 
 TOLD = "rfr.json"  # in an exported folder: the step and how well the policy does
 REMEDY = {"model.weights": "random or a path", "model.tokenizer": "corpus or a path"}
@@ -37,7 +37,6 @@ def build_model(
     weights: str,
     hub_name: str | None,
     make_config: MakeConfig,
-    vocab_size: int,
     seed: int,
     dropout: float,
     dtype: torch.dtype = torch.float32,
@@ -53,12 +52,12 @@ def build_model(
     """
     if weights == "random":
         torch.manual_seed(seed)
-        config = _fused(make_config(vocab_size))
+        config = make_config()
         # Drawn in fp32 and then cast, one parameter after the other: all precisions begin with the same policy.
         return install(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).float().to(dtype))
     source, options = _locate("model.weights", weights, hub_name)
     try:
-        config = _fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
+        config = fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
         for kind in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"):
             if hasattr(config, kind):
                 setattr(config, kind, dropout)
@@ -69,6 +68,19 @@ def build_model(
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
     return install(_without_quantisation(model) if "gguf_file" in options else model)
+
+
+def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
+    """Of the model `pretrained` or at a path.
+
+    Raises:
+        UserError: it can't be reached.
+    """
+    source, options = _locate("model.weights", weights, hub_name)
+    try:
+        return fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
+    except (OSError, ValueError, ImportError) as error:
+        raise _unreachable("model.weights", weights, source, error) from error
 
 
 def require_weights(weights: str, hub_name: str | None) -> None:
@@ -141,7 +153,7 @@ def _unreachable(key: str, value: str, source: str, error: Exception) -> UserErr
     return UserError(f"can't load {source} ({reason}): {hint} Otherwise set {key} to {REMEDY[key]}")
 
 
-def _fused(config: PretrainedConfig) -> PretrainedConfig:
+def fused(config: PretrainedConfig) -> PretrainedConfig:
     """GPT-2's own GELU as one operation instead of eight; the same formula."""
     if getattr(config, "activation_function", None) == "gelu_new":
         config.activation_function = "gelu_pytorch_tanh"
@@ -179,6 +191,8 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
         (partial / TOLD).write_text(json.dumps(told, indent=2) + "\n")
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(f"can't write the model to {folder} ({error}): make room and go on with resume={folder.parent}") from error
+        raise UserError(
+            f"can't write the model to {folder} ({error}): make room and go on with resume={folder.parent}"
+        ) from error
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from typing import Any
 
 import pytorch_lightning as pl
@@ -12,6 +13,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from rfr.memory import frugal
 from rfr.model.attention import document_mask
 from rfr.model.scaling import deepspeed_grad_norm, loss_scale, step_was_taken
 from rfr.model.schedule import Schedule
@@ -55,9 +57,23 @@ class PolicyModule(pl.LightningModule):
         self.log("train/loss", scaled.detach())
         return scaled
 
+    def on_train_start(self) -> None:
+        """Gradients are made here and stay: made anew at every step, they would tear memory to holes."""
+        if not isinstance(self.trainer.strategy, DeepSpeedStrategy):  # which takes gradients into its own hands
+            with frugal():
+                for parameter in filter(lambda parameter: parameter.requires_grad, self.parameters()):
+                    parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
+
+    def optimizer_zero_grad(self, epoch: int, batch_idx: int, optimizer: Optimizer) -> None:
+        optimizer.zero_grad(set_to_none=False)
+
+    def on_validation_model_zero_grad(self) -> None:
+        """Lightning would free them."""
+
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         scale = loss_scale(self.trainer)
-        super().optimizer_step(*arguments, **named)
+        with nullcontext() if self.trainer.global_step else frugal():  # the first one makes the optimizer's states
+            super().optimizer_step(*arguments, **named)
         self._step_was_taken = step_was_taken(self.trainer, scale)
         if (norm := deepspeed_grad_norm(self.trainer)) is not None:
             self.grad_norm = norm

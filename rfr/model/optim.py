@@ -18,13 +18,8 @@ def cpu_adam(parameters: Iterable[Any], **settings: Any) -> Optimizer:
     return DeepSpeedCPUAdam(parameters, adamw_mode=True, **settings)
 
 
-class StochasticAdamW(Optimizer):
-    """AdamW (Loshchilov & Hutter 2019) whose parameters and moments may be bf16, without masters.
-
-    Each is worked out in fp32 and rounded up or down at random, in proportion to what would be lost, so that updates smaller than
-    half the last place of a parameter survive on average (Gupta et al. 2015; Zamirai et al. 2020). What is drawn depends on the
-    step and the parameter's place alone: a resumed run draws the same, and all ranks do.
-    """
+class AdamWInParts(Optimizer):
+    """The hyperparameters of AdamW and the walk over parameters; a subclass says what becomes of one."""
 
     def __init__(
         self, params: Iterable[Any], lr: float, betas: tuple[float, float], eps: float, weight_decay: float = 0.0
@@ -37,13 +32,23 @@ class StochasticAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        place = 0
-        for group in self.param_groups:
-            for parameter in group["params"]:
-                place += 1
-                if parameter.grad is not None:
-                    self._update(parameter, group, place)
+        places = ((group, parameter) for group in self.param_groups for parameter in group["params"])
+        for place, (group, parameter) in enumerate(places, start=1):
+            if parameter.grad is not None:
+                self._update(parameter, group, place)
         return loss
+
+    def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
+        raise NotImplementedError
+
+
+class StochasticAdamW(AdamWInParts):
+    """AdamW (Loshchilov & Hutter 2019) whose parameters and moments may be bf16, without masters.
+
+    Each is worked out in fp32 and rounded up or down at random, in proportion to what would be lost, so that updates smaller than
+    half the last place of a parameter survive on average (Gupta et al. 2015; Zamirai et al. 2020). What is drawn depends on the
+    step and the parameter's place alone: a resumed run draws the same, and all ranks do.
+    """
 
     def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
         state = self.state[parameter]

@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-CHUNK = 1024  # rows whose logits are held at once, in the precision of the model
+CHUNK, CHUNK_ON_CPU = 1024, 256  # rows whose logits are held at once, in the model's precision: on a CPU few enough for malloc
 PART = 64  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
 
 
@@ -31,8 +31,9 @@ class _WeightedNLL(torch.autograd.Function):
         grad_hidden = torch.empty_like(hidden) if wanted else None
         grad_unembedding = torch.zeros_like(unembedding_VD) if wanted else None
         with torch.autocast(hidden.device.type, enabled=False):
-            for start in range(0, len(labels_N), CHUNK):
-                rows = slice(start, start + CHUNK)
+            size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
+            for start in range(0, len(labels_N), size):
+                rows = slice(start, start + size)
                 logits_CV = hidden[rows] @ unembedding.T
                 _to_gradient(logits_CV, labels_N[rows], weights_N[rows], nll_N[rows], wanted)
                 if grad_hidden is not None:

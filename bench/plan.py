@@ -1,0 +1,99 @@
+"""`make bench-plan`: what `plan=true` says of this machine beside what runs took, and the table of models, strategies and GPUs.
+
+`python -m bench.plan [stories.jsonl.gz] [tokenizer]`; both lie beside the clone where the real data is.
+"""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+
+from hydra import compose, initialize_config_dir
+
+from bench.record import ROOT, Figure, record
+from bench.train_costs import Corpus, train
+from rfr import config
+from rfr.memory import GIB
+from rfr.model.plan import Part, Setup
+from rfr.plan import GPUS, fit, plan, room_of, setup_of, totals
+
+PURE = ["precision=bf16_pure", "optimizer=stochastic_adamw"]
+COMPARED = {
+    "gpt2": ["precision=bf16"], "gpt2-medium": ["precision=bf16"], "gpt2-large": ["precision=bf16"], "gpt2-xl": PURE,
+}  # fmt: skip
+STRATEGIES = {
+    "single": ["strategy=single"], "single, bf16_pure": ["strategy=single", *PURE], "deepspeed_1": ["strategy=deepspeed_1"],
+    "deepspeed_2": ["strategy=deepspeed_2"], "deepspeed_3": ["strategy=deepspeed_3"],
+    "deepspeed_offload": ["strategy=deepspeed_offload"], "deepspeed_offload_all": ["strategy=deepspeed_offload_all"],
+    "deepspeed_nvme": ["strategy=deepspeed_nvme"],
+}  # fmt: skip
+RUN = ["trainer.max_steps=2", "trainer.micro_batch=1", "trainer.accumulate=2"]
+
+
+def compared(corpus: Corpus, model: str, settings: list[str]) -> list[Figure]:
+    """The plan of a run beside its peak memory."""
+    overrides = [f"model={model}", *RUN, *settings]
+    done = subprocess.run(
+        [*corpus.command("planned", overrides), "plan=true"], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+    planned = json.loads(done.stdout.splitlines()[-1])["device_gib"]
+    measured = train(corpus, model, overrides).peak_gib
+    print(f"{model} {' '.join(settings)}: planned {planned:.2f} GiB, took {measured:.2f} GiB", flush=True)
+    name = model.replace("-", "_")
+    return [
+        Figure(name=f"{name}_planned_gib", value=planned, target="", meaning=f"strategy=single {' '.join(settings)}"),
+        Figure(name=f"{name}_measured_gib", value=measured, target="", meaning="peak memory of all its processes"),
+        Figure(name=f"{name}_planned_vs_measured", value=planned / measured, target="0.9 to 1.1", meaning="one over the other"),
+    ]
+
+
+def table(target: Path) -> None:
+    """Models and strategies against GPUs and this machine: GiB of the device, and whether it fits."""
+    places = [*GPUS, None]
+    heads = ["model", "strategy", *(gpu or "this machine" for gpu in places)]
+    lines = ["# What a run needs of memory", "", EXPLANATION, "", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
+    for model in COMPARED:
+        for strategy, overrides in STRATEGIES.items():
+            on_gpu, here = _setup(model, overrides, gpu=True), _setup(model, overrides, gpu=False)
+            needed = {True: plan(on_gpu), False: plan(here)}
+            cells = [_cell(needed[gpu is not None], gpu) for gpu in places]
+            lines.append(f"| {model} | {strategy} | {' | '.join(cells)} |")
+    target.write_text("\n".join(lines) + "\n")
+
+
+EXPLANATION = (
+    "Written by `make bench-plan`, not by hand: what `plan=` says. GiB of the device for one rank with a row of 1,024 tokens "
+    "(`trainer.micro_batch=1`), in **bold** where it fits; fp16 on the GPUs, bf16 on this machine; activation checkpointing as "
+    "the model's config has it (from gpt2-medium on). Offloading needs main memory or disk beside it, which `plan=` tells. The "
+    "figures for GPUs are worked out, not measured."
+)
+
+
+def _setup(model: str, overrides: list[str], *, gpu: bool) -> Setup:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        cfg = config.resolve(compose("train", [f"model={model}", "trainer.micro_batch=1", *overrides]))
+    setup = setup_of(cfg, next(iter(GPUS)) if gpu else None)
+    return replace(setup, precision="fp16") if gpu and setup.precision == "auto" else setup
+
+
+def _cell(needed: list[Part], gpu: str | None) -> str:
+    shown = f"{totals(needed)['device'] / GIB:.1f}"
+    return f"**{shown}**" if fit(needed, room_of(gpu)) else shown
+
+
+def main(stories: Path, tokenizer: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
+        corpus = Corpus.collect(stories, tokenizer, Path(scratch))
+        figures = [figure for model, settings in COMPARED.items() for figure in compared(corpus, model, settings)]
+    table(ROOT / "docs" / "memory.md")
+    record("plan", figures, ["torch", "transformers", "pytorch-lightning"], {"block": "1,024, one row at a time"})
+
+
+if __name__ == "__main__":
+    shared = ROOT.parent / "shared" / "data"
+    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(places[0]), places[1])

@@ -1,0 +1,104 @@
+"""What a training run needs of memory, part by part: on each device, in the machine's memory, on its disk.
+
+The parts of model and optimizer states are those of Rajbhandari et al. 2020 (ZeRO), table 1; activations are measured (`saved`).
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from rfr.memory import GIB
+from rfr.model.precision import DTYPE, PURE
+from rfr.model.saved import saved
+from rfr.objective.logprobs import CHUNK, CHUNK_ON_CPU, PART
+
+FP32 = 4
+NO_OFFLOAD = "none"
+CUDA_CONTEXT = round(0.8 * GIB)  # what PyTorch holds on a GPU before the first tensor
+
+
+@dataclass(frozen=True, kw_only=True)
+class Part:
+    """Bytes of one part of a run: on a device, in the machine's memory beside it, on a disk."""
+
+    name: str
+    device: float = 0
+    host: float = 0
+    disk: float = 0
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setup:
+    """All of a run that its memory depends on.
+
+    `stage`: of ZeRO, 0 for none. `optimizer_on`, `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that
+    DeepSpeed exchanges at once. `gpu`: the device is one, and not the machine itself.
+    """
+
+    config: PretrainedConfig
+    precision: str
+    rows: int
+    block: int
+    checkpointing: bool
+    stage: int = 0
+    ranks: int = 1
+    optimizer_on: str = NO_OFFLOAD
+    parameters_on: str = NO_OFFLOAD
+    bucket: int = 0
+    sub_group: int = 0
+    gpu: bool = False
+
+
+def parts(setup: Setup) -> list[Part]:
+    """Of one rank."""
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(setup.config)
+    count = model.num_parameters()
+    return [*_states(setup, count), _activations(setup, count), _logits(setup, model.get_output_embeddings().weight.shape)]
+
+
+def _states(setup: Setup, count: int) -> list[Part]:
+    """Parameters, gradients, and the optimizer's masters and moments."""
+    computed = DTYPE[setup.precision].itemsize
+    if setup.stage == 0:
+        held = computed if setup.precision == PURE else FP32
+        return [Part(name="parameters", device=held * count), Part(name="gradients", device=held * count),
+                Part(name="optimizer states", device=2 * held * count)]  # fmt: skip
+    own = count / setup.ranks
+    parameters = computed * (own if setup.stage == 3 else count)
+    gradients = computed * (own if setup.stage >= 2 else count)
+    return [
+        _at(setup.parameters_on, "parameters", parameters),
+        Part(name="gradients", device=gradients) if setup.optimizer_on == NO_OFFLOAD
+        else Part(name="gradients", device=computed * min(own, setup.bucket), host=FP32 * own),
+        _at(setup.optimizer_on, "optimizer states", 3 * FP32 * own),
+        Part(name="DeepSpeed's buffers", device=2 * computed * min(count, setup.bucket)),
+    ]  # fmt: skip
+
+
+def _at(place: str, name: str, size: float) -> Part:
+    return Part(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[place]: size})
+
+
+def _activations(setup: Setup, count: int) -> Part:
+    autocast = setup.stage == 0 and setup.precision not in ("fp32", PURE)
+    layers = setup.config.num_hidden_layers
+    kept = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=setup.checkpointing)
+    total = kept.layer * layers + kept.outside
+    casts = DTYPE[setup.precision].itemsize * count if autocast else 0
+    if not setup.checkpointing:
+        return Part(name="activations", device=total + casts)
+    again = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=False)
+    return Part(name="activations", device=total + max(casts, again.layer))  # casts end with the forward pass
+
+
+def _logits(setup: Setup, shape: tuple[int, ...]) -> Part:
+    """A chunk of them, the part that is in fp32, and the gradient of the output layer."""
+    vocabulary, width = shape
+    computed = DTYPE[setup.precision].itemsize
+    size = CHUNK if setup.gpu else CHUNK_ON_CPU
+    chunk = vocabulary * (min(size, setup.rows * setup.block) * computed + (CHUNK if setup.gpu else PART) * 2 * FP32)
+    return Part(name="logits", device=chunk + vocabulary * width * (computed if setup.precision == PURE or setup.stage else FP32))

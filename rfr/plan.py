@@ -1,0 +1,155 @@
+"""`plan=`: what a run would need of memory, whether it fits, and what to switch on where it does not; nothing is trained."""
+
+from __future__ import annotations
+
+import json
+import shutil
+from collections.abc import Mapping
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from omegaconf import DictConfig, OmegaConf
+from transformers import PretrainedConfig
+
+from rfr.build import random_config
+from rfr.cli import CONF
+from rfr.errors import UserError
+from rfr.loggers import quiet
+from rfr.memory import GIB
+from rfr.model.build import build_tokenizer, pretrained_config
+from rfr.model.plan import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
+from rfr.model.precision import PURE, resolve
+from rfr.report.table import print_table
+
+GPUS = {"A100-80": 79.1, "A100-40": 39.4, "V100-32": 31.7, "V100-16": 15.8, "24GiB": 23.6, "H100": 79.1}  # GiB that CUDA sees
+LIGHTNINGS_BUCKET = 200_000_000  # elements, where a strategy names none
+ALMOST = 0.95  # of a memory that a plan may fill: freed blocks lie about in the rest
+CHANGES: dict[str, dict[str, Any]] = {  # what needs less, the fastest first; all that is not so already goes together
+    "model.activation_checkpointing=true": {"checkpointing": True},
+    "trainer.micro_batch=1": {"rows": 1},
+}
+STRATEGIES = {  # after these, one of them
+    "strategy=deepspeed_offload optimizer=cpu_adam": "deepspeed_offload",
+    "strategy=deepspeed_offload_all optimizer=cpu_adam": "deepspeed_offload_all",
+    f"strategy=single precision={PURE} optimizer=stochastic_adamw": "single",
+    "strategy=deepspeed_nvme optimizer=cpu_adam": "deepspeed_nvme",
+}
+
+
+def show(cfg: DictConfig) -> None:
+    """Print the plan of a config for this machine (`plan=true`) or a GPU (`plan=A100-40`), and one JSON line."""
+    quiet()
+    gpu = None if cfg.plan is True else str(cfg.plan)
+    if gpu is not None and gpu not in GPUS:
+        raise UserError(f"plan={gpu}: give true for this machine, or one of {', '.join(GPUS)}")
+    setup = setup_of(cfg, gpu)
+    room = room_of(gpu)
+    needed = plan(setup)
+    where = gpu or (torch.cuda.get_device_name() if setup.gpu else "this machine")
+    _print(needed, room, f"{setup.precision} on {where}, {setup.ranks} rank{'s' * (setup.ranks > 1)}", setup.gpu)
+    fits = fit(needed, room)
+    advice = None if fits else remedy(setup, room)
+    print("it fits" if fits else f"it does not fit: {f'add {advice}' if advice else 'nothing that rfr has makes it'}")
+    told = {f"{place}_gib": round(total / GIB, 3) for place, total in totals(needed).items()}
+    print(json.dumps({"fits": fits, "remedy": advice, **told}), flush=True)
+
+
+def setup_of(cfg: DictConfig, gpu: str | None = None) -> Setup:
+    """What a config's memory depends on; `gpu`: one that may not be here."""
+    on_gpu = gpu is not None or torch.cuda.is_available()
+    precision = ("fp16" if cfg.precision == "auto" else cfg.precision) if gpu else resolve(cfg.precision)
+    setup = Setup(
+        config=_config(cfg), precision=precision, rows=cfg.trainer.micro_batch, block=cfg.model.block_size,
+        checkpointing=cfg.model.activation_checkpointing, ranks=cfg.trainer.ranks, gpu=on_gpu,
+    )  # fmt: skip
+    return replace(setup, **_of_strategy(cfg.strategy))
+
+
+def _config(cfg: DictConfig) -> PretrainedConfig:
+    weights, where = cfg.model.weights, cfg.model.tokenizer
+    if weights not in ("random", "pretrained"):
+        return pretrained_config(weights, None)
+    known = cfg.model.random._target_ != "rfr.model.build.no_random_weights"
+    if not known:
+        return pretrained_config(weights, cfg.model.hub_name)
+    tokens = cfg.model.corpus_vocabulary if where in ("corpus", "pretrained") else len(build_tokenizer(where, None))
+    return random_config(cfg, tokens)  # the pretrained one has the same shapes
+
+
+def _of_strategy(strategy: Any) -> dict[str, Any]:
+    """Those of Lightning's DeepSpeedStrategy that a plan needs; `single` and `ddp` have none of them."""
+
+    def place(offloads: str, device: str) -> str:
+        return str(strategy.get(device, "cpu")) if strategy.get(offloads) else NO_OFFLOAD
+
+    return {
+        "stage": strategy.get("stage", 0), "bucket": strategy.get("reduce_bucket_size", LIGHTNINGS_BUCKET),
+        "sub_group": strategy.get("sub_group_size", 0),
+        "optimizer_on": place("offload_optimizer", "offload_optimizer_device"),
+        "parameters_on": place("offload_parameters", "offload_params_device"),
+    }  # fmt: skip
+
+
+def plan(setup: Setup) -> list[Part]:
+    """The parts of one rank and what a process takes before the first of them."""
+    process = float(psutil.Process().memory_info().rss)
+    runtime = (
+        Part(name="PyTorch and all that", device=CUDA_CONTEXT, host=process)
+        if setup.gpu
+        else Part(name="Python and its libraries", device=process)
+    )
+    return [runtime, *parts(setup)]
+
+
+def room_of(gpu: str | None) -> dict[str, float]:
+    """Bytes of a device, of the machine beside it, and of its disk."""
+    host = psutil.virtual_memory().total
+    disk = shutil.disk_usage(Path.cwd()).free
+    if gpu is not None:
+        return {"device": GPUS[gpu] * GIB, "host": float("inf"), "disk": float("inf")}  # of another machine
+    if torch.cuda.is_available():
+        return {"device": float(torch.cuda.get_device_properties(0).total_memory), "host": host, "disk": disk}
+    return {"device": host, "host": host, "disk": disk}
+
+
+def fit(needed: list[Part], room: Mapping[str, float]) -> bool:
+    needs = totals(needed)
+    return all(needs[place] <= ALMOST * room[place] for place in room)
+
+
+def totals(needed: list[Part]) -> dict[str, float]:
+    return {place: sum(getattr(part, place) for part in needed) for place in ("device", "host", "disk")}
+
+
+def remedy(setup: Setup, room: Mapping[str, float]) -> str | None:
+    """The first overrides, and those before them that go with any strategy, with which it fits."""
+    taken: list[str] = []
+    for overrides, change in CHANGES.items():
+        if all(getattr(setup, name) == value for name, value in change.items()):
+            continue
+        setup, taken = replace(setup, **change), [*taken, overrides]
+        if fit(plan(setup), room):
+            return " ".join(taken)
+    for overrides, name in STRATEGIES.items():
+        precision = PURE if PURE in overrides else "bf16" if setup.precision == PURE else setup.precision
+        other = replace(setup, precision=precision, **_of_strategy(OmegaConf.load(CONF / "strategy" / f"{name}.yaml")))
+        if fit(plan(other), room):
+            return " ".join([*taken, overrides])
+    return None
+
+
+def _print(needed: list[Part], room: Mapping[str, float], title: str, gpu: bool) -> None:
+    places = {"device": "GPU" if gpu else "memory", **({"host": "main memory"} if gpu else {}), "disk": "disk"}
+    rows: list[dict[str, Any]] = [
+        {"GiB": part.name, **{shown: _gib(getattr(part, place)) for place, shown in places.items()}} for part in needed
+    ]
+    rows.append({"GiB": "all of it", **{shown: _gib(totals(needed)[place]) for place, shown in places.items()}})
+    rows.append({"GiB": "there is", **{shown: _gib(room[place]) for place, shown in places.items()}})
+    print_table(rows, title=title)
+
+
+def _gib(size: float) -> str:
+    return "?" if size == float("inf") else f"{size / GIB:,.2f}" if size else ""

@@ -1,0 +1,72 @@
+"""kill -9 at twenty random moments of a training run: what it does in the end is, to the bit, what it would have done without."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from rfr.checkpoints import checkpoints
+from tests.conftest import ROOT
+from tests.runs import SMALL, column, command, largest_difference, last_json
+
+KILLS, AT_START = 20, 4  # of these, so many before the first step is logged
+RUN = [
+    *SMALL, "model.dropout=0.1", "objective=rwr", "schedule=wsd", "schedule.warmup_steps=20", "trainer.accumulate=2",
+    "trainer.micro_batch=2", "trainer.max_steps=300", "trainer.validate_every=12", "trainer.checkpoint_every=4",
+    "trainer.validation_rows=4", "logger=[csv,wandb]",
+]  # fmt: skip
+
+
+def _killed(arguments: list[str], run_dir: Path, moment: float | None) -> bool:
+    """Start it and kill it so many seconds after it logged a step, None: while it starts; whether it was still running."""
+    metrics = run_dir / "metrics.csv"
+    before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+    child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
+    if moment is None:
+        time.sleep(random.uniform(1, 4))
+    else:
+        while child.poll() is None and (metrics.stat().st_mtime_ns if metrics.exists() else 0) == before:
+            time.sleep(0.02)
+        time.sleep(moment)
+    running = child.poll() is None
+    os.killpg(child.pid, signal.SIGKILL)
+    child.wait()
+    return running
+
+
+@pytest.mark.slow
+def test_twenty_kills_leave_no_trace(folders: list[str], tmp_path: Path) -> None:
+    random.seed(0)
+    where = [folders[0], f"runs_dir={tmp_path}"]
+    whole = Path(last_json(command(["train.py", *RUN, *where, "name=whole"]))["run_dir"])
+    run_dir = tmp_path / "killed"
+    moments = [random.uniform(0, 3) for _ in range(KILLS - AT_START)] + [None] * AT_START
+    random.shuffle(moments)
+    steps = []
+    for moment in moments:
+        begun = (run_dir / "config.yaml").exists()
+        arguments = ["train.py", f"resume={run_dir}"] if begun else ["train.py", *RUN, *where, "name=killed"]
+        assert _killed(arguments, run_dir, moment), "it had ended before it was killed: let it take more steps"
+        if run_dir.exists() and not (run_dir / "config.yaml").exists():
+            run_dir.rmdir()  # killed before it had anything to go on with
+        steps.append(max((int(path.name.split("-")[1]) for path in checkpoints(run_dir / "checkpoints")), default=0))
+    assert len(set(steps)) > 8, f"it was killed at different steps: {steps}"
+    result = last_json(command(["train.py", f"resume={run_dir}"]))
+    print(f"{KILLS} kills, newest checkpoints then: {steps}")
+    assert largest_difference(whole, run_dir) == 0
+    for name in ("train/loss", "train/nll_per_token", "grad_norm", "lr", "val/nll_per_token"):
+        assert column(whole, name) == column(run_dir, name), name
+    assert len(column(run_dir, "train/loss")) == 300
+    assert (whole / "samples.jsonl").read_text() == (run_dir / "samples.jsonl").read_text()
+    assert (whole / "best" / "rfr.json").read_text() == (run_dir / "best" / "rfr.json").read_text()
+    assert result["val/nll_per_token"] == json.loads((whole / "result.json").read_text())["val/nll_per_token"]
+    ids = {path.name.rsplit("-", 1)[1] for path in (run_dir / "wandb").glob("offline-run-*")}
+    assert len(ids) == 1, "W&B takes all of them for one run"
