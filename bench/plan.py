@@ -21,9 +21,10 @@ from rfr.memory import GIB
 from rfr.model.plan import Part, Setup
 from rfr.plan import GPUS, fit, plan, room_of, setup_of, totals
 
+AUTOCAST = ["precision=bf16", "optimizer=adamw"]
 PURE = ["precision=bf16_pure", "optimizer=stochastic_adamw"]
 COMPARED = {
-    "gpt2": ["precision=bf16"], "gpt2-medium": ["precision=bf16"], "gpt2-large": ["precision=bf16"], "gpt2-xl": PURE,
+    "gpt2": AUTOCAST, "gpt2-medium": AUTOCAST, "gpt2-large": AUTOCAST, "gpt2-xl": PURE,
 }  # fmt: skip
 STRATEGIES = {
     "single": ["strategy=single"], "single, bf16_pure": ["strategy=single", *PURE], "deepspeed_1": ["strategy=deepspeed_1"],

@@ -22,7 +22,10 @@ from rfr.errors import UserError
 from rfr.memory import frugal
 from rfr.model.build import build_model, build_tokenizer, fused, require_weights
 from rfr.model.offload import require_room
+from rfr.model.optim import StochasticAdamW
+from rfr.model.precision import PURE
 from rfr.model.precision import resolve as resolve_precision
+from rfr.model.split import SplitAdamW
 from rfr.model.strategy import Layout
 from rfr.objective.weights import WeightHealth, story_weights
 from rfr.ranks import ranks
@@ -52,6 +55,7 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     precision = resolve_precision(cfg.precision)
     schedule, weight = instantiate(cfg.schedule), instantiate(cfg.objective.weight)
     schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
+    require_masters(instantiate(cfg.optimizer).func, precision)
     layout = instantiate(cfg.strategy)(precision, run_dir)
     resume_from = newest_whole(run_dir / "checkpoints")
     require_weights(cfg.model.weights, cfg.model.hub_name)  # before a store is read for an hour
@@ -72,6 +76,23 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
         cfg=cfg, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, weights=weights, health=health,
         model=model, quality=corpus.quality, resume_from=resume_from, about=facts,
     )  # fmt: skip
+
+
+def require_masters(optimizer: Any, precision: str) -> None:
+    """Say it where small updates of bf16 parameters would be lost.
+
+    Raises:
+        UserError: the optimizer is for bf16 parameters, and they are in fp32.
+    """
+    if optimizer is SplitAdamW and precision != PURE:
+        raise UserError(
+            f"optimizer=split_adamw is for precision={PURE}, not {precision}, which has masters: take optimizer=adamw"
+        )
+    if precision == PURE and optimizer not in (SplitAdamW, StochasticAdamW) and ranks().rank == 0:
+        print(
+            f"warning: {optimizer.__name__} rounds bf16 parameters to the nearest, so updates below a 256th of one are lost: "
+            "take optimizer=split_adamw (fp32 masters) or stochastic_adamw (fewer bytes)", flush=True,
+        )  # fmt: skip
 
 
 def rows_per_step(cfg: DictConfig) -> int:

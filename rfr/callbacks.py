@@ -174,7 +174,7 @@ class Lines(Callback):
         self._told_at = time.monotonic()
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        if time.monotonic() - self._told_at > 60:
+        if time.monotonic() - self._told_at > 60 and not inside_accumulation(trainer):
             self._tell(trainer, {"train/loss": ".4f", "tokens_per_second": ",.0f"})
 
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:

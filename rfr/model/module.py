@@ -43,6 +43,7 @@ class PolicyModule(pl.LightningModule):
         self._objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
         self._total_steps, self._weight_decay = total_steps, weight_decay
         self._step_was_taken = True
+        self._shares: dict[str, torch.Tensor] = {}
         self._validation_sums: dict[str, torch.Tensor] = {}
         self.nll_per_token: float | None = None  # at the last validation
         self.nll_before: float | None = None  # before the first step, where asked for
@@ -50,12 +51,18 @@ class PolicyModule(pl.LightningModule):
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss, sums = self._loss(batch)
+        self._log_shares(batch_idx, {"train/loss": loss.detach(), "train/nll_per_token": sums["nll_sum"] / batch.target_tokens})
         # The shares of an optimizer batch add up to its loss, but Lightning divides each by the accumulation steps and
         # data parallelism averages over the ranks: undo both.
-        self.log("train/nll_per_token", sums["nll_sum"] / sums["target_tokens"].clamp(min=1))
-        scaled = loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
-        self.log("train/loss", scaled.detach())
-        return scaled
+        return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
+
+    def _log_shares(self, batch_idx: int, shares: dict[str, torch.Tensor]) -> None:
+        """Of all micro-batches of a step and of all ranks together, so that curves do not depend on the layout."""
+        if batch_idx % self.trainer.accumulate_grad_batches == 0:
+            self._shares = {name: torch.zeros_like(share) for name, share in shares.items()}
+        for name, share in shares.items():
+            self._shares[name] += share
+            self.log(name, self._shares[name], sync_dist=True, reduce_fx="sum")
 
     def on_train_start(self) -> None:
         """Gradients are made here and stay: made anew at every step, they would tear memory to holes."""
