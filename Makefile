@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters clean
 
 setup: $(READY)
 
@@ -46,6 +46,10 @@ bench: $(READY)
 
 bench-xl: $(READY)
 	$(BIN)/python -m bench.xl
+
+bench-masters: $(READY)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
+	$(BIN)/python -m bench.masters
 
 bench-plan: $(READY)
 	$(BIN)/python -m bench.plan

@@ -95,6 +95,11 @@ def require_masters(optimizer: Any, precision: str) -> None:
         )  # fmt: skip
 
 
+def splits_masters(cfg: DictConfig) -> bool:
+    """Whether the optimizer keeps fp32 masters beside bf16 parameters."""
+    return instantiate(cfg.optimizer).func is SplitAdamW
+
+
 def rows_per_step(cfg: DictConfig) -> int:
     """Of one optimizer step, over all ranks."""
     here = ranks()
@@ -147,7 +152,7 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dt
     if len(tokenizer) > model.config.vocab_size:
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
     if cfg.model.activation_checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     return model
 
 

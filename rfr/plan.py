@@ -14,7 +14,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
-from rfr.build import random_config
+from rfr.build import random_config, splits_masters
 from rfr.cli import CONF
 from rfr.errors import UserError
 from rfr.loggers import quiet
@@ -63,7 +63,7 @@ def setup_of(cfg: DictConfig, gpu: str | None = None) -> Setup:
     precision = ("fp16" if cfg.precision == "auto" else cfg.precision) if gpu else resolve(cfg.precision)
     setup = Setup(
         config=_config(cfg), precision=precision, rows=cfg.trainer.micro_batch, block=cfg.model.block_size,
-        checkpointing=cfg.model.activation_checkpointing, ranks=cfg.trainer.ranks, gpu=on_gpu,
+        checkpointing=cfg.model.activation_checkpointing, ranks=cfg.trainer.ranks, gpu=on_gpu, masters=splits_masters(cfg),
     )  # fmt: skip
     return replace(setup, **_of_strategy(cfg.strategy))
 

@@ -34,8 +34,9 @@ class Part:
 class Setup:
     """All of a run that its memory depends on.
 
-    `stage`: of ZeRO, 0 for none. `optimizer_on`, `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that
-    DeepSpeed exchanges at once. `gpu`: the device is one, and not the machine itself.
+    `masters`: fp32 ones beside bf16 parameters, by `SplitAdamW`. `stage`: of ZeRO, 0 for none. `optimizer_on`,
+    `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that DeepSpeed exchanges at once. `gpu`: the device is
+    one, and not the machine itself.
     """
 
     config: PretrainedConfig
@@ -43,6 +44,7 @@ class Setup:
     rows: int
     block: int
     checkpointing: bool
+    masters: bool = False
     stage: int = 0
     ranks: int = 1
     optimizer_on: str = NO_OFFLOAD
@@ -63,6 +65,9 @@ def parts(setup: Setup) -> list[Part]:
 def _states(setup: Setup, count: int) -> list[Part]:
     """Parameters, gradients, and the optimizer's masters and moments."""
     computed = DTYPE[setup.precision].itemsize
+    if setup.stage == 0 and setup.masters:
+        return [Part(name="parameters", device=computed * count), Part(name="gradients", device=FP32 * count),
+                Part(name="optimizer states", device=(computed + 2 * FP32) * count)]  # fmt: skip
     if setup.stage == 0:
         held = computed if setup.precision == PURE else FP32
         return [Part(name="parameters", device=held * count), Part(name="gradients", device=held * count),

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-import copy
+import json
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import cache
+from typing import Any
 
 import torch
 from torch.autograd.graph import saved_tensors_hooks
@@ -12,6 +14,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.precision import DTYPE
+
+ODD = 3  # tokens fewer than a block: no activation then has the shape of a weight, by which casts of weights are told
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,19 +33,22 @@ def saved(config: PretrainedConfig, rows: int, block: int, precision: str, *, au
         autocast: parameters stay in fp32, matrix products are in `precision`.
         checkpointing: layers keep their input only.
     """
-    one, two = (_kept(config, layers, rows, block, precision, autocast, checkpointing) for layers in (1, 2))
+    shape = config.to_json_string(use_diff=False)
+    one, two = (_kept(type(config), shape, layers, rows, block, precision, autocast, checkpointing) for layers in (1, 2))
     return Saved(layer=two - one, outside=max(0, 2 * one - two))
 
 
+@cache
 def _kept(
-    config: PretrainedConfig, layers: int, rows: int, block: int, precision: str, autocast: bool, checkpointing: bool
-) -> int:
-    small = copy.deepcopy(config)
+    kind: Any, shape: str, layers: int, rows: int, block: int, precision: str, autocast: bool,
+    checkpointing: bool,
+) -> int:  # fmt: skip
+    small = kind.from_dict(json.loads(shape))
     small.num_hidden_layers = layers
     dtype = DTYPE["bf16" if precision == "fp16" else precision]  # as large, and every CPU is quick at it
     model = AutoModelForCausalLM.from_config(small, attn_implementation=ATTENTION, dtype=torch.float32 if autocast else dtype)
     if checkpointing:
-        model.gradient_checkpointing_enable({"use_reentrant": False})
+        model.activation_checkpointing_enable({"use_reentrant": False})
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     weights = {parameter.shape for parameter in model.parameters()} | {parameter.T.shape for parameter in matrices}
     sizes: dict[int, int] = {}
@@ -53,9 +60,10 @@ def _kept(
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
         return tensor
 
-    tokens = torch.zeros(rows, block, dtype=torch.int64)
-    positions = torch.arange(block).expand(rows, block)
+    length = block - ODD
+    tokens = torch.zeros(rows, length, dtype=torch.int64)
+    positions = torch.arange(length).expand(rows, length)
     computing = torch.autocast("cpu", dtype) if autocast and dtype != torch.float32 else nullcontext()
     with saved_tensors_hooks(keep, lambda tensor: tensor), computing:
         model.base_model(input_ids=tokens, attention_mask=tokens[:, None, None, :], position_ids=positions, use_cache=False)
-    return sum(sizes.values())
+    return round(sum(sizes.values()) * block / length)
