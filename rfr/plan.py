@@ -144,7 +144,9 @@ def remedy(setup: Setup, room: Mapping[str, float]) -> str | None:
 def _print(needed: list[Part], room: Mapping[str, float], title: str, gpu: bool) -> None:
     places = {"device": "GPU" if gpu else "memory", **({"host": "main memory"} if gpu else {}), "disk": "disk"}
     rows: list[dict[str, Any]] = [
-        {"GiB": part.name, **{shown: _gib(getattr(part, place)) for place, shown in places.items()}} for part in needed
+        {"GiB": part.name, **{shown: _gib(getattr(part, place)) for place, shown in places.items()}}
+        for part in needed
+        if part.device or part.host or part.disk
     ]
     rows.append({"GiB": "all of it", **{shown: _gib(totals(needed)[place]) for place, shown in places.items()}})
     rows.append({"GiB": "there is", **{shown: _gib(room[place]) for place, shown in places.items()}})

@@ -82,7 +82,7 @@ def _setup(*overrides: str, gpu: str | None = None) -> Setup:
 def test_what_is_advised_fits() -> None:
     advised = 0
     for gpu in GPUS:
-        setup = _setup("model=gpt2-xl", "trainer.micro_batch=8", "model.activation_checkpointing=false", gpu=gpu)
+        setup = _setup("model=gpt2-xl", "trainer.micro_batch=2", "model.activation_checkpointing=false", gpu=gpu)
         assert setup.precision == "fp16"
         assert setup.stage == 2
         room = room_of(gpu)
@@ -90,7 +90,7 @@ def test_what_is_advised_fits() -> None:
             advice = remedy(setup, room)
             assert advice is not None
             advised += 1
-            better = _setup("model=gpt2-xl", "trainer.micro_batch=8", *advice.split(), gpu=gpu)
+            better = _setup("model=gpt2-xl", "trainer.micro_batch=2", *advice.split(), gpu=gpu)
             assert fit(plan(better), room), (gpu, advice)
     assert advised >= 3
 

@@ -59,7 +59,8 @@ def parts(setup: Setup) -> list[Part]:
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(setup.config)
     count = model.num_parameters()
-    return [*_states(setup, count), _activations(setup, count), _logits(setup, model.get_output_embeddings().weight.shape)]
+    vocabulary_by_width = model.get_output_embeddings().weight.shape
+    return [*_states(setup, count), *_activations(setup, count), _logits(setup, vocabulary_by_width)]
 
 
 def _states(setup: Setup, count: int) -> list[Part]:
@@ -88,22 +89,29 @@ def _at(place: str, name: str, size: float) -> Part:
     return Part(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[place]: size})
 
 
-def _activations(setup: Setup, count: int) -> Part:
-    autocast = setup.stage == 0 and setup.precision not in ("fp32", PURE)
-    layers = setup.config.num_hidden_layers
+def _activations(setup: Setup, count: int) -> list[Part]:
+    """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about between the two passes."""
+    computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
     kept = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=setup.checkpointing)
-    total = kept.layer * layers + kept.outside
-    casts = DTYPE[setup.precision].itemsize * count if autocast else 0
-    if not setup.checkpointing:
-        return Part(name="activations", device=total + casts)
-    again = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=False)
-    return Part(name="activations", device=total + max(casts, again.layer))  # casts end with the forward pass
+    total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
+    if setup.checkpointing:  # one layer at a time has all of them again, after casts have ended with the forward pass
+        again = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=False)
+        total, casts = total + again.layer, max(0, casts - again.layer)
+    # Freed activations lie between what stays and serve the next step only in part: as much again was measured.
+    lying = 0 if setup.gpu else total
+    return [
+        Part(name="activations", device=total),
+        Part(name="weights cast", device=casts),
+        Part(name="freed, kept", device=lying),
+    ]
 
 
 def _logits(setup: Setup, shape: tuple[int, ...]) -> Part:
-    """A chunk of them, the part that is in fp32, and the gradient of the output layer."""
+    """A chunk of them, the part that is in fp32, and the gradients of the output layer and of the embeddings, before they join."""
     vocabulary, width = shape
     computed = DTYPE[setup.precision].itemsize
     size = CHUNK if setup.gpu else CHUNK_ON_CPU
     chunk = vocabulary * (min(size, setup.rows * setup.block) * computed + (CHUNK if setup.gpu else PART) * 2 * FP32)
-    return Part(name="logits", device=chunk + vocabulary * width * (computed if setup.precision == PURE or setup.stage else FP32))
+    return Part(
+        name="logits", device=chunk + 2 * vocabulary * width * (computed if setup.precision == PURE or setup.stage else FP32)
+    )
