@@ -90,7 +90,7 @@ def _at(place: str, name: str, size: float) -> Part:
 
 
 def _activations(setup: Setup, count: int) -> list[Part]:
-    """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about between the two passes."""
+    """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
     kept = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=setup.checkpointing)
     total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
@@ -107,7 +107,7 @@ def _activations(setup: Setup, count: int) -> list[Part]:
 
 
 def _logits(setup: Setup, shape: tuple[int, ...]) -> Part:
-    """A chunk of them, the part that is in fp32, and the gradients of the output layer and of the embeddings, before they join."""
+    """A chunk of them, the part that is in fp32, and the gradients of output layer and embeddings before they join."""
     vocabulary, width = shape
     computed = DTYPE[setup.precision].itemsize
     size = CHUNK if setup.gpu else CHUNK_ON_CPU
