@@ -20,26 +20,36 @@ from tests.runs import SMALL, column, command, largest_difference, last_json
 KILLS, AT_START = 20, 4  # of these, so many before the first step is logged
 RUN = [
     *SMALL, "model.dropout=0.1", "objective=rwr", "schedule=wsd", "schedule.warmup_steps=20", "trainer.accumulate=2",
-    "trainer.micro_batch=2", "trainer.max_steps=300", "trainer.validate_every=12", "trainer.checkpoint_every=4",
+    "trainer.micro_batch=2", "trainer.max_steps=360", "trainer.validate_every=12", "trainer.checkpoint_every=4",
     "trainer.validation_rows=4", "logger=[csv,wandb]",
 ]  # fmt: skip
 
 
-def _killed(arguments: list[str], run_dir: Path, moment: float | None) -> bool:
-    """Start it and kill it so many seconds after it logged a step, None: while it starts; whether it was still running."""
-    metrics = run_dir / "metrics.csv"
-    before = metrics.stat().st_mtime_ns if metrics.exists() else 0
+def _killed(arguments: list[str], run_dir: Path, steps: int | None) -> bool:
+    """Start it, kill it within a step, so many after the first it logs, None: while it starts; whether it was still running."""
     child = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, start_new_session=True, stdout=subprocess.DEVNULL)
-    if moment is None:
+    if steps is None:
         time.sleep(random.uniform(1, 4))
     else:
+        metrics = run_dir / "metrics.csv"
+        before = metrics.stat().st_mtime_ns if metrics.exists() else 0
         while child.poll() is None and (metrics.stat().st_mtime_ns if metrics.exists() else 0) == before:
-            time.sleep(0.02)
-        time.sleep(moment)
+            time.sleep(0.01)
+        first = _logged(run_dir)
+        while child.poll() is None and _logged(run_dir) < first + steps:
+            time.sleep(0.01)
+        time.sleep(random.uniform(0, 0.1))
     running = child.poll() is None
-    os.killpg(child.pid, signal.SIGKILL)
+    if running:
+        os.killpg(child.pid, signal.SIGKILL)
     child.wait()
     return running
+
+
+def _logged(run_dir: Path) -> int:
+    """How many steps are."""
+    with (run_dir / "metrics.csv").open() as lines:
+        return sum(1 for _ in lines)
 
 
 @pytest.mark.slow
@@ -48,7 +58,7 @@ def test_twenty_kills_leave_no_trace(folders: list[str], tmp_path: Path) -> None
     where = [folders[0], f"runs_dir={tmp_path}"]
     whole = Path(last_json(command(["train.py", *RUN, *where, "name=whole"]))["run_dir"])
     run_dir = tmp_path / "killed"
-    moments = [random.uniform(0, 3) for _ in range(KILLS - AT_START)] + [None] * AT_START
+    moments = [random.randrange(14) for _ in range(KILLS - AT_START)] + [None] * AT_START
     random.shuffle(moments)
     steps = []
     for moment in moments:
@@ -64,7 +74,7 @@ def test_twenty_kills_leave_no_trace(folders: list[str], tmp_path: Path) -> None
     assert largest_difference(whole, run_dir) == 0
     for name in ("train/loss", "train/nll_per_token", "grad_norm", "lr", "val/nll_per_token"):
         assert column(whole, name) == column(run_dir, name), name
-    assert len(column(run_dir, "train/loss")) == 300
+    assert len(column(run_dir, "train/loss")) == 360
     assert (whole / "samples.jsonl").read_text() == (run_dir / "samples.jsonl").read_text()
     assert (whole / "best" / "rfr.json").read_text() == (run_dir / "best" / "rfr.json").read_text()
     assert result["val/nll_per_token"] == json.loads((whole / "result.json").read_text())["val/nll_per_token"]
