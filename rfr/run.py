@@ -65,7 +65,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
     cfg, settings, here = job.cfg, job.cfg.trainer, ranks()
     module = PolicyModule(
         job.model, instantiate(cfg.objective.loss), instantiate({k: v for k, v in cfg.optimizer.items() if k != "weight_decay"}),
-        instantiate(cfg.schedule), settings.max_steps, cfg.optimizer.weight_decay,
+        instantiate(cfg.schedule), settings.max_steps, cfg.optimizer.weight_decay, cfg.seed,
     )  # fmt: skip
     data = RowsModule(
         job.prepared.train.rows, job.prepared.validation.rows, job.weights, micro_batch=settings.micro_batch,

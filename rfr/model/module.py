@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
 
+import numpy as np
 import pytorch_lightning as pl
 import torch
 from pytorch_lightning.strategies import DeepSpeedStrategy
@@ -27,6 +28,7 @@ class PolicyModule(pl.LightningModule):
     Args:
         make_optimizer: from parameter groups to the optimizer.
         total_steps: optimizer steps of the whole run, for the schedule.
+        seed: of what is drawn in training, which is dropout.
     """
 
     def __init__(
@@ -37,17 +39,23 @@ class PolicyModule(pl.LightningModule):
         schedule: Schedule,
         total_steps: int,
         weight_decay: float,
+        seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
         self._objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
-        self._total_steps, self._weight_decay = total_steps, weight_decay
+        self._total_steps, self._weight_decay, self._seed = total_steps, weight_decay, seed
         self._step_was_taken = True
         self._shares: dict[str, torch.Tensor] = {}
         self._validation_sums: dict[str, torch.Tensor] = {}
         self.nll_per_token: float | None = None  # at the last validation
         self.nll_before: float | None = None  # before the first step, where asked for
         self.grad_norm: torch.Tensor | float | None = None  # of the last step, before clipping
+
+    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+        """What dropout draws depends on the place in the run alone: a resumed run draws the same."""
+        place = np.random.SeedSequence([self._seed, batch_idx, self.global_rank])
+        torch.manual_seed(int(place.generate_state(1)[0]))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         loss, sums = self._loss(batch)
