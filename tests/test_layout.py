@@ -55,3 +55,13 @@ def test_the_rows_of_a_step_and_the_model_may_not(folders: list[str], tmp_path: 
     kept = command(["train.py", f"resume={run_dir}", "optimizer.lr=1"])
     assert kept.returncode == 2
     assert "keeps its own config" in kept.stderr
+
+
+@pytest.mark.slow
+def test_ranks_leave_nothing_in_shared_memory(folders: list[str]) -> None:
+    """DeepSpeed would leave 69 MB of it behind with every run, until a machine has none left."""
+    place = Path("/dev/shm")
+    before = set(place.glob("deepspeed_*"))
+    result = last_json(command(["train.py", *SMALL, *folders, "name=shared", "strategy=deepspeed_2", *WIDER]))
+    assert result["steps"] == 6
+    assert set(place.glob("deepspeed_*")) <= before

@@ -70,6 +70,8 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
         else:
             self.set_world_ranks()
             self._init_deepspeed_distributed()
+            self.barrier()
+            _forget_shared_memory()
 
     def _setup_model_and_optimizer(self, model: torch.nn.Module, optimizer: Any, lr_scheduler: Any = None) -> Any:
         if not self._on_cpu:
@@ -111,6 +113,13 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
     def backward(self, closure_loss: Tensor, *args: Any, **kwargs: Any) -> Tensor:
         """Lightning has divided the loss by the accumulation steps; DeepSpeed must not divide it again."""
         return BaseStrategy.backward(self, closure_loss, *args, scale_wrt_gas=False, **kwargs)
+
+
+def _forget_shared_memory() -> None:
+    """DeepSpeed's ranks exchange through files in memory, 69 MB each, that it never removes; once open they need no names."""
+    place = f"{os.environ.get('MASTER_ADDR')}_{os.environ.get('MASTER_PORT')}"
+    for path in Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_*_{place}_*"):
+        path.unlink(missing_ok=True)
 
 
 @contextmanager
