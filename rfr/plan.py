@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Mapping
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -95,13 +96,22 @@ def _of_strategy(strategy: Any) -> dict[str, Any]:
 
 def plan(setup: Setup) -> list[Part]:
     """The parts of one rank and what a process takes before the first of them."""
-    process = float(psutil.Process().memory_info().rss)
+    process = _process()
     runtime = (
         Part(name="PyTorch and all that", device=CUDA_CONTEXT, host=process)
         if setup.gpu
         else Part(name="Python and its libraries", device=process)
     )
-    return [runtime, *parts(setup)]
+    needed = [runtime, *parts(setup)]
+    if setup.gpu:
+        return needed
+    return [replace(part, device=part.device + part.host, host=0) for part in needed]  # without a GPU they are the same memory
+
+
+@cache
+def _process() -> float:
+    """Bytes of a process with nothing but its libraries: this one, before it plans anything."""
+    return float(psutil.Process().memory_info().rss)
 
 
 def room_of(gpu: str | None) -> dict[str, float]:

@@ -56,10 +56,11 @@ def _kept(
     alive = []  # or a storage's address could be another's later
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
+        bare = tensor.detach()  # with its history it would hold the graph that holds it, out of Python's sight and for good
         if tensor.shape not in weights:
-            alive.append(tensor)
+            alive.append(bare)
             sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
-        return tensor
+        return bare
 
     length = block - ODD
     tokens = torch.zeros(rows, length, dtype=torch.int64)
