@@ -123,10 +123,10 @@ def test_gpt2_takes_what_was_planned(folders: list[str]) -> None:
     """The other sizes are measured by `make bench-plan`."""
     small = [override for override in SMALL if not override.startswith(("model", "precision", "trainer.max", "preprocess"))]
     settings = ["model=gpt2", "model.weights=random", "model.tokenizer=corpus", "precision=bf16_pure", "optimizer=split_adamw",
-                "model.corpus_vocabulary=50257", "trainer.max_steps=3", "trainer.accumulate=2", "samples.prompts=0"]  # fmt: skip
+                "model.corpus_vocabulary=512", "trainer.max_steps=3", "trainer.accumulate=2", "samples.prompts=0"]  # fmt: skip
     arguments = ["train.py", *small, *folders, *settings, "name=planned"]
     planned = last_json(command([*arguments, "plan=true"]))["device_gib"]
     measured = json.loads(command(arguments).stdout.splitlines()[-1])["peak_rss_gib"]
     assert planned == pytest.approx(measured, rel=0.1)
-    assert planned * GIB > 2e9
+    assert planned * GIB > 1e9
     assert totals(plan(_setup("model=gpt2"))).keys() == {"device", "host", "disk"}
