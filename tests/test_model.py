@@ -105,20 +105,46 @@ def test_perturbing_one_document_changes_no_other(
     assert leaking[documents > document].any() or document == int(documents.max())
 
 
-@pytest.mark.parametrize("heads", [2, 1], ids=["as many keys", "keys shared by heads"])
-def test_attention_and_its_gradient_are_those_of_the_dense_mask(heads: int) -> None:
-    torch.manual_seed(0)
-    documents = torch.tensor([[1] * 5 + [2] * 9 + [0] * 2, [1] * 16])
-    shapes = [(2, 2, 16, 8), (2, heads, 16, 8), (2, heads, 16, 8)]
-    inputs = [torch.randn(shape, requires_grad=True) for shape in shapes]
+LONG = torch.tensor([[1] * 150 + [2] * 140 + [0] * 10, [1] * 300])  # more queries than are worked on at once, and fewer
+
+
+def _attention(mask: torch.Tensor, inputs: list[torch.Tensor], **named: float) -> list[torch.Tensor]:
+    """What `isolated_documents` gives, and its gradients."""
     module = torch.nn.Module()
-    module.num_key_value_groups = 2 // heads  # type: ignore[assignment]
-    results = []
-    for mask in (document_mask(documents), dense_mask(documents)):
-        mixed, _ = isolated_documents(module, inputs[0], inputs[1], inputs[2], mask)
-        results.append([mixed, *torch.autograd.grad((mixed * torch.arange(8)).sin().sum(), inputs)])
-    for one, other in zip(*results, strict=True):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-5)
+    module.num_key_value_groups = inputs[0].shape[1] // inputs[1].shape[1]  # type: ignore[assignment]
+    mixed, _ = isolated_documents(module, *inputs, mask, **named)
+    scale = torch.linspace(-1, 1, mixed.numel()).view_as(mixed)
+    return [mixed, *torch.autograd.grad((mixed.float() * scale).sum(), inputs)]
+
+
+def _inputs(heads: int) -> list[torch.Tensor]:
+    torch.manual_seed(0)
+    query, key, value = (torch.randn(2, count, LONG.shape[1], 8) for count in (4, heads, heads))
+    return [query, key + 5 * torch.randn(8), value]  # keys have much in common, as in real models
+
+
+@pytest.mark.parametrize("heads", [4, 2], ids=["as many keys", "keys shared by heads"])
+@pytest.mark.parametrize(
+    ("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.float16, 2e-3), (torch.bfloat16, 1e-2)], ids=["fp32", "fp16", "bf16"]
+)
+def test_attention_and_its_gradient_are_those_of_the_dense_mask(heads: int, dtype: torch.dtype, tolerance: float) -> None:
+    """Of the same rounded inputs, in fp64; as errors relative to the whole tensor."""
+    given = [tensor.to(dtype) for tensor in _inputs(heads)]
+    exact = _attention(dense_mask(LONG), [tensor.double().requires_grad_() for tensor in given])
+    ours = _attention(document_mask(LONG), [tensor.requires_grad_() for tensor in given])
+    for one, other in zip(ours, exact, strict=True):
+        assert one.dtype == dtype
+        assert (one.double() - other).norm() <= tolerance * other.norm()
+
+
+def test_attention_drops_within_documents_too() -> None:
+    given = [tensor.requires_grad_() for tensor in _inputs(4)]
+    torch.manual_seed(3)
+    by_ids = _attention(document_mask(LONG), given, dropout=0.5)
+    torch.manual_seed(3)
+    for one, other in zip(by_ids, _attention(dense_mask(LONG), given, dropout=0.5), strict=True):
+        torch.testing.assert_close(one, other)
+    assert not torch.allclose(by_ids[0], _attention(document_mask(LONG), given)[0])
 
 
 def test_sampling_is_deterministic_and_leaves_the_random_state(tiny_model: PreTrainedModel, prepared: Prepared) -> None:

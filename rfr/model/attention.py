@@ -3,15 +3,16 @@ of its own length and not of the row's."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
-from torch.nn.functional import scaled_dot_product_attention
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "isolated_documents"
+QUERIES = 128  # whose scores are held at once on a CPU, so that they stay in its cache
 
 
 def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
@@ -32,20 +33,106 @@ def isolated_documents(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     dropout: float = 0.0, scaling: float | None = None, **named: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """transformers' attention function; (B, heads, T, D) to (B, T, heads, D). Any other mask than document ids is SDPA's."""
-    if attention_mask is None or attention_mask.dtype != torch.int64:
-        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named)
-    rows = []
-    for row, documents in enumerate(attention_mask[:, 0, 0]):
-        lengths = torch.unique_consecutive(documents, return_counts=True)[1].tolist()
-        parts = zip(*(tensor[row].split(lengths, dim=1) for tensor in (query, key, value)), strict=True)
-        rows.append(torch.cat([
-            scaled_dot_product_attention(
-                q[None], k[None], v[None], dropout_p=dropout, is_causal=True, scale=scaling, enable_gqa=len(q) != len(k)
-            ).transpose(1, 2)
-            for q, k, v in parts
-        ], dim=1))  # fmt: skip
-    return torch.cat(rows), None
+    """transformers' attention function; (B, heads, T, D) to (B, T, heads, D). Any other mask than document ids is SDPA's, and
+    so is dropout, which it is slow at."""
+    if attention_mask is not None and attention_mask.dtype == torch.int64:
+        documents_BT = attention_mask[:, 0, 0]
+        if not dropout:
+            scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
+            return _ByDocument.apply(query, key, value, list(_spans(documents_BT)), scaling), None
+        attention_mask = dense_mask(documents_BT)
+    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named)
+
+
+def _spans(documents_BT: torch.Tensor) -> Iterator[tuple[int, slice]]:
+    """The row of each document and its place in it."""
+    for row, documents in enumerate(documents_BT):
+        end = 0
+        for length in torch.unique_consecutive(documents, return_counts=True)[1].tolist():
+            start, end = end, end + length
+            yield row, slice(start, end)
+
+
+class _ByDocument(torch.autograd.Function):
+    """Causal attention, some queries at a time, to the keys before them; for the gradient, probabilities are worked out again.
+
+    torch's own for CPUs reaches a fifth of the rate of its matrix products, and less in the backward pass and in short documents.
+    Heads that share keys (grouped queries) stand as H groups of G: shapes are H G L D for queries, H L D for keys and values.
+    """
+
+    @staticmethod
+    def forward(ctx: Any, query: Any, key: Any, value: Any, spans: Any, scaling: float) -> torch.Tensor:
+        output = query.new_empty(query.transpose(1, 2).shape)
+        for row, span in spans:
+            q, k, v = _document(query, key, value, row, span, scaling)
+            result = _grouped(output.transpose(1, 2)[row, :, span], len(k))
+            for rows, _, probabilities in _blocks(q, k):
+                result[:, :, rows] = torch.bmm(probabilities, v[:, : rows.stop]).view_as(result[:, :, rows])
+        ctx.save_for_backward(query, key, value)
+        ctx.spans, ctx.scaling = spans, scaling
+        return output
+
+    @staticmethod
+    def backward(ctx: Any, grad_output: Any) -> Any:
+        query, key, value = ctx.saved_tensors
+        grads = [torch.empty_like(tensor.transpose(1, 2)).transpose(1, 2) for tensor in (query, key, value)]
+        for row, span in ctx.spans:
+            q, k, v = _document(query, key, value, row, span, ctx.scaling)
+            grad_q, grad_k, grad_v = (grad[row, :, span] for grad in grads)
+            _document_gradient(
+                q, k, v, _grouped(grad_output.transpose(1, 2)[row, :, span], len(k)).to(q.dtype), ctx.scaling,
+                _grouped(grad_q, len(k)), grad_k, grad_v,
+            )
+        return *grads, None, None
+
+
+def _document_gradient(q: Any, k: Any, v: Any, grad_output: Any, scaling: float, grad_q: Any, grad_k: Any, grad_v: Any) -> None:
+    """Fill in the last three."""
+    sum_k, sum_v = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (k, v))
+    v_HDL = v.transpose(1, 2).contiguous()
+    for rows, block, probabilities in _blocks(q, k):
+        seen, grad_block = slice(rows.stop), grad_output[:, :, rows].flatten(1, 2).contiguous()
+        sum_v[:, seen] += torch.bmm(probabilities.transpose(1, 2), grad_block)
+        grad_probabilities = torch.bmm(grad_block, v_HDL[:, :, seen])
+        grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, probabilities.dtype)
+        torch.mul(torch.bmm(grad_scores, k[:, seen]).view_as(grad_q[:, :, rows]), scaling, out=grad_q[:, :, rows])
+        sum_k[:, seen] += torch.bmm(grad_scores.transpose(1, 2), block)
+    grad_k.copy_(sum_k)
+    grad_v.copy_(sum_v)
+
+
+def _document(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, row: int, span: slice, scaling: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Its queries, scaled, its keys and its values. CPUs are slow at fp16, so it is turned to fp32.
+
+    In bf16, keys go without their mean: it adds the same to all scores of a query, so that probabilities stay as they are, while
+    smaller scores lose less when they are rounded (Zhang et al. 2024, SageAttention).
+    """
+    dtype = torch.float32 if query.dtype == torch.float16 else query.dtype
+    q, k, v = (tensor[row, :, span].to(dtype) for tensor in (query, key, value))
+    if dtype == torch.bfloat16:
+        k = k - k.mean(1, keepdim=True)
+    return _grouped(q * scaling, len(k)), k, v
+
+
+def _grouped(heads: torch.Tensor, groups: int) -> torch.Tensor:
+    """(heads, L, D) to (H, G, L, D), a view."""
+    return heads.unflatten(0, (groups, -1))
+
+
+def _blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
+    """Where some of the queries are, they themselves, (H, G * rows, D), and their probabilities, (H, G * rows, keys)."""
+    length = q.shape[2]
+    k_HDL = k.transpose(1, 2).contiguous()
+    future = torch.full((min(QUERIES, length),) * 2, -torch.inf, dtype=q.dtype).triu(1)
+    for start in range(0, length, QUERIES):
+        rows = slice(start, min(start + QUERIES, length))
+        block = q[:, :, rows].flatten(1, 2).contiguous()
+        scores = torch.bmm(block, k_HDL[:, :, : rows.stop])
+        size = rows.stop - start
+        scores.unflatten(1, (-1, size))[..., start:] += future[:size, :size]
+        yield rows, block, scores.softmax(-1)
 
 
 AttentionInterface.register(NAME, isolated_documents)

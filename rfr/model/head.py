@@ -1,4 +1,5 @@
-"""The output layer of a policy, which can also say how likely given tokens are, without holding their logits."""
+"""Both ends of a policy. The output layer can also say how likely given tokens are, without holding their logits; often the input
+layer has the same weights, the largest there are, so that both take care how their gradients come together."""
 
 from __future__ import annotations
 
@@ -6,11 +7,11 @@ from typing import Any
 
 import torch
 from torch import nn
-from torch.nn.functional import linear
+from torch.nn.functional import embedding, linear
 from transformers import PreTrainedModel
 
 from rfr.errors import UserError
-from rfr.objective.logprobs import weighted_nll
+from rfr.objective.logprobs import gathers, weighted_nll
 
 
 class Head(nn.Linear):
@@ -25,8 +26,33 @@ class Head(nn.Linear):
         return weighted_nll(hidden, self.weight, labels_N, weights_N)
 
 
+class Embedding(nn.Embedding):
+    """Token ids to vectors. Where the weights' `.grad` is there, gradients are added to the rows of it that they belong to."""
+
+    def forward(self, ids: torch.Tensor) -> torch.Tensor:
+        return _Lookup.apply(ids, self.weight)
+
+
+class _Lookup(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, ids: Any, weight_VD: Any) -> torch.Tensor:
+        ctx.save_for_backward(ids)
+        ctx.weight, ctx.rows = weight_VD, len(weight_VD)
+        return embedding(ids, weight_VD)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Any) -> Any:
+        (ids,) = ctx.saved_tensors
+        if not gathers(ctx.weight):
+            return None, torch.ops.aten.embedding_dense_backward(grad, ids, ctx.rows, -1, False)
+        total = ctx.weight.grad
+        total.index_put_((ids,), grad.to(total.dtype), accumulate=True)  # on GPUs, too, always in the same order
+        return None, None
+
+
 def install(model: PreTrainedModel) -> PreTrainedModel:
-    """Put a `Head` in the place of the model's output layer, with the same weights, tied where they were.
+    """Put a `Head` in the place of the model's output layer and an `Embedding` before it, with the same weights, tied where they
+    were.
 
     Raises:
         UserError: its logits are more than a matrix times its hidden states.
@@ -39,6 +65,11 @@ def install(model: PreTrainedModel) -> PreTrainedModel:
     new = Head(old.in_features, old.out_features, bias=False, device="meta")
     new.weight = old.weight
     model.set_output_embeddings(new)
+    inputs = model.get_input_embeddings()
+    if type(inputs) is nn.Embedding and inputs.padding_idx is None and inputs.max_norm is None and not inputs.sparse:
+        lookup = Embedding(inputs.num_embeddings, inputs.embedding_dim, device="meta")
+        lookup.weight = inputs.weight
+        model.set_input_embeddings(lookup)
     return model
 
 

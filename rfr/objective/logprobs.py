@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import torch
 
 CHUNK, CHUNK_ON_CPU = 1024, 256  # rows whose logits are held at once, in the model's precision: on a CPU few enough for malloc
-PART = 64  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
+PART = 16  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
+ADDED = 1024  # rows of a gradient that are turned to fp32 at once
 
 
 def weighted_nll(
@@ -16,7 +18,9 @@ def weighted_nll(
     """sum of w * -log p(label), differentiable in the first two, and -log p of each label; fp32, shapes () and (N,).
 
     Rows of V logits are the largest tensor of a step by far. So they are worked off in chunks, and the gradient, which
-    is (p - 1[label]) * w per logit, is taken at once instead of keeping them for the backward pass.
+    is (p - 1[label]) * w per logit, is taken at once instead of keeping them for the backward pass. Where the unembedding's
+    `.grad` is there already, its gradient is added to that directly, as fused gradient accumulation does (Shoeybi et al. 2019):
+    else autograd would hold it, in the type of `.grad`, until the embedding's has come, and add up the three.
     """
     return _WeightedNLL.apply(hidden_ND, unembedding_VD, labels_N, weights_N)
 
@@ -28,18 +32,15 @@ class _WeightedNLL(torch.autograd.Function):
         hidden, unembedding = hidden_ND.to(dtype), unembedding_VD.to(dtype)
         nll_N = torch.empty(len(labels_N), dtype=torch.float32, device=hidden.device)
         wanted = any(ctx.needs_input_grad[:2])
-        grad_hidden = torch.empty_like(hidden) if wanted else None
-        grad_unembedding = torch.zeros_like(unembedding_VD) if wanted else None
+        grad_hidden, grad_unembedding = (torch.empty_like(tensor) if wanted else None for tensor in (hidden, unembedding_VD))
         with torch.autocast(hidden.device.type, enabled=False):
-            size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
-            for start in range(0, len(labels_N), size):
-                rows = slice(start, start + size)
+            for rows in _chunks(len(labels_N), CHUNK if hidden.is_cuda else CHUNK_ON_CPU):
                 logits_CV = hidden[rows] @ unembedding.T
                 _to_gradient(logits_CV, labels_N[rows], weights_N[rows], nll_N[rows], wanted)
                 if grad_hidden is not None:
                     torch.mm(logits_CV, unembedding, out=grad_hidden[rows])
-                    grad_unembedding += logits_CV.T @ hidden[rows]
-        ctx.dtype = hidden_ND.dtype
+                    _add_product(grad_unembedding, logits_CV.T, hidden[rows], first=rows.start == 0)
+        ctx.dtype, ctx.unembedding = hidden_ND.dtype, unembedding_VD
         ctx.save_for_backward(grad_hidden, grad_unembedding)
         ctx.mark_non_differentiable(nll_N)
         return (weights_N * nll_N).sum(), nll_N
@@ -47,7 +48,34 @@ class _WeightedNLL(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Any, _: Any) -> Any:
         grad_hidden, grad_unembedding = ctx.saved_tensors
-        return grad_hidden.to(ctx.dtype).mul_(grad), grad_unembedding.mul_(grad), None, None
+        grad_hidden = grad_hidden.to(ctx.dtype).mul_(grad)
+        if not ctx.needs_input_grad[1] or not gathers(ctx.unembedding):
+            return grad_hidden, grad_unembedding.mul_(grad), None, None
+        for total, part in zip(ctx.unembedding.grad.split(ADDED), grad_unembedding.split(ADDED), strict=True):
+            total.addcmul_(part.to(total.dtype), grad)
+        return grad_hidden, None, None, None
+
+
+def gathers(parameter: torch.Tensor) -> bool:
+    """Whether its gradient can be added to at once."""
+    return parameter.is_leaf and parameter.grad is not None
+
+
+def _chunks(count: int, at_most: int) -> list[slice]:
+    """One or more, all of about one size: matrix products are slow at a few rows that are left over."""
+    pieces = max(1, math.ceil(count / at_most))
+    size = math.ceil(count / pieces)
+    return [slice(number * size, (number + 1) * size) for number in range(pieces)]
+
+
+def _add_product(total: Any, left: torch.Tensor, right: torch.Tensor, *, first: bool) -> None:
+    """total += left @ right, or = where it is the first; without a product beside the total where they are of one type."""
+    if total.dtype == left.dtype:
+        torch.addmm(total, left, right, beta=0 if first else 1, out=total)
+    elif first:
+        total.copy_(left @ right)
+    else:
+        total += left @ right
 
 
 def _autocasts(tensor: torch.Tensor) -> bool:
