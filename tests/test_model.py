@@ -18,7 +18,7 @@ from rfr.errors import UserError
 from rfr.generate import Sampling, sample
 from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
 from rfr.model.build import build_model, build_tokenizer, no_random_weights
-from rfr.model.head import Head, install
+from rfr.model.head import Embedding, Head, install
 
 
 @pytest.fixture(params=["gpt2", "llama"])
@@ -145,6 +145,27 @@ def test_attention_drops_within_documents_too() -> None:
     for one, other in zip(by_ids, _attention(dense_mask(LONG), given, dropout=0.5), strict=True):
         torch.testing.assert_close(one, other)
     assert not torch.allclose(by_ids[0], _attention(document_mask(LONG), given)[0])
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_gradients_of_both_ends_are_added_to_those_that_are_there(tied: bool) -> None:
+    """To fp32 ones directly; to others, or where there are none, by autograd. All alike, twice over."""
+    config = GPT2Config(vocab_size=640, n_embd=32, n_layer=1, n_head=2, tie_word_embeddings=tied)
+    ids = torch.randint(640, (2, 70), generator=torch.Generator().manual_seed(0))
+    found = {}
+    for there in (False, True):
+        policy = build_model("random", None, lambda: config, seed=0, dropout=0.0)
+        inputs, head = policy.get_input_embeddings(), policy.get_output_embeddings()
+        assert (inputs.weight is head.weight) == tied
+        assert isinstance(inputs, Embedding)
+        for parameter in policy.parameters():
+            parameter.grad = torch.zeros_like(parameter) if there else None
+        for _ in range(2):
+            hidden = policy.base_model(input_ids=ids).last_hidden_state
+            (head(hidden.flatten(0, 1), ids.flatten(), torch.ones(140))[0] * 0.5).backward()
+        found[there] = [parameter.grad for parameter in policy.parameters()]
+    for one, other in zip(found[False], found[True], strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 
 def test_sampling_is_deterministic_and_leaves_the_random_state(tiny_model: PreTrainedModel, prepared: Prepared) -> None:

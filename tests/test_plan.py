@@ -63,6 +63,15 @@ def test_model_states_are_those_of_the_zero_paper(
     assert found["optimizer states"] == pytest.approx(states)
 
 
+def test_states_on_a_disk_are_swapped_through_memory() -> None:
+    """DeepSpeed's five buffers, each for the largest group; the embedding is one by itself where it is larger."""
+    nvme = replace(SETUP, precision="bf16", stage=3, optimizer_on="nvme")
+    for group, largest in ((1000, 512 * 64), (10**6, 10**6)):
+        (buffers,) = [part for part in parts(replace(nvme, sub_group=group)) if "swap" in part.name]
+        assert (buffers.device, buffers.host, buffers.disk) == (0, 5 * 4 * largest, 0)
+    assert not [part for part in parts(replace(nvme, optimizer_on="cpu", sub_group=10**6)) if "swap" in part.name]
+
+
 def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -> None:
     kept = {
         (rows, checkpointing): saved(SMALL_GPT2, rows, 96, "bf16", autocast=False, checkpointing=checkpointing).layer

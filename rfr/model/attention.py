@@ -7,12 +7,14 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import sdpa_mask
 
 NAME = "isolated_documents"
 QUERIES = 128  # whose scores are held at once on a CPU, so that they stay in its cache
+STEP = 32  # documents are filled up to a multiple: of every new shape oneDNN would compile and keep products of its own
 
 
 def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
@@ -65,29 +67,30 @@ class _ByDocument(torch.autograd.Function):
         output = query.new_empty(query.transpose(1, 2).shape)
         for row, span in spans:
             q, k, v = _document(query, key, value, row, span, scaling)
-            result = _grouped(output.transpose(1, 2)[row, :, span], len(k))
+            result = output.transpose(1, 2)[row, :, span].unflatten(0, q.shape[:2])
             for rows, _, probabilities in _blocks(q, k):
-                result[:, :, rows] = torch.bmm(probabilities, v[:, : rows.stop]).view_as(result[:, :, rows])
+                _fill(result[:, :, rows], torch.bmm(probabilities, v[:, : rows.stop]))
         ctx.save_for_backward(query, key, value)
         ctx.spans, ctx.scaling = spans, scaling
         return output
 
     @staticmethod
     def backward(ctx: Any, grad_output: Any) -> Any:
-        query, key, value = ctx.saved_tensors
-        grads = [torch.empty_like(tensor.transpose(1, 2)).transpose(1, 2) for tensor in (query, key, value)]
+        inputs = ctx.saved_tensors
+        grads = [torch.empty_like(tensor.transpose(1, 2)).transpose(1, 2) for tensor in inputs]
         for row, span in ctx.spans:
-            q, k, v = _document(query, key, value, row, span, ctx.scaling)
-            grad_q, grad_k, grad_v = (grad[row, :, span] for grad in grads)
-            _document_gradient(
-                q, k, v, _grouped(grad_output.transpose(1, 2)[row, :, span], len(k)).to(q.dtype), ctx.scaling,
-                _grouped(grad_q, len(k)), grad_k, grad_v,
-            )
+            document = _document(*inputs, row, span, ctx.scaling)
+            grad = _filled_up(grad_output.transpose(1, 2)[row, :, span].to(document[0].dtype))
+            _put_gradients(document, grad, ctx.scaling, [grad[row, :, span] for grad in grads])
         return *grads, None, None
 
 
-def _document_gradient(q: Any, k: Any, v: Any, grad_output: Any, scaling: float, grad_q: Any, grad_k: Any, grad_v: Any) -> None:
-    """Fill in the last three."""
+def _put_gradients(
+    document: tuple[torch.Tensor, ...], grad_output: torch.Tensor, scaling: float, grads: list[torch.Tensor]
+) -> None:  # fmt: skip
+    """Put those of a document's queries, keys and values into `grads`."""
+    q, k, v = document
+    grad_output, grad_q = (tensor.unflatten(0, q.shape[:2]) for tensor in (grad_output, grads[0]))
     sum_k, sum_v = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (k, v))
     v_HDL = v.transpose(1, 2).contiguous()
     for rows, block, probabilities in _blocks(q, k):
@@ -95,10 +98,10 @@ def _document_gradient(q: Any, k: Any, v: Any, grad_output: Any, scaling: float,
         sum_v[:, seen] += torch.bmm(probabilities.transpose(1, 2), grad_block)
         grad_probabilities = torch.bmm(grad_block, v_HDL[:, :, seen])
         grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, probabilities.dtype)
-        torch.mul(torch.bmm(grad_scores, k[:, seen]).view_as(grad_q[:, :, rows]), scaling, out=grad_q[:, :, rows])
+        _fill(grad_q[:, :, rows], torch.bmm(grad_scores, k[:, seen]).mul_(scaling))
         sum_k[:, seen] += torch.bmm(grad_scores.transpose(1, 2), block)
-    grad_k.copy_(sum_k)
-    grad_v.copy_(sum_v)
+    for grad, total in zip(grads[1:], (sum_k, sum_v), strict=True):
+        grad.copy_(total[:, : grad.shape[1]])
 
 
 def _document(
@@ -113,12 +116,18 @@ def _document(
     q, k, v = (tensor[row, :, span].to(dtype) for tensor in (query, key, value))
     if dtype == torch.bfloat16:
         k = k - k.mean(1, keepdim=True)
-    return _grouped(q * scaling, len(k)), k, v
+    q, k, v = (_filled_up(tensor) for tensor in (q * scaling, k, v))
+    return q.unflatten(0, (len(k), -1)), k, v
 
 
-def _grouped(heads: torch.Tensor, groups: int) -> torch.Tensor:
-    """(heads, L, D) to (H, G, L, D), a view."""
-    return heads.unflatten(0, (groups, -1))
+def _filled_up(heads: torch.Tensor) -> torch.Tensor:
+    """(heads, L, D) with zeros to the next multiple of `STEP`; no token sees them, for they come last."""
+    return pad(heads, (0, 0, 0, -heads.shape[1] % STEP))
+
+
+def _fill(target_HGLD: torch.Tensor, product: torch.Tensor) -> None:
+    """Without what was filled up."""
+    target_HGLD.copy_(product.unflatten(1, (target_HGLD.shape[1], -1))[:, :, : target_HGLD.shape[2]])
 
 
 def _blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:

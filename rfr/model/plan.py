@@ -6,6 +6,7 @@ The parts of model and optimizer states are those of Rajbhandari et al. 2020 (Ze
 from __future__ import annotations
 
 from dataclasses import dataclass
+from math import prod
 
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
@@ -17,6 +18,7 @@ from rfr.objective.logprobs import CHUNK, CHUNK_ON_CPU, PART
 
 FP32 = 4
 NO_OFFLOAD = "none"
+SWAPPED_AT_ONCE = 5  # groups of parameters that DeepSpeed has buffers for where their states are on a disk
 CUDA_CONTEXT = round(0.8 * GIB)  # what PyTorch holds on a GPU before the first tensor
 
 
@@ -35,8 +37,8 @@ class Setup:
     """All of a run that its memory depends on.
 
     `masters`: fp32 ones beside bf16 parameters, by `SplitAdamW`. `stage`: of ZeRO, 0 for none. `optimizer_on`,
-    `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that DeepSpeed exchanges at once. `gpu`: the device is
-    one, and not the machine itself.
+    `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that DeepSpeed exchanges at once. `sub_group`: of how
+    many parameters it reads the states from a disk at once. `gpu`: the device is one, and not the machine itself.
     """
 
     config: PretrainedConfig
@@ -60,7 +62,8 @@ def parts(setup: Setup) -> list[Part]:
         model = AutoModelForCausalLM.from_config(setup.config)
     count = model.num_parameters()
     vocabulary_by_width = model.get_output_embeddings().weight.shape
-    return [*_states(setup, count), *_activations(setup, count), _logits(setup, vocabulary_by_width)]
+    swapped = [_swap_buffers(setup, vocabulary_by_width)] if setup.optimizer_on == "nvme" else []
+    return [*_states(setup, count), *swapped, *_activations(setup, count), _logits(setup, vocabulary_by_width)]
 
 
 def _states(setup: Setup, count: int) -> list[Part]:
@@ -85,6 +88,11 @@ def _states(setup: Setup, count: int) -> list[Part]:
     ]  # fmt: skip
 
 
+def _swap_buffers(setup: Setup, largest: tuple[int, ...]) -> Part:
+    """Each has room for the largest group; a parameter that is larger than a group is to be is one by itself."""
+    return Part(name="DeepSpeed's swap buffers", host=SWAPPED_AT_ONCE * FP32 * max(setup.sub_group, prod(largest)))
+
+
 def _at(place: str, name: str, size: float) -> Part:
     return Part(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[place]: size})
 
@@ -107,11 +115,12 @@ def _activations(setup: Setup, count: int) -> list[Part]:
 
 
 def _logits(setup: Setup, shape: tuple[int, ...]) -> Part:
-    """A chunk of them, the part that is in fp32, and the gradients of output layer and embeddings before they join."""
+    """A chunk of them, the part that is in fp32, and the output layer's gradient; where gradients are not gathered in fp32, or by
+    DeepSpeed, autograd has the embedding's beside it."""
     vocabulary, width = shape
     computed = DTYPE[setup.precision].itemsize
     size = CHUNK if setup.gpu else CHUNK_ON_CPU
     chunk = vocabulary * (min(size, setup.rows * setup.block) * computed + (CHUNK if setup.gpu else PART) * 2 * FP32)
-    return Part(
-        name="logits", device=chunk + 2 * vocabulary * width * (computed if setup.precision == PURE or setup.stage else FP32)
-    )
+    pure = setup.precision == PURE
+    gradients = 2 * computed if setup.stage or (pure and not setup.masters) else computed if pure else FP32
+    return Part(name="logits", device=chunk + gradients * vocabulary * width)

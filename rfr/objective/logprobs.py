@@ -6,8 +6,10 @@ import math
 from typing import Any
 
 import torch
+from torch.nn.functional import pad
 
 CHUNK, CHUNK_ON_CPU = 1024, 256  # rows whose logits are held at once, in the model's precision: on a CPU few enough for malloc
+STEP = 32  # rows are filled up to a multiple: of every new shape oneDNN would compile and keep products of its own
 PART = 16  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
 ADDED = 1024  # rows of a gradient that are turned to fp32 at once
 
@@ -19,10 +21,14 @@ def weighted_nll(
 
     Rows of V logits are the largest tensor of a step by far. So they are worked off in chunks, and the gradient, which
     is (p - 1[label]) * w per logit, is taken at once instead of keeping them for the backward pass. Where the unembedding's
-    `.grad` is there already, its gradient is added to that directly, as fused gradient accumulation does (Shoeybi et al. 2019):
-    else autograd would hold it, in the type of `.grad`, until the embedding's has come, and add up the three.
+    `.grad` is there already, in fp32, its gradient is added to that directly, as fused gradient accumulation does (Shoeybi et
+    al. 2019): else autograd would hold it, in fp32, until the embedding's has come, and add up the three.
     """
-    return _WeightedNLL.apply(hidden_ND, unembedding_VD, labels_N, weights_N)
+    count = len(labels_N)
+    missing = max(1, math.ceil(count / STEP)) * STEP - count
+    labels, weights = pad(labels_N, (0, missing)), pad(weights_N, (0, missing))  # weights of 0
+    loss, nll = _WeightedNLL.apply(pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, labels, weights)
+    return loss, nll[:count]
 
 
 class _WeightedNLL(torch.autograd.Function):
@@ -34,12 +40,14 @@ class _WeightedNLL(torch.autograd.Function):
         wanted = any(ctx.needs_input_grad[:2])
         grad_hidden, grad_unembedding = (torch.empty_like(tensor) if wanted else None for tensor in (hidden, unembedding_VD))
         with torch.autocast(hidden.device.type, enabled=False):
-            for rows in _chunks(len(labels_N), CHUNK if hidden.is_cuda else CHUNK_ON_CPU):
+            size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
+            for start in range(0, len(labels_N), size):
+                rows = slice(start, start + size)
                 logits_CV = hidden[rows] @ unembedding.T
                 _to_gradient(logits_CV, labels_N[rows], weights_N[rows], nll_N[rows], wanted)
                 if grad_hidden is not None:
                     torch.mm(logits_CV, unembedding, out=grad_hidden[rows])
-                    _add_product(grad_unembedding, logits_CV.T, hidden[rows], first=rows.start == 0)
+                    _add_product(grad_unembedding, logits_CV.T, hidden[rows], first=start == 0)
         ctx.dtype, ctx.unembedding = hidden_ND.dtype, unembedding_VD
         ctx.save_for_backward(grad_hidden, grad_unembedding)
         ctx.mark_non_differentiable(nll_N)
@@ -57,15 +65,8 @@ class _WeightedNLL(torch.autograd.Function):
 
 
 def gathers(parameter: torch.Tensor) -> bool:
-    """Whether its gradient can be added to at once."""
-    return parameter.is_leaf and parameter.grad is not None
-
-
-def _chunks(count: int, at_most: int) -> list[slice]:
-    """One or more, all of about one size: matrix products are slow at a few rows that are left over."""
-    pieces = max(1, math.ceil(count / at_most))
-    size = math.ceil(count / pieces)
-    return [slice(number * size, (number + 1) * size) for number in range(pieces)]
+    """Whether its gradient is there and in fp32, so that it can be added to piece by piece."""
+    return parameter.is_leaf and parameter.grad is not None and parameter.grad.dtype == torch.float32
 
 
 def _add_product(total: Any, left: torch.Tensor, right: torch.Tensor, *, first: bool) -> None:
