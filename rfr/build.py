@@ -20,7 +20,7 @@ from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
 from rfr.memory import frugal
-from rfr.model.build import build_model, build_tokenizer, fused, require_weights
+from rfr.model.build import build_model, build_tokenizer, compile_layers, fused, require_weights
 from rfr.model.offload import require_room
 from rfr.model.optim import StochasticAdamW
 from rfr.model.precision import PURE
@@ -153,6 +153,8 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dt
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
     if cfg.model.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    if cfg.model.compile:
+        compile_layers(model)
     return model
 
 

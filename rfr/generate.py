@@ -63,10 +63,10 @@ def _sample_batch(
 
 @contextmanager
 def _drawing(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode and a random state of one's own."""
+    """Evaluation mode and a random state of one's own; nothing is compiled for lengths that grow with every token."""
     was_training, cuda = model.training, [model.device] if model.device.type == "cuda" else []
     model.eval()
-    with torch.random.fork_rng(devices=cuda):
+    with torch.random.fork_rng(devices=cuda), torch.compiler.set_stance("force_eager"):
         torch.manual_seed(seed)
         yield
     model.train(was_training)

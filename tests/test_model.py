@@ -108,11 +108,11 @@ def test_perturbing_one_document_changes_no_other(
 LONG = torch.tensor([[1] * 150 + [2] * 140 + [0] * 10, [1] * 300])  # more queries than are worked on at once, and fewer
 
 
-def _attention(mask: torch.Tensor, inputs: list[torch.Tensor], **named: float) -> list[torch.Tensor]:
+def _attention(mask: torch.Tensor, inputs: list[torch.Tensor], dropout: float = 0.0) -> list[torch.Tensor]:
     """What `isolated_documents` gives, and its gradients."""
     module = torch.nn.Module()
     module.num_key_value_groups = inputs[0].shape[1] // inputs[1].shape[1]  # type: ignore[assignment]
-    mixed, _ = isolated_documents(module, *inputs, mask, **named)
+    mixed, _ = isolated_documents(module, inputs[0], inputs[1], inputs[2], mask, dropout)
     scale = torch.linspace(-1, 1, mixed.numel()).view_as(mixed)
     return [mixed, *torch.autograd.grad((mixed.float() * scale).sum(), inputs)]
 

@@ -40,10 +40,16 @@ def isolated_documents(
     if attention_mask is not None and attention_mask.dtype == torch.int64:
         documents_BT = attention_mask[:, 0, 0]
         if not dropout:
-            scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
-            return _ByDocument.apply(query, key, value, list(_spans(documents_BT)), scaling), None
+            return _by_document(query, key, value, documents_BT, query.shape[-1] ** -0.5 if scaling is None else scaling), None
         attention_mask = dense_mask(documents_BT)
     return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named)
+
+
+@torch.compiler.disable  # it would be compiled anew for every row of other documents
+def _by_document(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents_BT: torch.Tensor, scaling: float
+) -> torch.Tensor:  # fmt: skip
+    return _ByDocument.apply(query, key, value, list(_spans(documents_BT)), scaling)
 
 
 def _spans(documents_BT: torch.Tensor) -> Iterator[tuple[int, slice]]:

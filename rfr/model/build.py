@@ -22,6 +22,7 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
@@ -68,6 +69,13 @@ def build_model(
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
     return install(_without_quantisation(model) if "gguf_file" in options else model)
+
+
+def compile_layers(model: PreTrainedModel) -> None:
+    """torch.compile for each layer: small graphs that are alike, so one compilation serves all."""
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.compile()
 
 
 def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
