@@ -82,10 +82,10 @@ class _ByDocument(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad_output: Any) -> Any:
-        inputs = ctx.saved_tensors
-        grads = [torch.empty_like(tensor.transpose(1, 2)).transpose(1, 2) for tensor in inputs]
+        query, key, value = ctx.saved_tensors
+        grads = [torch.empty_like(tensor.transpose(1, 2)).transpose(1, 2) for tensor in (query, key, value)]
         for row, span in ctx.spans:
-            document = _document(*inputs, row, span, ctx.scaling)
+            document = _document(query, key, value, row, span, ctx.scaling)
             grad = _filled_up(grad_output.transpose(1, 2)[row, :, span].to(document[0].dtype))
             _put_gradients(document, grad, ctx.scaling, [grad[row, :, span] for grad in grads])
         return *grads, None, None
