@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
+from pytorch_lightning.strategies import SingleDeviceStrategy
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.checkpoints import about, newest_whole, require_match, step_of
@@ -55,8 +56,8 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     precision = resolve_precision(cfg.precision)
     schedule, weight = instantiate(cfg.schedule), instantiate(cfg.objective.weight)
     schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
-    require_masters(instantiate(cfg.optimizer).func, precision)
     layout = instantiate(cfg.strategy)(precision, run_dir)
+    require_masters(instantiate(cfg.optimizer).func, precision, layout)
     resume_from = newest_whole(run_dir / "checkpoints")
     require_weights(cfg.model.weights, cfg.model.hub_name)  # before a store is read for an hour
     corpus = corpus_of(cfg)
@@ -78,15 +79,20 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     )  # fmt: skip
 
 
-def require_masters(optimizer: Any, precision: str) -> None:
+def require_masters(optimizer: Any, precision: str, layout: Layout) -> None:
     """Say it where small updates of bf16 parameters would be lost.
 
     Raises:
-        UserError: the optimizer is for bf16 parameters, and they are in fp32.
+        UserError: the optimizer is for bf16 parameters, and they are in fp32; or the strategy can't exchange its gradients.
     """
     if optimizer is SplitAdamW and precision != PURE:
         raise UserError(
             f"optimizer=split_adamw is for precision={PURE}, not {precision}, which has masters: take optimizer=adamw"
+        )
+    if optimizer is SplitAdamW and not isinstance(layout.strategy, SingleDeviceStrategy):
+        raise UserError(
+            "optimizer=split_adamw gathers gradients in fp32 beside bf16 parameters, which only strategy=single can: here take "
+            "precision=bf16 optimizer=adamw, whose masters are the parameters"
         )
     if precision == PURE and optimizer not in (SplitAdamW, StochasticAdamW) and ranks().rank == 0:
         print(

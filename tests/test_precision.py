@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 
+from rfr.errors import UserError
 from rfr.model.precision import native_precisions
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, last_json, train_small
@@ -23,7 +24,6 @@ RUNS = [
     *[("bf16", layout) for layout in ([], *ZERO, *OFFLOADED, TWO_RANKS, CHECKPOINTED)],
     *[("fp16", layout) for layout in ([], ["strategy=deepspeed_2"])],
     ("bf16_pure", ["optimizer=split_adamw"]),
-    ("bf16_pure", ["optimizer=split_adamw", *TWO_RANKS]),
     ("bf16_pure", ["optimizer=split_adamw", *CHECKPOINTED]),
 ]
 
@@ -47,6 +47,29 @@ def test_all_follow_one_curve(folders: list[str], tmp_path: Path, plain: list[fl
         assert losses != plain, "it was not computed in that precision"
     assert losses[0] == pytest.approx(plain[0], rel=first)
     assert losses == pytest.approx(plain, rel=each)
+
+
+@pytest.mark.parametrize(
+    ("settings", "message"),
+    [
+        (["precision=fp32"], "is for precision=bf16_pure, not fp32, which has masters: take optimizer=adamw"),
+        (["precision=bf16_pure", "strategy=ddp"], "which only strategy=single can: here take precision=bf16 optimizer=adamw"),
+        (
+            ["precision=bf16_pure", "strategy=deepspeed_2"],
+            "which only strategy=single can: here take precision=bf16 optimizer=adamw",
+        ),
+    ],
+)
+def test_split_masters_are_refused_where_they_can_t_be(folders: list[str], settings: list[str], message: str) -> None:
+    with pytest.raises(UserError, match=message):
+        train_small(folders, "refused", "optimizer=split_adamw", *settings)
+
+
+def test_bf16_without_masters_is_warned_of(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+    train_small(folders, "warned", "precision=bf16_pure", "trainer.max_steps=3")
+    assert "warning: AdamW rounds bf16 parameters to the nearest, so updates below a 256th" in capsys.readouterr().out
+    train_small(folders, "not-warned", "precision=bf16_pure", "optimizer=stochastic_adamw", "trainer.max_steps=3")
+    assert "warning" not in capsys.readouterr().out
 
 
 def test_the_tolerances_are_the_documented_ones() -> None:
