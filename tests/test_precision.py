@@ -56,7 +56,7 @@ def test_all_follow_one_curve(folders: list[str], tmp_path: Path, plain: list[fl
         (["precision=bf16_pure", "strategy=ddp"], "which only strategy=single can: here take precision=bf16 optimizer=adamw"),
         (
             ["precision=bf16_pure", "strategy=deepspeed_2"],
-            "which only strategy=single can: here take precision=bf16 optimizer=adamw",
+            "is for strategy=single and strategy=ddp: DeepSpeed keeps fp32 masters",
         ),
     ],
 )
