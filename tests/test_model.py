@@ -137,6 +137,19 @@ def test_attention_and_its_gradient_are_those_of_the_dense_mask(heads: int, dtyp
         assert (one.double() - other).norm() <= tolerance * other.norm()
 
 
+@pytest.mark.parametrize("dtype", [torch.bfloat16, torch.float16])
+def test_attention_under_autocast_has_its_type(dtype: torch.dtype) -> None:
+    """Some models hand over queries and keys in fp32 and values as autocast left them."""
+    query, key, value = _inputs(4)
+    given = [query.requires_grad_(), key.requires_grad_(), value.to(dtype).requires_grad_()]
+    with torch.autocast("cpu", dtype):
+        mixed, *grads = _attention(document_mask(LONG), given)
+    cast = [tensor.detach().to(dtype).requires_grad_() for tensor in given]
+    assert mixed.dtype == dtype
+    for one, other in zip([mixed, *grads], _attention(document_mask(LONG), cast), strict=True):
+        assert torch.equal(one.to(dtype), other)
+
+
 def test_attention_drops_within_documents_too() -> None:
     given = [tensor.requires_grad_() for tensor in _inputs(4)]
     torch.manual_seed(3)

@@ -111,6 +111,31 @@ def test_fp16_logits_are_judged_in_fp32() -> None:
     assert weighted == nll == pytest.approx(60000.0)
 
 
+def test_without_gradients_none_are_worked_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    hidden, head = torch.randn(40, 6, requires_grad=True), Head(6, 11, bias=False)
+    labels, weights = torch.randint(11, (40,)), torch.rand(40)
+    expected, _ = head(hidden, labels, weights)
+    monkeypatch.setattr(logprobs, "_add_product", None)
+    with torch.no_grad():
+        assert head(hidden, labels, weights)[0] == expected
+    with pytest.raises(TypeError):
+        head(hidden, labels, weights)
+
+
+def test_large_tensors_are_used_again_but_never_twice_at_once() -> None:
+    """Two losses of one head before the first is gone back through."""
+    torch.manual_seed(0)
+    head, hidden, labels = Head(6, 11, bias=False), torch.randn(2, 40, 6), torch.randint(11, (2, 40))
+    expected = torch.autograd.grad(head(hidden[0], labels[0], torch.ones(40))[0], head.weight)[0]
+    expected += torch.autograd.grad(head(hidden[1], labels[1], torch.ones(40))[0], head.weight)[0]
+    head.weight.grad = torch.zeros_like(head.weight)
+    for _ in range(2):
+        head.weight.grad.zero_()
+        (head(hidden[0], labels[0], torch.ones(40))[0] + head(hidden[1], labels[1], torch.ones(40))[0]).backward()
+        torch.testing.assert_close(head.weight.grad, expected)
+        assert len(head._spare._tensors) == 3, "two gradients and one chunk of logits"
+
+
 def test_rows_without_targets_cost_nothing() -> None:
     labels = torch.full((1, 4), IGNORE)
     hidden = torch.randn(1, 4, 7, requires_grad=True)

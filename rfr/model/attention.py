@@ -35,8 +35,8 @@ def isolated_documents(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
     dropout: float = 0.0, scaling: float | None = None, **named: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
-    """transformers' attention function; (B, heads, T, D) to (B, T, heads, D). Any other mask than document ids is SDPA's, and
-    so is dropout, which it is slow at."""
+    """transformers' attention function; (B, heads, T, D) to (B, T, heads, D). Other masks than document ids are SDPA's, and so is
+    dropout, which is slow anyhow."""
     if attention_mask is not None and attention_mask.dtype == torch.int64:
         documents_BT = attention_mask[:, 0, 0]
         if not dropout:
@@ -49,7 +49,11 @@ def isolated_documents(
 def _by_document(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents_BT: torch.Tensor, scaling: float
 ) -> torch.Tensor:  # fmt: skip
-    return _ByDocument.apply(query, key, value, list(_spans(documents_BT)), scaling)
+    kind = query.device.type
+    if torch.is_autocast_enabled(kind):  # as SDPA does
+        query, key, value = (tensor.to(torch.get_autocast_dtype(kind)) for tensor in (query, key, value))
+    with torch.autocast(kind, enabled=False):
+        return _ByDocument.apply(query, key, value, list(_spans(documents_BT)), scaling)
 
 
 def _spans(documents_BT: torch.Tensor) -> Iterator[tuple[int, slice]]:
@@ -84,10 +88,11 @@ class _ByDocument(torch.autograd.Function):
     def backward(ctx: Any, grad_output: Any) -> Any:
         query, key, value = ctx.saved_tensors
         grads = [torch.empty_like(tensor.transpose(1, 2)).transpose(1, 2) for tensor in (query, key, value)]
-        for row, span in ctx.spans:
-            document = _document(query, key, value, row, span, ctx.scaling)
-            grad = _filled_up(grad_output.transpose(1, 2)[row, :, span].to(document[0].dtype))
-            _put_gradients(document, grad, ctx.scaling, [grad[row, :, span] for grad in grads])
+        with torch.autocast(query.device.type, enabled=False):
+            for row, span in ctx.spans:
+                document = _document(query, key, value, row, span, ctx.scaling)
+                grad = _filled_up(grad_output.transpose(1, 2)[row, :, span].to(document[0].dtype))
+                _put_gradients(document, grad, ctx.scaling, [grad[row, :, span] for grad in grads])
         return *grads, None, None
 
 

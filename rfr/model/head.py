@@ -11,7 +11,7 @@ from torch.nn.functional import embedding, linear
 from transformers import PreTrainedModel
 
 from rfr.errors import UserError
-from rfr.objective.logprobs import gathers, weighted_nll
+from rfr.objective.logprobs import Spare, gathers, weighted_nll
 
 
 class Head(nn.Linear):
@@ -20,10 +20,14 @@ class Head(nn.Linear):
     A layer of its own, so that ZeRO-3, which gathers a layer's parameters when it is called, gathers these too.
     """
 
+    def __init__(self, *arguments: Any, **named: Any) -> None:
+        super().__init__(*arguments, **named)
+        self._spare = Spare()
+
     def forward(self, hidden: torch.Tensor, labels_N: torch.Tensor | None = None, weights_N: torch.Tensor | None = None) -> Any:
         if labels_N is None or weights_N is None:
             return linear(hidden, self.weight, self.bias)
-        return weighted_nll(hidden, self.weight, labels_N, weights_N)
+        return weighted_nll(hidden, self.weight, labels_N, weights_N, self._spare)
 
 
 class Embedding(nn.Embedding):

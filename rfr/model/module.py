@@ -144,7 +144,8 @@ class PolicyModule(pl.LightningModule):
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self._weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        optimizer = self._make_optimizer(groups)
+        with frugal():
+            optimizer = self._make_optimizer(groups)
         # A fused optimizer would undo the loss scale by itself, behind the clipping.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(step, self._total_steps - 1), self._total_steps))

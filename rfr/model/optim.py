@@ -19,12 +19,18 @@ def cpu_adam(parameters: Iterable[Any], **settings: Any) -> Optimizer:
 
 
 class AdamWInParts(Optimizer):
-    """The hyperparameters of AdamW and the walk over parameters; a subclass says what becomes of one."""
+    """The hyperparameters of AdamW and the walk over parameters; a subclass says what becomes of one.
+
+    States are there from the beginning: made by the first step, they would come to lie between activations.
+    """
 
     def __init__(
         self, params: Iterable[Any], lr: float, betas: tuple[float, float], eps: float, weight_decay: float = 0.0
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                self.state[parameter].update(self._first_state(parameter))
 
     @torch.no_grad()
     def step(self, closure: Callable[[], Any] | None = None) -> Any:
@@ -38,6 +44,9 @@ class AdamWInParts(Optimizer):
                 self._update(parameter, group, place)
         return loss
 
+    def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
+        raise NotImplementedError
+
     def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
         raise NotImplementedError
 
@@ -50,10 +59,11 @@ class StochasticAdamW(AdamWInParts):
     step and the parameter's place alone: a resumed run draws the same, and all ranks do.
     """
 
+    def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
+        return {"step": 0, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
+
     def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
         state = self.state[parameter]
-        if not state:
-            state.update(step=0, exp_avg=torch.zeros_like(parameter), exp_avg_sq=torch.zeros_like(parameter))
         state["step"] += 1
         generator = torch.Generator(parameter.device).manual_seed(state["step"] << 20 | place)
         assert parameter.grad is not None

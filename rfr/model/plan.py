@@ -119,8 +119,7 @@ def _logits(setup: Setup, shape: tuple[int, ...]) -> Part:
     DeepSpeed, autograd has the embedding's beside it."""
     vocabulary, width = shape
     computed = DTYPE[setup.precision].itemsize
-    size = CHUNK if setup.gpu else CHUNK_ON_CPU
-    chunk = vocabulary * (min(size, setup.rows * setup.block) * computed + (CHUNK if setup.gpu else PART) * 2 * FP32)
+    chunk = vocabulary * ((CHUNK if setup.gpu else CHUNK_ON_CPU) * computed + (CHUNK if setup.gpu else PART) * 2 * FP32)
     pure = setup.precision == PURE
     gradients = 2 * computed if setup.stage or (pure and not setup.masters) else computed if pure else FP32
     return Part(name="logits", device=chunk + gradients * vocabulary * width)

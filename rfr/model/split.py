@@ -33,12 +33,13 @@ class SplitAdamW(AdamWInParts):
             own = {name: torch.empty_like(value, device=parameters[index].device).copy_(value) for name, value in state.items()}
             self.state[parameters[index]] = own
 
+    def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
+        zeros = torch.zeros_like(parameter, dtype=torch.float32)
+        lower = torch.zeros_like(parameter, dtype=torch.int16)
+        return {STEP: torch.zeros(()), LOWER: lower, MEAN: zeros, SQUARE: zeros.clone()}
+
     def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
         state = self.state[parameter]
-        if not state:
-            zeros = torch.zeros_like(parameter, dtype=torch.float32)
-            state.update({STEP: torch.zeros(()), LOWER: torch.zeros_like(parameter, dtype=torch.int16), MEAN: zeros,
-                          SQUARE: torch.zeros_like(zeros)})  # fmt: skip
         assert parameter.grad is not None
         tensors = (parameter, parameter.grad, state[LOWER], state[MEAN], state[SQUARE])
         steps_before = state[STEP].clone()

@@ -14,9 +14,27 @@ PART = 16  # rows of them that are turned to fp32 at once on a CPU, where they s
 ADDED = 1024  # rows of a gradient that are turned to fp32 at once
 
 
+class Spare:
+    """Large tensors that the next step will need again. Given back to malloc they would cost their pages anew every time, or come
+    to lie between activations and leave holes."""
+
+    def __init__(self) -> None:
+        self._tensors: list[torch.Tensor] = []
+
+    def take(self, rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
+        for place, tensor in enumerate(self._tensors):
+            if tensor.shape == (rows, columns) and tensor.dtype == like.dtype and tensor.device == like.device:
+                return self._tensors.pop(place)
+        return like.new_empty(rows, columns)
+
+    def give(self, tensor: torch.Tensor) -> None:
+        self._tensors.append(tensor)
+
+
 def weighted_nll(
-    hidden_ND: torch.Tensor, unembedding_VD: torch.Tensor, labels_N: torch.Tensor, weights_N: torch.Tensor
-) -> tuple[torch.Tensor, torch.Tensor]:
+    hidden_ND: torch.Tensor, unembedding_VD: torch.Tensor, labels_N: torch.Tensor, weights_N: torch.Tensor,
+    spare: Spare | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """sum of w * -log p(label), differentiable in the first two, and -log p of each label; fp32, shapes () and (N,).
 
     Rows of V logits are the largest tensor of a step by far. So they are worked off in chunks, and the gradient, which
@@ -27,28 +45,33 @@ def weighted_nll(
     count = len(labels_N)
     missing = max(1, math.ceil(count / STEP)) * STEP - count
     labels, weights = pad(labels_N, (0, missing)), pad(weights_N, (0, missing))  # weights of 0
-    loss, nll = _WeightedNLL.apply(pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, labels, weights)
+    loss, nll = _WeightedNLL.apply(
+        pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, labels, weights, spare or Spare(), torch.is_grad_enabled()
+    )
     return loss, nll[:count]
 
 
 class _WeightedNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Any, unembedding_VD: Any, labels_N: Any, weights_N: Any) -> Any:
+    def forward(ctx: Any, hidden_ND: Any, unembedding_VD: Any, labels_N: Any, weights_N: Any, spare: Spare, grad: bool) -> Any:
         dtype = torch.get_autocast_dtype(hidden_ND.device.type) if _autocasts(hidden_ND) else unembedding_VD.dtype
         hidden, unembedding = hidden_ND.to(dtype), unembedding_VD.to(dtype)
         nll_N = torch.empty(len(labels_N), dtype=torch.float32, device=hidden.device)
-        wanted = any(ctx.needs_input_grad[:2])
-        grad_hidden, grad_unembedding = (torch.empty_like(tensor) if wanted else None for tensor in (hidden, unembedding_VD))
+        wanted = grad and any(ctx.needs_input_grad[:2])  # where gradients are off it doesn't tell
+        grad_hidden = torch.empty_like(hidden) if wanted else None
+        grad_unembedding = spare.take(len(unembedding), unembedding.shape[1], like=unembedding_VD) if wanted else None
+        size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
+        chunk_CV = spare.take(size, len(unembedding), like=hidden)
         with torch.autocast(hidden.device.type, enabled=False):
-            size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
             for start in range(0, len(labels_N), size):
                 rows = slice(start, start + size)
-                logits_CV = hidden[rows] @ unembedding.T
+                logits_CV = torch.mm(hidden[rows], unembedding.T, out=chunk_CV[: len(labels_N[rows])])
                 _to_gradient(logits_CV, labels_N[rows], weights_N[rows], nll_N[rows], wanted)
                 if grad_hidden is not None:
                     torch.mm(logits_CV, unembedding, out=grad_hidden[rows])
                     _add_product(grad_unembedding, logits_CV.T, hidden[rows], first=start == 0)
-        ctx.dtype, ctx.unembedding = hidden_ND.dtype, unembedding_VD
+        spare.give(chunk_CV)
+        ctx.dtype, ctx.unembedding, ctx.spare = hidden_ND.dtype, unembedding_VD, spare
         ctx.save_for_backward(grad_hidden, grad_unembedding)
         ctx.mark_non_differentiable(nll_N)
         return (weights_N * nll_N).sum(), nll_N
@@ -58,10 +81,11 @@ class _WeightedNLL(torch.autograd.Function):
         grad_hidden, grad_unembedding = ctx.saved_tensors
         grad_hidden = grad_hidden.to(ctx.dtype).mul_(grad)
         if not ctx.needs_input_grad[1] or not gathers(ctx.unembedding):
-            return grad_hidden, grad_unembedding.mul_(grad), None, None
+            return grad_hidden, grad_unembedding.mul_(grad), None, None, None, None
         for total, part in zip(ctx.unembedding.grad.split(ADDED), grad_unembedding.split(ADDED), strict=True):
             total.addcmul_(part.to(total.dtype), grad)
-        return grad_hidden, None, None, None
+        ctx.spare.give(grad_unembedding)
+        return grad_hidden, None, None, None, None, None
 
 
 def gathers(parameter: torch.Tensor) -> bool:
