@@ -61,7 +61,13 @@ def main(stories: Path, tokenizer: str) -> None:
     ending, apart_by = f"mean loss of the last {LAST} of {STEPS} steps", "largest distance of a step's loss from fp32 masters'"
     figures = [Figure(name=f"loss_{k}", value=ends[k], target="", meaning=f"{ending}; {MEANINGS[k]}") for k in KINDS]
     figures += [Figure(name=f"largest_gap_{k}", value=apart[k], target="", meaning=apart_by) for k in KINDS if k != "fp32"]
-    record("masters", figures, ["torch", "transformers", "pytorch-lightning"], {"steps": "1,024 tokens each"})
+    record(
+        "masters",
+        figures,
+        ["torch", "transformers", "pytorch-lightning"],
+        {"steps": "1,024 tokens each"},
+        "losses of fifty steps",
+    )
 
 
 if __name__ == "__main__":

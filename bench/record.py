@@ -25,8 +25,14 @@ class Figure:
     meaning: str
 
 
-def record(name: str, figures: Sequence[Figure], packages: Sequence[str], about: Mapping[str, str]) -> None:
-    """Print the figures; write `bench/results/<name>.json` and `docs/bench-<name>.md`."""
+def record(
+    name: str, figures: Sequence[Figure], packages: Sequence[str], about: Mapping[str, str], plot: str | None = None
+) -> None:  # fmt: skip
+    """Print the figures; write `bench/results/<name>.json` and `docs/bench-<name>.md`.
+
+    Args:
+        plot: what `docs/bench-<name>.svg` shows, where there is one.
+    """
     taken = {**machine(), **{package: version(package) for package in packages}, **about}
     rows = [
         {"figure": figure.name, "measured": _shown(figure.value), "target": figure.target, "what it is": figure.meaning}
@@ -38,6 +44,7 @@ def record(name: str, figures: Sequence[Figure], packages: Sequence[str], about:
     results.write_text(json.dumps({**{figure.name: figure.value for figure in figures}, **taken}, indent=2) + "\n")
     lines = [f"# `make bench-{name}`", "", "Written by that command, in one run; not by hand.", ""]
     lines += [_row(rows[0]), _row(dict.fromkeys(rows[0], "---")), *(_row(row, row.values()) for row in rows)]
+    lines += ["", f"![{plot}](bench-{name}.svg)"] if plot else []
     lines += ["", *(f"- {key}: {value}" for key, value in taken.items())]
     (ROOT / "docs" / f"bench-{name}.md").write_text("\n".join(lines) + "\n")
 

@@ -31,6 +31,7 @@ ROWS, STEPS, ROUNDS = 8, 2, 2  # rows of a global batch; optimizer steps of the 
 STORIES = 400  # more than enough for so many rows
 OURS = [f"trainer.max_steps={STEPS + 1}", "trainer.micro_batch=1", f"trainer.accumulate={ROWS}"]
 LOOP = {"micro_batch": 1, "accumulate": ROWS}
+PLOT = "peak memory over the size of a block"
 TRL_TRIED = {  # what may make it faster than it comes; tried one after the other before the comparison
     f"{rows} rows at once": {
         "per_device_train_batch_size": rows, "gradient_accumulation_steps": ROWS // rows, "gradient_checkpointing": False,
@@ -139,7 +140,7 @@ def main(table: Path, tokenizer: str) -> None:
         figures += [*growth(corpus), *memory_by_block(corpus, ROOT / "docs" / "bench-train.svg")]
     about = {"model": f"GPT-2, {PARAMETERS:,} random parameters, no dropout; bf16 with fp32 master weights",
              "global batch": f"{ROWS} rows of {BLOCK:,} tokens", "rounds": str(ROUNDS)}  # fmt: skip
-    record("train", figures, ["torch", "transformers", "trl", "deepspeed", "pytorch-lightning"], about)
+    record("train", figures, ["torch", "transformers", "trl", "deepspeed", "pytorch-lightning"], about, PLOT)
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ def _draw(peaks: dict[int, float], plot: Path) -> None:
 
     figure, axes = pyplot.subplots(figsize=(5, 3.2), layout="constrained")
     axes.plot(list(peaks), list(peaks.values()), marker="o")
-    axes.set(xlabel="block size (tokens)", ylabel="peak memory (GiB)", xticks=list(peaks), ylim=(0, None),
+    axes.set(xlabel="block size (tokens)", ylabel="peak memory (GiB)", xticks=list(peaks), ylim=(0, 1.1 * max(peaks.values())),
              title="GPT-2 124 M, one row at a time")  # fmt: skip
     axes.grid(visible=True, alpha=0.3)
     figure.savefig(plot, metadata={"Date": None})
