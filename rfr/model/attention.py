@@ -91,8 +91,8 @@ class _ByDocument(torch.autograd.Function):
         with torch.autocast(query.device.type, enabled=False):
             for row, span in ctx.spans:
                 document = _document(query, key, value, row, span, ctx.scaling)
-                grad = _filled_up(grad_output.transpose(1, 2)[row, :, span].to(document[0].dtype))
-                _put_gradients(document, grad, ctx.scaling, [grad[row, :, span] for grad in grads])
+                of_output = _filled_up(grad_output.transpose(1, 2)[row, :, span].to(document[0].dtype))
+                _put_gradients(document, of_output, ctx.scaling, [grad[row, :, span] for grad in grads])
         return *grads, None, None
 
 
