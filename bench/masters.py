@@ -11,7 +11,7 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.record import ROOT, Figure, record
+from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import Corpus
 
 STEPS, LAST = 50, 10
@@ -52,6 +52,7 @@ def _draw(curves: dict[str, list[float]], plot: Path) -> None:
 
 
 def main(stories: Path, tokenizer: str) -> None:
+    require_bf16()
     with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
         corpus = Corpus.collect(stories, tokenizer, Path(scratch))
         curves = {kind: curve(corpus, kind) for kind in KINDS}

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from bench.record import ROOT, Figure, record
+from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import Corpus, train
 from rfr import config
 from rfr.memory import GIB
@@ -87,6 +87,7 @@ def _cell(needed: list[Part], gpu: str | None) -> str:
 
 
 def main(stories: Path, tokenizer: str) -> None:
+    require_bf16()
     with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
         corpus = Corpus.collect(stories, tokenizer, Path(scratch))
         figures = [figure for model, settings in COMPARED.items() for figure in compared(corpus, model, settings)]

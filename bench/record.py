@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
+from rfr.model.precision import native_precisions
 from rfr.report.table import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -47,6 +48,12 @@ def record(
     lines += ["", f"![{plot}](bench-{name}.svg)"] if plot else []
     lines += ["", *(f"- {key}: {value}" for key, value in taken.items())]
     (ROOT / "docs" / f"bench-{name}.md").write_text("\n".join(lines) + "\n")
+
+
+def require_bf16() -> None:
+    """Where bf16 is emulated, its products take hundreds of times as long and tell nothing."""
+    if "bf16" not in native_precisions():
+        raise SystemExit("this benchmark measures bf16, which this processor does not compute natively")
 
 
 def _shown(value: float) -> str:

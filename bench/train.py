@@ -18,7 +18,7 @@ from typing import Any
 
 import torch
 
-from bench.record import ROOT, Figure, record
+from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import BLOCK, Corpus, Run, growth, memory_by_block, train
 from bench.watch import Watched
 from rfr.data.pairs import thread_pairs
@@ -27,6 +27,7 @@ from rfr.model.flops import measured_flops, training_flops_per_token
 from rfr.store import Store
 
 PARAMETERS = 124_439_808
+TRL = str(ROOT / ".venv-trl" / "bin" / "python")  # an environment of its own: libraries load one another where they find them
 ROWS, STEPS, ROUNDS = 8, 2, 2  # rows of a global batch; optimizer steps of the others' runs, the first not timed; runs of each
 STORIES = 400  # more than enough for so many rows
 OURS = [f"trainer.max_steps={STEPS + 1}", "trainer.micro_batch=1", f"trainer.accumulate={ROWS}"]
@@ -50,7 +51,7 @@ class Others:
     def run(self, which: str, steps: int, settings: dict[str, Any]) -> Run:
         """In a process of its own, as rfr is."""
         arguments = [which, str(self.stories), self.tokenizer, str(steps), json.dumps(settings)]
-        child = Watched([sys.executable, "-m", "bench.others", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
+        child = Watched([TRL, "-m", "bench.others", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
         assert child.process.stdout is not None
         lines = child.process.stdout.read().splitlines()
         if child.wait() != 0:
@@ -133,6 +134,7 @@ def write_stories(store: Path, target: Path) -> None:
 
 
 def main(table: Path, tokenizer: str) -> None:
+    require_bf16()
     with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
         corpus = Corpus.collect(table, tokenizer, Path(scratch))
         write_stories(corpus.store, Path(scratch) / "stories.jsonl")

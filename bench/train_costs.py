@@ -5,7 +5,6 @@ from __future__ import annotations
 import csv
 import shutil
 import subprocess
-import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
@@ -13,6 +12,7 @@ from typing import ClassVar
 from bench.record import ROOT, Figure
 from bench.watch import Watched
 
+RFR = str(ROOT / ".venv" / "bin" / "python")  # as it is installed, without what it is compared with
 BLOCK = 1024
 TIMES = (1, 2, 4)  # as many tokens in a step
 BLOCKS = (256, 512, 1024)
@@ -46,13 +46,13 @@ class Corpus:
         """From a table of stories, with rfr's own command."""
         store = folder / "stories.db"
         collect = ["collect.py", "source=table", f"source.path={table}", f"store={store}"]
-        subprocess.run([sys.executable, *collect], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+        subprocess.run([RFR, *collect], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         return cls(store=store, tokenizer=tokenizer, folder=folder)
 
     def command(self, name: str, settings: list[str]) -> list[str]:
         where = [f"corpus.path={self.store}", f"model.tokenizer={self.tokenizer}", f"data_dir={self.folder}",
                  f"runs_dir={self.folder / 'runs'}", f"name={name}"]  # fmt: skip
-        return [sys.executable, "train.py", *self.SETTINGS, *where, *settings]
+        return [RFR, "train.py", *self.SETTINGS, *where, *settings]
 
 
 def train(corpus: Corpus, name: str, settings: list[str]) -> Run:

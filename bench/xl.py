@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from bench.record import ROOT, Figure, record
+from bench.record import ROOT, Figure, record, require_bf16
 from bench.watch import Watched
 
 STEPS, SAVED_AT = 3, 2
@@ -80,6 +80,7 @@ def _until(command: list[str], there: Callable[[], bool]) -> float:
 
 
 def main(table: Path, tokenizer: str) -> None:
+    require_bf16()
     with tempfile.TemporaryDirectory(prefix="rfr-xl-", dir=ROOT) as scratch:
         folder = Path(scratch)
         collect = ["collect.py", "source=table", f"source.path={table}", f"store={folder / 'stories.db'}"]

@@ -6,7 +6,6 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 from hydra import compose, initialize_config_dir
 from transformers import GPT2Config
@@ -84,13 +83,11 @@ def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -
     assert kept[1, False] == pytest.approx(96 * 64 * 2 * (2 + 2 + 3 + 1 + 8), rel=0.1)
 
 
-def test_measuring_leaves_nothing_behind() -> None:
-    wide = GPT2Config(vocab_size=512, n_embd=768, n_layer=2, n_head=12, n_positions=512)
-    held = []
-    for rows in (4, 5, 6, 7):  # each anew, and each some 400 MB
-        saved(wide, rows, 512, "fp32", autocast=False, checkpointing=False)
-        held.append(psutil.Process().memory_info().rss)
-    assert held[-1] - held[0] < 400e6, held
+def test_only_shapes_are_worked_out() -> None:
+    """No processor has to be quick at bf16, nor to have the memory: one of these tensors takes 400 GB."""
+    wide = GPT2Config(vocab_size=512, n_embd=1600, n_layer=2, n_head=25, n_positions=1024)
+    found = saved(wide, 2**17, 1024, "bf16", autocast=False, checkpointing=False)
+    assert found.layer > 2**17 * 1024 * 1600 * 2
 
 
 def _setup(*overrides: str, gpu: str | None = None) -> Setup:

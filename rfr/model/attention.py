@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import pad
 from transformers import AttentionInterface, AttentionMaskInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
@@ -57,7 +58,9 @@ def _by_document(
 
 
 def _spans(documents_BT: torch.Tensor) -> Iterator[tuple[int, slice]]:
-    """The row of each document and its place in it."""
+    """The row of each document and its place in it; none where only shapes are worked out."""
+    if isinstance(documents_BT, FakeTensor):
+        return
     for row, documents in enumerate(documents_BT):
         end = 0
         for length in torch.unique_consecutive(documents, return_counts=True)[1].tolist():

@@ -1,4 +1,4 @@
-"""How much a forward pass keeps for its backward pass: found out by running it on one and on two layers."""
+"""How much a forward pass keeps for its backward pass: found out by running one and two layers on shapes alone."""
 
 from __future__ import annotations
 
@@ -9,8 +9,10 @@ from functools import cache
 from typing import Any
 
 import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.autograd.graph import saved_tensors_hooks
-from transformers import AutoModelForCausalLM, PretrainedConfig
+from torch.multiprocessing.reductions import StorageWeakRef
+from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.precision import DTYPE
@@ -46,26 +48,29 @@ def _kept(
 ) -> int:  # fmt: skip
     small = kind.from_dict(json.loads(shape))
     small.num_hidden_layers = layers
-    dtype = DTYPE["bf16" if precision == "fp16" else precision]  # as large, and every CPU is quick at it
-    model = AutoModelForCausalLM.from_config(small, attn_implementation=ATTENTION, dtype=torch.float32 if autocast else dtype)
-    if checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
+    dtype = DTYPE["bf16" if precision == "fp16" else precision]  # as large, and known to autocast on every CPU
+    with FakeTensorMode():
+        model = AutoModelForCausalLM.from_config(small, attn_implementation=ATTENTION, dtype=torch.float32 if autocast else dtype)
+        if checkpointing:
+            model.activation_checkpointing_enable({"use_reentrant": False})
+        return round(_bytes_kept(model, rows, block - ODD, dtype if autocast else torch.float32) * block / (block - ODD))
+
+
+def _bytes_kept(model: PreTrainedModel, rows: int, length: int, autocast: torch.dtype) -> int:
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     weights = {parameter.shape for parameter in model.parameters()} | {parameter.T.shape for parameter in matrices}
-    sizes: dict[int, int] = {}
-    alive = []  # or a storage's address could be another's later
+    sizes: dict[StorageWeakRef, int] = {}
 
     def keep(tensor: torch.Tensor) -> torch.Tensor:
         bare = tensor.detach()  # with its history it would hold the graph that holds it, out of Python's sight and for good
         if tensor.shape not in weights:
-            alive.append(bare)
-            sizes[tensor.untyped_storage().data_ptr()] = tensor.untyped_storage().nbytes()
+            storage = tensor.untyped_storage()
+            sizes[StorageWeakRef(storage)] = storage.nbytes()
         return bare
 
-    length = block - ODD
     tokens = torch.zeros(rows, length, dtype=torch.int64)
     positions = torch.arange(length).expand(rows, length)
-    computing = torch.autocast("cpu", dtype) if autocast and dtype != torch.float32 else nullcontext()
+    computing = torch.autocast("cpu", autocast) if autocast != torch.float32 else nullcontext()
     with saved_tensors_hooks(keep, lambda tensor: tensor), computing:
         model.base_model(input_ids=tokens, attention_mask=tokens[:, None, None, :], position_ids=positions, use_cache=False)
-    return round(sum(sizes.values()) * block / length)
+    return sum(sizes.values())
