@@ -13,6 +13,7 @@ from transformers import GPT2Config
 from rfr import config
 from rfr.memory import GIB
 from rfr.model.plan import Setup, parts
+from rfr.model.precision import native_precisions
 from rfr.model.saved import saved
 from rfr.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
 from tests.conftest import ROOT
@@ -125,6 +126,7 @@ def test_the_command_tells_and_trains_nothing(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
+@pytest.mark.skipif("bf16" not in native_precisions(), reason="this processor has no native bf16")
 def test_gpt2_takes_what_was_planned(folders: list[str]) -> None:
     """The other sizes are measured by `make bench-plan`."""
     small = [override for override in SMALL if not override.startswith(("model", "precision", "trainer.max", "preprocess"))]
