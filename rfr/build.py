@@ -28,7 +28,8 @@ from rfr.model.precision import PURE
 from rfr.model.precision import resolve as resolve_precision
 from rfr.model.split import SplitAdamW
 from rfr.model.strategy import Layout
-from rfr.objective.weights import WeightHealth, story_weights
+from rfr.objective.baseline import advantages
+from rfr.objective.health import WeightHealth, story_weights
 from rfr.ranks import ranks
 from rfr.records import Pair
 from rfr.report.table import print_table
@@ -43,6 +44,7 @@ class Job:
     precision: str
     layout: Layout
     prepared: Prepared
+    rewards: np.ndarray | None  # one per training story; None where the objective reads none
     weights: np.ndarray
     health: WeightHealth
     model: PreTrainedModel
@@ -62,9 +64,7 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     require_weights(cfg.model.weights, cfg.model.hub_name)  # before a store is read for an hour
     corpus = corpus_of(cfg)
     prepared = prepare(cfg, corpus)
-    stories = len(prepared.train.pairs)
-    rewards = _rewards(instantiate(cfg.reward), prepared.train) if weight.reads_rewards else np.zeros(stories)
-    weights, health = story_weights(weight, rewards, prepared.train.target_tokens)
+    rewards, weights, health = _weigh(cfg, weight, prepared.train)
     with frugal():
         model = _policy(cfg, prepared.tokenizer, layout.dtype)
     facts = about(model, rows_per_step(cfg))
@@ -74,8 +74,8 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
         require_room(layout.scratch, model.num_parameters())
     _say_what_starts(cfg, run_dir, resume_from, precision, prepared, health, model)
     return Job(
-        cfg=cfg, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, weights=weights, health=health,
-        model=model, quality=corpus.quality, resume_from=resume_from, about=facts,
+        cfg=cfg, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, rewards=rewards, weights=weights,
+        health=health, model=model, quality=corpus.quality, resume_from=resume_from, about=facts,
     )  # fmt: skip
 
 
@@ -131,6 +131,16 @@ def prepare(cfg: DictConfig, corpus: Any) -> Prepared:
         return instantiate(cfg.preprocess).prepare(store, make_tokenizer, identity, Path(cfg.data_dir) / "cache")
 
 
+def _weigh(cfg: DictConfig, weight: Any, split: PreparedSplit) -> tuple[np.ndarray | None, np.ndarray, WeightHealth]:
+    """Rewards, where the objective reads any, story weights and their health."""
+    rewards = _rewards(instantiate(cfg.reward), split) if weight.reads_rewards else None
+    prefer = np.zeros(len(split.pairs))
+    if rewards is not None:
+        prefer = advantages(rewards, split.pairs, instantiate(cfg.objective.baseline))
+    weights, health = story_weights(weight, prefer, split.target_tokens, cfg.objective.clip, cfg.objective.ess_floor)
+    return rewards, weights, health
+
+
 def _rewards(reward: Any, split: PreparedSplit) -> np.ndarray:
     """One reward per story of the split, float64, in the order of its pairs."""
     threads = split.threads
@@ -176,7 +186,7 @@ def _say_what_starts(
         "parameters": f"{model.num_parameters():,}",
         "pairs": f"{train_ledger['kept']['pairs']:,} of {train_ledger['came_in']['pairs']:,} replies (training threads)",
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
-        "ESS/N": f"{health.ess:.3f}", "largest weight's share": f"{health.largest_share:.2%}",
+        **health.shown(),
     }  # fmt: skip
     print_ledger(prepared)
     print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)

@@ -9,9 +9,11 @@ import csv
 import logging
 import os
 import warnings
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import transformers.utils.logging
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
@@ -85,6 +87,21 @@ def wandb_logger(run_dir: Path, config: dict, run_id: str, name: str, group: str
         mode=mode, settings=settings, resume="allow" if mode == "online" else None,  # type: ignore[arg-type]
     )  # fmt: skip
     return WandbLogger(experiment=run)
+
+
+def log_start(loggers: Sequence[Any], figures: dict[str, float], arrays: dict[str, np.ndarray]) -> None:
+    """What is known before the first step: figures to all, the distributions of arrays to W&B and TensorBoard."""
+    for logger in loggers:
+        logger.log_metrics(figures, 0)
+        if isinstance(logger, WandbLogger):
+            import wandb
+
+            logger.experiment.log(
+                {name: wandb.Histogram(np_histogram=np.histogram(values, 64)) for name, values in arrays.items()}
+            )
+        elif isinstance(logger, TensorBoardLogger):
+            for name, values in arrays.items():
+                logger.experiment.add_histogram(name, values, 0)
 
 
 def quiet() -> None:

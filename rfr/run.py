@@ -23,7 +23,7 @@ from rfr.data.module import RowsModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
 from rfr.generate import sample
-from rfr.loggers import quiet
+from rfr.loggers import log_start, quiet
 from rfr.model.build import export
 from rfr.model.module import PolicyModule
 from rfr.model.precision import DTYPE
@@ -118,7 +118,11 @@ def _loggers(job: Job) -> list[Any]:
         "run_dir": job.run_dir, "config": plain(cfg) | {"weights": job.health.as_dict()},
         "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group,
     }  # fmt: skip
-    return [make(**about) for make in instantiate(cfg.logger).values()]
+    loggers = [make(**about) for make in instantiate(cfg.logger).values()]
+    if job.resume_from is None:
+        figures = {f"weights/{name}": value for name, value in job.health.as_dict().items()}
+        log_start(loggers, figures, {"rewards": job.rewards, "weights": job.weights} if job.rewards is not None else {})
+    return loggers
 
 
 def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:

@@ -2,17 +2,23 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
 from torch.nn.functional import cross_entropy
 
+from rfr.errors import UserError
 from rfr.model.head import Head
 from rfr.objective import logprobs
+from rfr.objective.baseline import ThreadMean, advantages
+from rfr.objective.health import story_weights
 from rfr.objective.logprobs import weighted_nll
+from rfr.objective.prompt_value import PromptValue
 from rfr.objective.weighted_nll import WeightedNLL
-from rfr.objective.weights import Constant, Exponential, effective_sample_size, exponential_weights, story_weights
-from rfr.records import IGNORE, Batch
+from rfr.objective.weights import Constant, Exponential, Linear, Positive, Top, effective_sample_size, exponential_weights
+from rfr.records import IGNORE, Batch, Pair
 
 RNG = np.random.default_rng(0)
 REWARDS = RNG.normal(size=500)
@@ -45,6 +51,89 @@ def test_beta_is_solved_for_the_target(target: float) -> None:
     assert abs(health.ess - target) < 0.01 * target
 
 
+def test_the_best_share_and_all_that_tie_with_its_last() -> None:
+    assert story_weights(Top(share=0.2), np.arange(10.0), np.ones(10))[0].tolist() == [0] * 8 + [5] * 2
+    weights, health = story_weights(Top(share=0.2), np.repeat([0.0, 1.0], 5), np.ones(10))
+    assert weights.tolist() == [0] * 5 + [2] * 5
+    assert health.ess == 0.5
+    assert health.figures == {"cut": 1.0}
+
+
+def test_what_is_no_better_than_its_baseline_is_left_out() -> None:
+    weights, health = story_weights(Positive(), np.array([-3.0, 0.0, 1.0, 3.0]), np.ones(4))
+    assert weights.tolist() == [0, 0, 1, 3]
+    assert health.largest_share == 0.75
+
+
+def test_linear_weights_never_fall_below_zero() -> None:
+    rewards = np.array([-1.0, 1.0, -1.0, 1.0])
+    assert np.allclose(story_weights(Linear(slope=0.5), rewards, np.ones(4))[0], [0.5, 1.5, 0.5, 1.5])
+    assert np.allclose(story_weights(Linear(slope=2.0), rewards, np.ones(4))[0], [0, 2, 0, 2])
+
+
+def test_clipping_is_told_beside_what_was_there_before() -> None:
+    rewards = np.log(np.array([1.0] * 98 + [51.0, 51.0]))  # exp(r) has the mean 2
+    plain, before = story_weights(Exponential(beta=1.0), rewards, np.ones(100))
+    clipped, after = story_weights(Exponential(beta=1.0), rewards, np.ones(100), clip=5)
+    assert np.isclose(plain[-1] / plain[0], 51)
+    assert np.isclose(clipped[-1] / clipped[0], 10)
+    assert np.isclose(clipped.mean(), 1)
+    assert after.ess_unclipped == before.ess == before.ess_unclipped < after.ess
+    assert np.isclose(before.ess, 200**2 / (98 + 2 * 51**2) / 100)
+    assert (before.clipped_share, after.clipped_share) == (0, 0.02)
+    assert before.entropy < after.entropy < 1
+    assert "before clipping" in after.shown()["ESS/N"]
+
+
+def test_a_target_is_met_before_clipping() -> None:
+    _, health = story_weights(Exponential(target_ess=0.2), REWARDS, TOKENS, clip=2.5)
+    assert abs(health.ess_unclipped - 0.2) < 0.002 < health.ess - 0.2
+    assert health.as_dict()["beta"] > 0
+
+
+def test_equal_weights_are_as_even_as_can_be() -> None:
+    _, health = story_weights(Constant(), REWARDS, np.ones(500), clip=20)
+    assert np.isclose(health.entropy, 1)
+    assert health.clipped_share == 0
+    assert story_weights(Constant(), np.zeros(1), np.ones(1))[1].entropy == 1
+
+
+def _pairs(threads: str) -> list[Pair]:
+    return [Pair(thread_id=t, reply_id=str(i), prompt=f"[WP] {t}", response="x") for i, t in enumerate(threads)]
+
+
+def test_a_reply_is_compared_with_the_threads_others() -> None:
+    rewards = np.array([1.0, 2.0, 6.0, 10.0])
+    found = ThreadMean(shrinkage=1.0)(rewards, _pairs("aaab"))
+    assert np.allclose(found, [(2 + 6 + 18 / 3) / 3, (1 + 6 + 17 / 3) / 3, (1 + 2 + 13 / 3) / 3, 9 / 3])
+    assert np.allclose(ThreadMean(shrinkage=1e-9)(rewards, _pairs("aaab")), [4, 3.5, 1.5, 3])
+
+
+def test_a_prompts_own_rewards_have_no_part_in_its_value() -> None:
+    pairs = [
+        replace(pair, prompt=f"[WP] {'dragon' if i % 2 else 'wizard'} number {i // 3}") for i, pair in enumerate(_pairs("x" * 90))
+    ]
+    rewards = np.array([float(i % 2) for i in range(90)])
+    values = PromptValue(ridge=0.1)(rewards, pairs)
+    assert values[1::2].mean() > 0.7 > 0.4 > values[::2].mean(), "the words tell"
+    other = rewards.copy()
+    other[[0, 2]] += 1e6  # all rewards of the first prompt
+    moved = PromptValue(ridge=0.1)(other, pairs)
+    assert pairs[0].prompt == pairs[2].prompt
+    assert values[0] == moved[0]
+    assert (values != moved).any()
+
+
+def test_advantages_have_one_scale_and_keep_their_sign() -> None:
+    pairs = _pairs("aaabbbccc")
+    rewards = np.array([1.0, 2, 3, 10, 20, 30, -5, -6, -7])
+    found, larger = advantages(rewards, pairs, ThreadMean()), advantages(1000 * rewards, pairs, ThreadMean())
+    assert np.allclose(found, larger)
+    assert np.isclose(found.std(), 1)
+    assert np.array_equal(np.sign(found), np.sign(rewards - ThreadMean()(rewards, pairs)))
+    assert np.array_equal(advantages(rewards, pairs, None), rewards)
+
+
 @pytest.mark.parametrize(
     ("make", "rewards", "message"),
     [
@@ -55,11 +144,29 @@ def test_beta_is_solved_for_the_target(target: float) -> None:
         (lambda: Exponential(beta=1.0), np.ones(4), "all rewards are equal"),
         (lambda: Exponential(target_ess=0.1), np.array([1.0] * 9 + [0.0]), "out of reach"),
         (lambda: Constant(), np.array([1.0, np.nan]), "NaN"),
+        (lambda: Exponential(beta=np.nan), REWARDS, "above 0"),
+        (lambda: Top(share=1.0), REWARDS, "between 0 and 1"),
+        (lambda: Top(), np.ones(4), "all rewards are equal"),
+        (lambda: Linear(slope=0.0), REWARDS, "above 0"),
+        (lambda: Linear(), np.ones(4), "all rewards are equal"),
+        (lambda: Positive(), -np.arange(4.0), "no story is better than its baseline"),
     ],
 )
 def test_bad_input(make: object, rewards: np.ndarray, message: str) -> None:
     with pytest.raises(ValueError, match=message):
         story_weights(make(), rewards, np.ones(len(rewards)))  # type: ignore[operator]
+
+
+def test_below_the_floor_there_is_no_run() -> None:
+    heavy = np.array([0.0] * 99 + [50.0])
+    with pytest.raises(
+        UserError, match=r"ESS/N = 0\.01, below objective.ess_floor=0.02: one of 100 stories holds 100% .*=thread_rank"
+    ):
+        story_weights(Exponential(beta=1.0), heavy, np.ones(100), ess_floor=0.02)
+    assert story_weights(Exponential(beta=1.0), heavy, np.ones(100), clip=2, ess_floor=0.009)[1].ess > 0.009
+    for wrong in ({"clip": 1.0}, {"clip": -3.0}, {"ess_floor": 1.0}, {"ess_floor": -0.1}):
+        with pytest.raises(ValueError, match="objective"):
+            story_weights(Constant(), REWARDS, TOKENS, **wrong)
 
 
 def _batch(weights: torch.Tensor, labels: torch.Tensor, target_tokens: int | None = None) -> Batch:

@@ -1,8 +1,8 @@
-"""Rewards into story weights: computed once, in float64, scaled to a token-weighted mean of 1 over the training split."""
+"""From rewards to raw weights, one class for each objective that is weighted cloning. `health.py` scales them."""
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
 import numpy as np
@@ -10,11 +10,11 @@ from scipy.optimize import brentq
 
 
 class WeightFunction(Protocol):
-    """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape; `reads_rewards`: whether they matter."""
+    """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape, and figures they came from, to be logged."""
 
-    reads_rewards: ClassVar[bool]
+    reads_rewards: ClassVar[bool]  # whether they matter
 
-    def __call__(self, rewards: np.ndarray) -> np.ndarray: ...
+    def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -23,13 +23,13 @@ class Constant:
 
     reads_rewards: ClassVar[bool] = False
 
-    def __call__(self, rewards: np.ndarray) -> np.ndarray:
-        return np.ones_like(rewards)
+    def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        return np.ones_like(rewards), {}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Exponential:
-    """Reward-weighted regression, w = exp(r / beta) (Peters & Schaal 2007).
+    """w = exp(r / beta): of rewards reward-weighted regression (Peters & Schaal 2007), of advantages AWR (Peng et al. 2019).
 
     Either `beta` is given, or it is solved for so that the effective sample size is `target_ess` of the stories.
 
@@ -49,11 +49,10 @@ class Exponential:
         if self.target_ess is not None and not 0 < self.target_ess < 1:
             raise ValueError(f"objective.weight.target_ess must lie between 0 and 1, not {self.target_ess}")
 
-    def __call__(self, rewards: np.ndarray) -> np.ndarray:
-        if np.ptp(rewards) == 0:
-            raise ValueError("all rewards are equal, so there is nothing to prefer: use objective=bc or another reward")
+    def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        require_preferences(rewards)
         beta = self.beta if self.beta is not None else self._solve(rewards)
-        return exponential_weights(rewards, beta)
+        return exponential_weights(rewards, beta), {"beta": beta}
 
     def _solve(self, rewards: np.ndarray) -> float:
         assert self.target_ess is not None
@@ -71,6 +70,65 @@ class Exponential:
         return float(np.exp(brentq(excess, low, high, xtol=1e-6)))
 
 
+@dataclass(frozen=True, kw_only=True)
+class Top:
+    """Filtered cloning (the `%BC` of Chen et al. 2021): w = 1 for the best `share` of the stories and all that tie with
+    its last, 0 for the others.
+
+    Raises:
+        ValueError: a share outside (0, 1), all rewards equal.
+    """
+
+    reads_rewards: ClassVar[bool] = True
+    share: float = 0.25
+
+    def __post_init__(self) -> None:
+        if not 0 < self.share < 1:
+            raise ValueError(f"objective.weight.share must lie between 0 and 1, not {self.share}")
+
+    def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        require_preferences(rewards)
+        cut = float(np.quantile(rewards, 1 - self.share))
+        return (rewards >= cut).astype(np.float64), {"cut": cut}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Positive:
+    """w = max(A, 0): what is no better than its baseline is left out (A-LoL, Baheti et al. 2024, without importance ratios).
+
+    Raises:
+        ValueError: no advantage is above 0.
+    """
+
+    reads_rewards: ClassVar[bool] = True
+
+    def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        require_preferences(rewards)
+        if not (rewards > 0).any():
+            raise ValueError("no story is better than its baseline: use objective=rwr, or another reward")
+        return np.maximum(rewards, 0.0), {}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Linear:
+    """w = max(0, 1 + slope z), z the reward in standard deviations from the mean: the gentlest.
+
+    Raises:
+        ValueError: slope <= 0, all rewards equal.
+    """
+
+    reads_rewards: ClassVar[bool] = True
+    slope: float = 0.5
+
+    def __post_init__(self) -> None:
+        if not self.slope > 0:
+            raise ValueError(f"objective.weight.slope must be above 0, not {self.slope}")
+
+    def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        require_preferences(rewards)
+        return np.maximum(0.0, 1 + self.slope * (rewards - rewards.mean()) / rewards.std()), {}
+
+
 def exponential_weights(rewards: np.ndarray, beta: float) -> np.ndarray:
     """exp((r - max r) / beta): the shift changes no ratio and cannot overflow."""
     return np.exp((rewards - rewards.max()) / beta)
@@ -81,34 +139,10 @@ def effective_sample_size(weights: np.ndarray) -> float:
     return float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
 
 
-@dataclass(frozen=True, kw_only=True)
-class WeightHealth:
-    """What the weights do to the data; `ess` and `largest_share` in (0, 1]."""
-
-    ess: float
-    largest_share: float
-    stories: int
-
-    def as_dict(self) -> dict[str, float]:
-        return asdict(self)
-
-
-def story_weights(function: WeightFunction, rewards: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, WeightHealth]:
-    """Final weights of a split, float64 of shape (stories,), and their health.
-
-    Args:
-        rewards: one per story.
-        tokens: target tokens per story.
-
-    Raises:
-        ValueError: a reward is NaN or infinite.
+def require_preferences(rewards: np.ndarray) -> None:
     """
-    if not np.isfinite(rewards).all():
-        raise ValueError(f"{int((~np.isfinite(rewards)).sum())} rewards are NaN or infinite: check the scores in the store")
-    raw = function(np.asarray(rewards, dtype=np.float64))
-    # Divide the two sums, not w by their quotient: constant weights then come out as exactly 1.0.
-    weights = raw * tokens.sum() / (raw * tokens).sum()
-    health = WeightHealth(
-        ess=effective_sample_size(raw), largest_share=float((raw * tokens).max() / (raw * tokens).sum()), stories=len(raw)
-    )
-    return weights, health
+    Raises:
+        ValueError: all rewards are equal.
+    """
+    if np.ptp(rewards) == 0:
+        raise ValueError("all rewards are equal, so there is nothing to prefer: use objective=bc or another reward")

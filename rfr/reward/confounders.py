@@ -1,0 +1,64 @@
+"""What moves karma and is no merit of the story: when it came, how many saw it, how long it is. Its place in Reddit's listing
+is no cause but a trace of karma, and is never looked at."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from collections.abc import Sequence as SequenceOf
+
+import numpy as np
+from scipy.stats import rankdata
+
+from rfr.errors import UserError
+from rfr.reward.base import ReplyThread
+
+KNOWN = 0.5  # of the training replies must have a time, or the corpus counts as one without times
+NAMES = (
+    "delay (hours)", "arrival in the thread", "post's score", "thread's size", "hour of the day", "length (words)",
+    "score's age (days)",
+)  # fmt: skip
+
+
+def confounders(thread: ReplyThread) -> np.ndarray:
+    """Of each reply, what `NAMES` says: float64 of shape (replies, len(NAMES)), NaN where it is not known."""
+    delays, ages = delays_s(thread), _known(pair.score_age_s for pair in thread)
+    columns = (
+        delays / 3600, arrivals(delays), _known(pair.post_score for pair in thread), np.full(len(thread), float(len(thread))),
+        _known(pair.created_utc for pair in thread) % 86_400 / 3600, words(thread), ages / 86_400,
+    )  # fmt: skip
+    return np.column_stack(columns)
+
+
+def delays_s(thread: ReplyThread) -> np.ndarray:
+    """Seconds from the post to each reply, NaN where they are not known."""
+    return _known(pair.delay_s for pair in thread)
+
+
+def arrivals(delays: np.ndarray) -> np.ndarray:
+    """The first reply that came is 1; NaN where the time is not known."""
+    places = np.full(len(delays), np.nan)
+    known = ~np.isnan(delays)
+    places[known] = rankdata(delays[known])
+    return places
+
+
+def words(thread: ReplyThread) -> np.ndarray:
+    """Length of each response, in words."""
+    return np.array([len(pair.response.split()) for pair in thread], dtype=np.float64)
+
+
+def require_times(threads: SequenceOf[ReplyThread], reward: str) -> None:
+    """
+    Raises:
+        UserError: most of the replies have no time.
+    """
+    known = [pair.delay_s is not None for thread in threads for pair in thread]
+    if np.mean(known) < KNOWN:
+        raise UserError(
+            f"reward={reward} needs the times of the replies, and {1 - np.mean(known):.0%} of this corpus lack them: "
+            "reward=thread_rank does without"
+        )
+
+
+def _known(values: Iterable[float | None]) -> np.ndarray:
+    return np.array([np.nan if value is None else value for value in values], dtype=np.float64)

@@ -1,0 +1,35 @@
+"""What W&B wrote offline: a LevelDB log of protocol buffers (github.com/google/leveldb, doc/log_format.md)."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+from wandb.proto.wandb_internal_pb2 import Record  # type: ignore[attr-defined]
+
+HEADER, BLOCK, CHUNK = 7, 32_768, struct.Struct("<IHB")  # checksum, length, kind
+FULL, LAST = 1, 4
+
+
+def records(file: Path) -> Iterator[Record]:
+    content, place, parts = file.read_bytes(), HEADER, b""
+    assert content[:4] == b":W&B"
+    while place + CHUNK.size <= len(content):
+        if BLOCK - place % BLOCK < CHUNK.size:  # no room for a chunk's head: zeros to the end of the block
+            place += BLOCK - place % BLOCK
+            continue
+        _, length, kind = CHUNK.unpack_from(content, place)
+        parts += content[place + CHUNK.size : place + CHUNK.size + length]
+        place += CHUNK.size + length
+        if kind in (FULL, LAST):
+            record = Record()
+            record.ParseFromString(parts)
+            yield record
+            parts = b""
+
+
+def history(file: Path) -> list[dict[str, str]]:
+    """Each logged row: JSON by key."""
+    logged = (record.history for record in records(file) if record.HasField("history"))
+    return [{item.key or "/".join(item.nested_key): item.value_json for item in row.item} for row in logged]
