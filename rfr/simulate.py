@@ -99,16 +99,30 @@ def draw_karma(
     """Scores of one thread's stories under the model in this file's docstring: int array, one per story."""
     quality = np.array([true_quality(prompt, story) for story in stories])
     words = np.array([len(story.split()) for story in stories])
-    appeal = model.quality_effect * (quality - QUALITY_MEAN) / QUALITY_SD + model.noise * generator.normal(size=len(stories))
+    luck = generator.normal(size=len(stories))
+    return vote(quality, luck, words, delays_h, model, generator)
+
+
+def vote(
+    quality: np.ndarray, luck: np.ndarray, words: np.ndarray, delays_h: np.ndarray, model: KarmaModel,
+    generator: np.random.Generator,
+) -> np.ndarray:  # fmt: skip
+    """Scores of one thread's stories, or of many draws of it.
+
+    Args:
+        quality, luck: shape (stories,) or (draws, stories); the true quality, and a standard normal.
+        words, delays_h: shape (stories,).
+    """
+    appeal = model.quality_effect * (quality - QUALITY_MEAN) / QUALITY_SD + model.noise * luck
     upvote = 1 / (1 + np.exp(3 - appeal))
-    readers = generator.lognormal(model.popularity_log_mean, model.popularity_log_sd)
-    votes = np.zeros(len(stories))
+    readers = generator.lognormal(model.popularity_log_mean, model.popularity_log_sd, (*appeal.shape[:-1], 1))
+    votes = np.zeros(appeal.shape)
     ups, downs = votes.copy(), votes.copy()
     for hour in ROUNDS_H:
         share = (1 + votes) ** model.herding * np.maximum(1, words / 80) ** model.length_bias * (delays_h <= hour)
         if share.sum() == 0:
             continue
-        views = readers * _attention(hour) * share / share.sum()
+        views = readers * _attention(hour) * share / share.sum(-1, keepdims=True)
         ups += generator.poisson(views * upvote)
         downs += generator.poisson(views * model.downvotes)
         votes = np.maximum(0, ups - downs)

@@ -1,0 +1,33 @@
+"""Rank correlations over threads: within them, where a reward has to tell replies apart, and over all replies."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+
+import numpy as np
+from scipy.stats import spearmanr
+
+SMALLEST = 5  # replies that a thread needs to be looked into
+
+
+def within_threads(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> np.ndarray:
+    """Spearman's of each thread with `SMALLEST` replies or more in which neither is the same for all.
+
+    Args:
+        a, b: of each thread a value per reply; replies for which either is NaN are left out.
+    """
+    found = []
+    for one, other in zip(a, b, strict=True):
+        known = ~(np.isnan(one) | np.isnan(other))
+        if known.sum() >= SMALLEST and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0:
+            found.append(spearmanr(one[known], other[known]).statistic)
+    return np.array(found)
+
+
+def over_all(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> float:
+    """Spearman's over all replies, however they fall into threads; NaN where either is the same for all."""
+    one, other = np.concatenate(list(a)), np.concatenate(list(b))
+    known = ~(np.isnan(one) | np.isnan(other))
+    if known.sum() < SMALLEST or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
+        return float("nan")
+    return float(spearmanr(one[known], other[known]).statistic)

@@ -1,0 +1,57 @@
+"""One policy against another: paired by prompts, and longer is not mistaken for better."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from rfr.evaluate.policies import Judged, gain
+
+
+def _stories(generator: np.random.Generator, quality: float, words: float, per_word: float = 0.0) -> list[Judged]:
+    """Three on each of 40 prompts, some of which are harder."""
+    found = []
+    for prompt in range(40):
+        for _ in range(3):
+            length = int(generator.normal(words, 10))
+            score = quality + per_word * length + np.sin(prompt) * 3 + generator.normal() * 0.1
+            found.append(Judged(prompt=str(prompt), words=length, score=score))
+    return found
+
+
+def test_a_gain_is_found_beneath_the_differences_of_prompts() -> None:
+    generator = np.random.default_rng(0)
+    found = gain([_stories(generator, 1.1, 100)], [_stories(generator, 1.0, 100)])
+    assert found.low < 0.1 < found.high
+    assert found.low > 0, "the prompts' own differences are far larger, but they are the same for both"
+    assert found.high - found.low < 0.15
+    assert found.prompts == 40
+
+
+def test_longer_is_not_better() -> None:
+    generator = np.random.default_rng(1)
+    longer, shorter = (_stories(generator, 1.0, words, per_word=0.02) for words in (130, 100))
+    found = gain([longer], [shorter])
+    assert found.gain == pytest.approx(0.6, abs=0.1)
+    assert abs(found.length_controlled) < 0.1
+    assert found.length_controlled_low < 0 < found.length_controlled_high
+    better = gain([_stories(generator, 1.3, 130, per_word=0.02)], [shorter])
+    assert better.length_controlled == pytest.approx(0.3, abs=0.1)
+
+
+def test_seeds_that_disagree_make_the_interval_wide() -> None:
+    generator = np.random.default_rng(2)
+    worse = [_stories(generator, 1.0, 100) for _ in range(4)]
+    alike = gain([_stories(generator, 1.2, 100) for _ in range(4)], worse)
+    apart = gain([_stories(generator, quality, 100) for quality in (0.6, 1.8, 0.8, 1.6)], worse)
+    assert alike.gain == pytest.approx(apart.gain, abs=0.02)
+    assert alike.low > 0.1
+    assert apart.low < 0
+
+
+def test_policies_are_compared_on_the_same_prompts_only() -> None:
+    stories = _stories(np.random.default_rng(3), 1.0, 100)
+    with pytest.raises(ValueError, match="on the same prompts"):
+        gain([stories], [stories[:-3]])
+    with pytest.raises(ValueError, match="on the same prompts"):
+        gain([[]], [[]])
