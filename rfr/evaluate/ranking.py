@@ -1,50 +1,109 @@
-"""Does a score rank same-thread pairs as karma does? Thread-bootstrap 95 % intervals."""
+"""Does a score rank same-thread pairs as karma does? Beside what length and time alone do, with thread-bootstrap intervals."""
 
 from __future__ import annotations
 
-from collections import defaultdict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
-from itertools import combinations
+from dataclasses import dataclass
 
-from rfr.evaluate.quality import cluster_interval
+import numpy as np
+
+from rfr.evaluate.interval import interval_of_ratio
 from rfr.records import Pair
 
-_Scored = tuple[Pair, int, float]  # a pair, its karma, its score
+RATIOS = (2, 5)  # of the better reply's karma to the other's
+HOUR_S, NEAR = 3600.0, 0.9
 
 
-def pair_accuracy(
-    pairs: SequenceOf[Pair], score: SequenceOf[float], ratio: float, keep: Callable[[Pair, Pair], bool] = lambda a, b: True
-) -> dict[str, float | int | None]:
-    """Share of same-thread pairs, karma apart by `ratio` or more, in which `score` is higher where karma is; ties count half.
+@dataclass(frozen=True, kw_only=True)
+class KarmaPairs:
+    """Two replies to one post, the one with so many times the other's karma; int64 arrays of one length.
+
+    `better` and `worse` are places among the stories, `thread` numbers the threads.
+    """
+
+    better: np.ndarray
+    worse: np.ndarray
+    thread: np.ndarray
+
+    def where(self, kept: np.ndarray) -> KarmaPairs:
+        return KarmaPairs(better=self.better[kept], worse=self.worse[kept], thread=self.thread[kept])
+
+
+Condition = Callable[[KarmaPairs, np.ndarray, np.ndarray], np.ndarray]  # pairs, words and times of all stories -> which are kept
+
+
+def not_earlier(pairs: KarmaPairs, words: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
+    """The better one did not come first, so that time can't be why (SHP, Ethayarajh et al. 2022)."""
+    return posted_s[pairs.better] >= posted_s[pairs.worse]
+
+
+def within_an_hour(pairs: KarmaPairs, words: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
+    """As DialogRPT pairs replies (Gao et al. 2020)."""
+    return np.abs(posted_s[pairs.better] - posted_s[pairs.worse]) <= HOUR_S
+
+
+def length_matched(pairs: KarmaPairs, words: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
+    """Word counts within 10 % of the longer."""
+    one, other = words[pairs.better], words[pairs.worse]
+    return np.minimum(one, other) >= NEAR * np.maximum(one, other)
+
+
+CONDITIONS: dict[str, Condition] = {
+    "all": lambda pairs, words, posted_s: np.ones(len(pairs.better), bool), "not earlier (SHP)": not_earlier,
+    "within an hour": within_an_hour, "length-matched": length_matched,
+}  # fmt: skip
+
+
+def accuracies(stories: SequenceOf[Pair], scores: Mapping[str, np.ndarray]) -> list[dict[str, str | int | float | None]]:
+    """Of every score, at every ratio, under every condition: share of the pairs in which it is higher where karma is.
+
+    Ties count half. `accuracy`, `low` and `high` are None where there are no such pairs: the corpus has no times, or the score
+    none for them.
 
     Args:
-        score: one per pair.
-        keep: a further condition on the two, such as equal length.
+        scores: one value per story, NaN where there is none.
     """
-    threads: dict[str, list[_Scored]] = defaultdict(list)
-    for pair, value in zip(pairs, score, strict=True):
-        if pair.score is not None:
-            threads[pair.thread_id].append((pair, pair.score, value))
-    groups = [_hits(members, ratio, keep) for members in threads.values()]
-    groups = [group for group in groups if group]
-    total = sum(map(len, groups))
-    if not total:
+    words = np.array([len(story.response.split()) for story in stories], dtype=np.float64)
+    posted_s = np.array([np.nan if story.created_utc is None else story.created_utc for story in stories])
+    found = []
+    for ratio in RATIOS:
+        pairs = karma_pairs(stories, ratio)
+        for condition, keep in CONDITIONS.items():
+            kept = pairs.where(keep(pairs, words, posted_s))
+            found += [
+                {"score": name, "ratio": ratio, "condition": condition, **accuracy(kept, score)} for name, score in scores.items()
+            ]
+    return found
+
+
+def karma_pairs(stories: SequenceOf[Pair], ratio: float) -> KarmaPairs:
+    """All pairs of a thread whose karma is apart by `ratio` or more; below 1 counts as 1, and hidden scores have none."""
+    known = [place for place, story in enumerate(stories) if story.score is not None]
+    threads: dict[str, list[int]] = {}
+    for place in known:
+        threads.setdefault(stories[place].thread_id, []).append(place)
+    karma = np.array([0 if story.score is None else story.score for story in stories])
+    columns = []
+    for number, members in enumerate(threads.values()):
+        places = np.array(members)
+        own = karma[places]
+        better, worse = np.nonzero((own[:, None] > own) & (own[:, None] >= ratio * np.maximum(1, own)))
+        columns.append((places[better], places[worse], np.full(len(better), number)))
+    if not columns:
+        return KarmaPairs(better=np.zeros(0, int), worse=np.zeros(0, int), thread=np.zeros(0, int))
+    better, worse, thread = (np.concatenate(column) for column in zip(*columns, strict=True))
+    return KarmaPairs(better=better, worse=worse, thread=thread)
+
+
+def accuracy(pairs: KarmaPairs, score: np.ndarray) -> dict[str, float | int | None]:
+    """Share of the pairs that the score has the right way round, with a 95 % interval over threads, and their number."""
+    differences = score[pairs.better] - score[pairs.worse]
+    known = ~np.isnan(differences)
+    hits, threads = (1 + np.sign(differences[known])) / 2, pairs.thread[known]
+    if not len(hits):
         return {"accuracy": None, "low": None, "high": None, "pairs": 0}
-    low, high = cluster_interval(groups)
-    return {"accuracy": sum(map(sum, groups)) / total, "low": low, "high": high, "pairs": total}
-
-
-def length_matched(a: Pair, b: Pair) -> bool:
-    """Word counts within 10 % of the longer."""
-    lengths = sorted((len(a.response.split()), len(b.response.split())))
-    return lengths[0] >= 0.9 * lengths[1]
-
-
-def _hits(members: SequenceOf[_Scored], ratio: float, keep: Callable[[Pair, Pair], bool]) -> list[float]:
-    hits = []
-    for one, other in combinations(members, 2):
-        better, worse = (one, other) if one[1] > other[1] else (other, one)
-        if better[1] >= ratio * max(1, worse[1]) and keep(one[0], other[0]):
-            hits.append(0.5 if better[2] == worse[2] else float(better[2] > worse[2]))
-    return hits
+    _, group = np.unique(threads, return_inverse=True)
+    sums, sizes = np.bincount(group, hits), np.bincount(group)
+    low, high = interval_of_ratio(sums, sizes)
+    return {"accuracy": float(hits.mean()), "low": low, "high": high, "pairs": len(hits)}

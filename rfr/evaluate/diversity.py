@@ -1,0 +1,91 @@
+"""How different a policy's stories are from one another, within themselves, and from what it was trained on."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+from itertools import chain
+from statistics import mean
+
+import numpy as np
+from torchmetrics.functional.text import bleu_score
+
+DISTINCT, REPEATED, MOST_COMPARED = (1, 2, 3), 4, 64
+MULTIPLIER = np.uint64(6364136223846793005)  # of the rolling hash; odd, so that it can be undone
+INVERSE = np.uint64(pow(6364136223846793005, -1, 2**64))
+
+
+def diversity(stories: SequenceOf[str]) -> dict[str, float]:
+    """distinct-n (Li et al. 2016), self-BLEU (Zhu et al. 2018; of 64 stories at most) and the share of 4-grams within a story
+    that stood in it before."""
+    words = [story.lower().split() for story in stories]
+    distinct = {f"distinct_{n}": _distinct(list(chain.from_iterable(ngrams(story, n) for story in words))) for n in DISTINCT}
+    repeated = mean(1 - _distinct(ngrams(story, REPEATED)) for story in words)
+    return {**distinct, "self_bleu": _self_bleu([" ".join(story) for story in words[:MOST_COMPARED]]), "repetition": repeated}
+
+
+def ngrams(words: SequenceOf[str], n: int) -> list[tuple[str, ...]]:
+    return [tuple(words[start : start + n]) for start in range(len(words) - n + 1)]
+
+
+def _distinct(grams: list[tuple[str, ...]]) -> float:
+    return len(set(grams)) / len(grams) if grams else 1.0
+
+
+def _self_bleu(stories: list[str]) -> float:
+    if len(stories) < 2:
+        return 0.0
+    others = (stories[:place] + stories[place + 1 :] for place in range(len(stories)))
+    return mean(float(bleu_score([story], [rest])) for story, rest in zip(stories, others, strict=True))
+
+
+def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.ndarray:
+    """Of each story, the most tokens in a row that stand in the corpus too; int64 of shape (stories,).
+
+    By bisection: what is copied at a length is copied at every shorter one. Stretches are told by a 64-bit hash.
+
+    Args:
+        stories: token ids of each.
+        corpus: token ids of all that was trained on, one after the other.
+    """
+    of_corpus, of_story = Stretches(corpus), [Stretches(story) for story in stories]
+    low = np.zeros(len(stories), np.int64)
+    high = np.array([min(len(story), len(corpus)) for story in stories], dtype=np.int64)
+    while (open_ := low < high).any():
+        middle = (low + high + 1) // 2
+        for length in np.unique(middle[open_]):
+            known = np.unique(of_corpus.hashes(int(length)))
+            for place in np.flatnonzero(open_ & (middle == length)):
+                if np.isin(of_story[place].hashes(int(length)), known).any():
+                    low[place] = length
+                else:
+                    high[place] = length - 1
+    return low
+
+
+class Stretches:
+    """Hashes of all stretches of a sequence of token ids, in time that doesn't grow with their length.
+
+    A stretch's is the sum of f(token) * M^place modulo 2^64, a difference of two prefix sums moved to place 0 (Karp & Rabin 1987).
+    """
+
+    def __init__(self, tokens: np.ndarray) -> None:
+        places = len(tokens)
+        with np.errstate(over="ignore"):
+            self._back = np.cumprod(np.full(places, INVERSE, np.uint64)) * MULTIPLIER  # M^-place
+            powers = np.cumprod(np.full(places, MULTIPLIER, np.uint64)) * INVERSE
+            self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_spread(tokens) * powers, dtype=np.uint64)])
+
+    def hashes(self, length: int) -> np.ndarray:
+        """uint64 of shape (len(tokens) - length + 1,); none for a length beyond the tokens'."""
+        with np.errstate(over="ignore"):
+            found = self._sums[length:] - self._sums[: max(0, len(self._sums) - length)]
+            return found * self._back[: len(found)] if length else found
+
+
+def _spread(tokens: np.ndarray) -> np.ndarray:
+    """Token ids over 64 bits (splitmix64), so that neighbours have nothing in common."""
+    with np.errstate(over="ignore"):
+        value = (tokens.astype(np.uint64) + np.uint64(1)) * np.uint64(0x9E3779B97F4A7C15)
+        value = (value ^ (value >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+        value = (value ^ (value >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    return value ^ (value >> np.uint64(31))
