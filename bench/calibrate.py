@@ -13,7 +13,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 
 from rfr.data.pairs import thread_pairs
-from rfr.evaluate.ranking import pair_accuracy
+from rfr.evaluate.ranking import accuracy, karma_pairs
 from rfr.records import Thread
 from rfr.report.table import print_table
 from rfr.reward.base import scores
@@ -30,7 +30,7 @@ def shape(threads: Iterable[Thread]) -> dict[str, str]:
     ]
     by_thread = [pairs for pairs in by_thread if pairs]
     pairs = [pair for of_thread in by_thread for pair in of_thread]
-    lengths = [len(pair.response.split()) for pair in pairs]
+    lengths = np.array([float(len(pair.response.split())) for pair in pairs])
     spreads = [np.std(np.log1p(np.maximum(0, scores(of_thread)))) for of_thread in by_thread if len(of_thread) > 5]
     figures = {
         "threads": f"{len(by_thread):,}",
@@ -41,7 +41,7 @@ def shape(threads: Iterable[Thread]) -> dict[str, str]:
         "spread of log(1 + score) in a thread": f"{np.mean(spreads):.2f}",
     }
     for ratio in (2, 5):
-        found = pair_accuracy(pairs, lengths, ratio)
+        found = accuracy(karma_pairs(pairs, ratio), lengths)
         figures[f"the longer has the more karma, x{ratio}"] = f"{found['accuracy']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
     return figures
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Sequence as SequenceOf
+from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +16,16 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rfr.config import resolve
 from rfr.data.prepare import PreparedSplit
 from rfr.data.prompts import canonical_prompt
-from rfr.evaluate.perplexity import perplexity, story_nll
+from rfr.data.tokenise import Encoder
+from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.quality import judge
-from rfr.evaluate.ranking import length_matched, pair_accuracy
 from rfr.generate import sample
 from rfr.loggers import quiet
 from rfr.model.build import build_model, build_tokenizer
 from rfr.report.page import evaluation_page
 from rfr.report.table import print_table
+from rfr.report.verdict import verdict
+from rfr.terminal import printable
 
 
 def generate(cfg: DictConfig, prompts: list[str]) -> None:
@@ -64,34 +66,49 @@ def _never() -> Any:
 def evaluate(cfg: DictConfig) -> None:
     """Judge a policy on the validation split: `evaluation.json`, `report.html`, a table, one JSON line."""
     quiet()
-    model, tokenizer = load_policy(cfg.model.weights)
-    cfg.model.block_size = cfg.model.block_size or model.config.max_position_embeddings
-    cfg = resolve(cfg)
-    corpus = instantiate(cfg.corpus)
-    identity = OmegaConf.to_container(cfg.preprocess), tokenizer.backend_tokenizer.to_str()
-    with corpus.open() as store:
-        prepared = instantiate(cfg.preprocess).prepare(store, lambda _: tokenizer, identity, Path(cfg.data_dir) / "cache")
-    evaluation, stories = _judge(cfg, model, tokenizer, prepared.validation, corpus.quality)
     out = Path(cfg.out or Path(cfg.model.weights).resolve().parent)
+    evaluation, stories = _evaluation(cfg, cfg.model.weights)
+    for weights in cfg.against:
+        others, _ = _evaluation(cfg, weights)
+        evaluation[f"beside it: {weights}"] = {k: v for k, v in others.items() if k not in ("model", "pair_accuracy")}
+        evaluation["pair_accuracy"] += [
+            {**row, "score": f"{row['score']} of {weights}"} for row in others["pair_accuracy"] if row["score"] == LIKELIHOOD
+        ]
     _replace(out / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
     _replace(out / "report.html", evaluation_page(evaluation, stories))
-    print_table([{"score, pairs": name, **found} for name, found in evaluation["pair_accuracy"].items()], title="pair accuracy")
+    _print(evaluation)
     print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}))
 
 
-def _judge(
-    cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit, quality: Any
-) -> tuple[dict[str, Any], list[dict[str, str]]]:
-    nll_sums, tokens = story_nll(model, split.rows, cfg.micro_batch)
-    likelihood = -nll_sums / tokens
-    lengths = [len(pair.response.split()) for pair in split.pairs]
+def _evaluation(cfg: DictConfig, weights: str) -> tuple[dict[str, Any], list[dict[str, str]]]:
+    """What is found out about a policy, and stories that it wrote."""
+    model, tokenizer = load_policy(weights)
+    cfg = cfg.copy()
+    cfg.model.block_size = cfg.model.block_size or model.config.max_position_embeddings
+    cfg = resolve(cfg)
+    corpus, ranking = instantiate(cfg.corpus), instantiate(cfg.ranking)
+    identity = OmegaConf.to_container(cfg.preprocess), tokenizer.backend_tokenizer.to_str()
+    with corpus.open() as store:
+        prepared = instantiate(cfg.preprocess).prepare(store, lambda _: tokenizer, identity, Path(cfg.data_dir) / "cache")
+    split = prepared.validation
+    rewards, refused = rewards_of(instantiate(cfg.rewards), prepared)
     evaluation: dict[str, Any] = {
-        "model": cfg.model.weights,
-        "threads": len(split.threads),
-        "held_out_stories": len(split.pairs),
-        **perplexity(nll_sums, tokens, split.pairs),
-        "pair_accuracy": _accuracies(split, {"log-likelihood per token": likelihood, "length alone": lengths}),
-    }
+        "model": weights, "threads": len(split.threads), "held_out_stories": len(split.pairs),
+        **likelihood_findings(model, split, cfg.micro_batch, ranking, rewards),
+        **({"rewards_not_to_be_had_here": refused} if refused else {}),
+    }  # fmt: skip
+    written = _write(cfg, model, tokenizer, split, corpus.quality, evaluation) if cfg.stories else []
+    if written:
+        encoder = Encoder(tokenizer)
+        evaluation |= text_findings([s["response"] for s in written], prepared, lambda texts: [t.ids for t in encoder(texts)])
+    return evaluation, written[:8]
+
+
+def _write(
+    cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit, quality: Any,
+    evaluation: dict[str, Any],
+) -> list[dict[str, str]]:  # fmt: skip
+    """Stories on the held-out prompts in turn; where true quality is known, what it is."""
     written: list[dict[str, str]] = []
 
     def write(prompts: list[str]) -> list[str]:
@@ -99,20 +116,24 @@ def _judge(
         written.extend({"prompt": p, "response": s} for p, s in zip(prompts, stories, strict=True))
         return stories
 
-    if cfg.stories and quality is not None:
-        evaluation |= judge(write, [pair.prompt for pair in split.pairs], cfg.stories, quality)
-    elif cfg.stories:
-        write(list(dict.fromkeys(pair.prompt for pair in split.pairs))[: min(3, cfg.stories)])
-    return evaluation, written[:8]
+    prompts = [pair.prompt for pair in split.pairs]
+    if quality is not None:
+        evaluation |= judge(write, prompts, cfg.stories, quality)
+    else:
+        write(list(islice(cycle(dict.fromkeys(prompts)), cfg.stories)))
+    return written
 
 
-def _accuracies(split: PreparedSplit, scores: dict[str, SequenceOf[float]]) -> dict[str, Any]:
-    return {
-        f"{name}, karma x{ratio}{label}": pair_accuracy(split.pairs, score, ratio, **condition)
-        for ratio in (2, 5)
-        for label, condition in (("", {}), (", length-matched", {"keep": length_matched}))
-        for name, score in scores.items()
-    }
+def _print(evaluation: dict[str, Any]) -> None:
+    rows = evaluation["pair_accuracy"]
+    for ratio in dict.fromkeys(row["ratio"] for row in rows):
+        table: dict[str, dict[str, str]] = {}
+        for row in (row for row in rows if row["ratio"] == ratio):
+            shown = f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row["pairs"] else "n/a"
+            table.setdefault(row["score"], {"score": row["score"]})[row["condition"]] = shown
+        print_table(list(table.values()), title=f"pair accuracy, one with {ratio} times the other's karma or more")
+    for sentence in verdict(evaluation):
+        print(f"- {printable(sentence)}")
 
 
 def _replace(path: Path, text: str) -> None:

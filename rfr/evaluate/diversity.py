@@ -41,31 +41,35 @@ def _self_bleu(stories: list[str]) -> float:
 def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.ndarray:
     """Of each story, the most tokens in a row that stand in the corpus too; int64 of shape (stories,).
 
-    By bisection: what is copied at a length is copied at every shorter one. Stretches are told by a 64-bit hash.
+    Length by length: a stretch is copied only where its beginning is, so that ever fewer places of the corpus are looked at.
+    Stretches are told by a 64-bit hash.
 
     Args:
         stories: token ids of each.
         corpus: token ids of all that was trained on, one after the other.
     """
     of_corpus, of_story = Stretches(corpus), [Stretches(story) for story in stories]
-    low = np.zeros(len(stories), np.int64)
-    high = np.array([min(len(story), len(corpus)) for story in stories], dtype=np.int64)
-    while (open_ := low < high).any():
-        middle = (low + high + 1) // 2
-        for length in np.unique(middle[open_]):
-            known = np.unique(of_corpus.hashes(int(length)))
-            for place in np.flatnonzero(open_ & (middle == length)):
-                if np.isin(of_story[place].hashes(int(length)), known).any():
-                    low[place] = length
-                else:
-                    high[place] = length - 1
-    return low
+    longest, places = np.zeros(len(stories), np.int64), np.arange(len(corpus))
+    open_ = [number for number, story in enumerate(stories) if len(story)]
+    for length in range(1, 1 + max(map(len, stories), default=0)):
+        hashes = [of_story[number].hashes(length) for number in open_]
+        wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *hashes]))
+        places = places[places + length <= len(corpus)]
+        if not len(wanted) or not len(places):
+            break
+        found = of_corpus.hashes(length, places)
+        nearest = wanted[np.searchsorted(wanted, found).clip(max=len(wanted) - 1)]
+        places, copied = places[nearest == found], np.unique(found[nearest == found])
+        open_ = [number for number, own in zip(open_, hashes, strict=True) if np.isin(own, copied).any()]
+        longest[open_] = length
+    return longest
 
 
 class Stretches:
-    """Hashes of all stretches of a sequence of token ids, in time that doesn't grow with their length.
+    """Hashes of the stretches of a sequence of token ids, in time that doesn't grow with their length.
 
-    A stretch's is the sum of f(token) * M^place modulo 2^64, a difference of two prefix sums moved to place 0 (Karp & Rabin 1987).
+    A stretch's is the sum of f(token) * M^place modulo 2^64: the difference of two prefix sums, moved to place 0
+    (Karp & Rabin 1987).
     """
 
     def __init__(self, tokens: np.ndarray) -> None:
@@ -75,11 +79,12 @@ class Stretches:
             powers = np.cumprod(np.full(places, MULTIPLIER, np.uint64)) * INVERSE
             self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_spread(tokens) * powers, dtype=np.uint64)])
 
-    def hashes(self, length: int) -> np.ndarray:
-        """uint64 of shape (len(tokens) - length + 1,); none for a length beyond the tokens'."""
+    def hashes(self, length: int, places: np.ndarray | None = None) -> np.ndarray:
+        """Of the stretches of `length`, 1 or more, that begin at these places, or wherever there are any; uint64."""
+        if places is None:
+            places = np.arange(len(self._sums) - length)
         with np.errstate(over="ignore"):
-            found = self._sums[length:] - self._sums[: max(0, len(self._sums) - length)]
-            return found * self._back[: len(found)] if length else found
+            return (self._sums[places + length] - self._sums[places]) * self._back[places]
 
 
 def _spread(tokens: np.ndarray) -> np.ndarray:

@@ -57,7 +57,7 @@ def own_prompt_first(nll_sums: np.ndarray, threads: np.ndarray, candidates: int)
         threads: of each chosen story.
     """
     by_story = nll_sums.reshape(-1, candidates)
-    hits = (by_story[:, :1] < by_story[:, 1:]).all(axis=1)
+    hits = by_story[:, 0] < by_story[:, 1:].min(axis=1)
     _, group = np.unique(threads, return_inverse=True)
     low, high = interval_of_ratio(np.bincount(group, hits), np.bincount(group))
     return {"accuracy": float(hits.mean()), "low": low, "high": high, "chance": 1 / candidates, "stories": len(hits)}

@@ -9,7 +9,7 @@ from itertools import cycle, islice
 
 import numpy as np
 
-BOOTSTRAPS = 2000
+from rfr.evaluate.interval import cluster_interval
 
 
 def judge(
@@ -26,12 +26,3 @@ def judge(
     low, high = cluster_interval(list(by_prompt.values()))
     mean = float(np.mean([value for values in by_prompt.values() for value in values]))
     return {"quality": round(mean, 4), "quality_low": round(low, 4), "quality_high": round(high, 4), "stories": count}
-
-
-def cluster_interval(groups: SequenceOf[SequenceOf[float]], seed: int = 0) -> tuple[float, float]:
-    """95 % percentile bootstrap interval of the mean over all values, whole groups resampled."""
-    sums, sizes = np.array([sum(g) for g in groups]), np.array([len(g) for g in groups])
-    drawn = np.random.default_rng(seed).integers(len(groups), size=(BOOTSTRAPS, len(groups)))
-    means = sums[drawn].sum(axis=1) / sizes[drawn].sum(axis=1)
-    low, high = np.quantile(means, [0.025, 0.975])
-    return float(low), float(high)

@@ -7,43 +7,91 @@ from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
+from rfr.report.verdict import verdict
+
 STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
+body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 table { border-collapse: collapse; margin: 1rem 0; }
-td, th { padding: .3rem .8rem; border-bottom: 1px solid #ddd; text-align: left; }
+td, th { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left; font-weight: normal; }
+thead th { font-weight: bold; }
 td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 article { border-left: 3px solid #c96; padding: .2rem 1rem; margin: 1rem 0; } article p { white-space: pre-wrap; }
-.bar { display: inline-block; height: .7rem; background: #c96; vertical-align: middle; }
+svg { vertical-align: middle; overflow: visible; margin: 0 .5rem; }
+svg .range { stroke: #c96; stroke-width: 3; } svg .coin { stroke: #999; stroke-dasharray: 3 3; }
+ul.verdict { background: #fbf6ef; padding: 1rem 1rem 1rem 2.5rem; }
 """
+EXPLANATION = (
+    "Pairs of held-out replies to one post; in so many of them the score is higher for the reply with more karma. Bars are 95 % "
+    "intervals over threads, the dashed line is a coin. What knows nothing but length, time or the story without its prompt "
+    "stands beneath the policy. Rewards are made of karma: they show what their adjustment changes."
+)
+WIDTH, HEIGHT = 240, 18  # of a plotted interval, in pixels; its axis runs from 0 to 1
 
 
 def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[str, str]]) -> str:
     """The page as a string."""
-    accuracies = "".join(_accuracy_row(name, found) for name, found in evaluation["pair_accuracy"].items())
-    figures = "".join(_row(name, value) for name, value in evaluation.items() if not isinstance(value, Mapping))
+    said = "".join(f"<li>{_safe(sentence)}" for sentence in verdict(evaluation))
+    plain = {name: value for name, value in evaluation.items() if not isinstance(value, (Mapping, list))}
     samples = "".join(f"<article><b>{_safe(s['prompt'])}</b><p>{_safe(s['response'])}</p></article>" for s in stories)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>rfr evaluation</title><style>{STYLE}</style>"
-        f"<h1>rfr evaluation</h1><table>{figures}</table><h2>Does it rank replies as karma does?</h2>"
-        "<p>Same-thread pairs of held-out replies; 0.5 is a coin. A score that only knows the length stands beside the model.</p>"
-        f"<table><tr><th>score, pairs<th>accuracy<th>95 % interval<th>pairs<th></tr>{accuracies}</table>"
+        f"<h1>rfr evaluation</h1><ul class=verdict>{said}</ul>{_figures(plain)}"
+        f"<h2>Does it rank replies as karma does?</h2><p>{EXPLANATION}</p>"
+        f"{''.join(_accuracies(evaluation['pair_accuracy'], ratio) for ratio in _values(evaluation['pair_accuracy'], 'ratio'))}"
+        f"{''.join(_group(name, found) for name, found in evaluation.items() if isinstance(found, Mapping))}"
         f"<h2>Stories it wrote</h2>{samples or '<p>none asked for</p>'}</html>"
     )
 
 
-def _row(name: str, value: Any) -> str:
-    shown = f"{value:.4f}" if isinstance(value, float) else value
-    return f"<tr><th>{_safe(name)}<td class=number>{_safe(shown)}</tr>"
+def _accuracies(rows: SequenceOf[Mapping[str, Any]], ratio: Any) -> str:
+    mine = [row for row in rows if row["ratio"] == ratio]
+    tables = "".join(_condition(mine, condition) for condition in _values(mine, "condition"))
+    return f"<h3>One has {_safe(ratio)} times the other's karma, or more</h3>{tables}"
 
 
-def _accuracy_row(name: str, found: Mapping[str, Any]) -> str:
-    if not found["pairs"]:
-        return f"<tr><td>{_safe(name)}<td colspan=4>n/a: no such pairs</tr>"
-    width = f"{20 * found['accuracy']:.2f}rem"
-    interval = f"{found['low']:.3f} to {found['high']:.3f}"
-    bar = f"<span class=bar style='width:{width}'></span>"
-    accuracy, pairs = f"{found['accuracy']:.3f}", found["pairs"]
-    return f"<tr><td>{_safe(name)}<td class=number>{accuracy}<td class=number>{interval}<td class=number>{pairs}<td>{bar}</tr>"
+def _condition(rows: SequenceOf[Mapping[str, Any]], condition: str) -> str:
+    mine = [row for row in rows if row["condition"] == condition]
+    head = f"<thead><tr><th>{_safe(condition)}<th>accuracy<th>95 % interval<th>pairs<th></tr></thead>"
+    return f"<table>{head}{''.join(map(_accuracy_row, mine))}</table>"
+
+
+def _accuracy_row(row: Mapping[str, Any]) -> str:
+    if not row["pairs"]:
+        return f"<tr><td>{_safe(row['score'])}<td colspan=4>n/a: no such pairs</tr>"
+    numbers = (f"{row['accuracy']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", f"{row['pairs']:,}")
+    cells = "".join(f"<td class=number>{number}" for number in numbers)
+    return f"<tr><td>{_safe(row['score'])}{cells}<td>{_interval(row['accuracy'], row['low'], row['high'])}</tr>"
+
+
+def _interval(value: float, low: float, high: float) -> str:
+    """A point and its interval on an axis from 0 to 1."""
+    at = {name: f"{WIDTH * number:.1f}" for name, number in (("value", value), ("low", low), ("high", high), ("coin", 0.5))}
+    middle = HEIGHT / 2
+    return (
+        f"<svg width={WIDTH} height={HEIGHT} role=img aria-label='{value:.3f}'>"
+        f"<line class=coin x1={at['coin']} x2={at['coin']} y1=0 y2={HEIGHT} />"
+        f"<line class=range x1={at['low']} x2={at['high']} y1={middle} y2={middle} />"
+        f"<circle cx={at['value']} cy={middle} r=4 fill=#853 /></svg>"
+    )
+
+
+def _group(name: str, found: Mapping[str, Any]) -> str:
+    return f"<h2>{_safe(name.replace('_', ' '))}</h2>{_figures(found)}"
+
+
+def _figures(found: Mapping[str, Any]) -> str:
+    rows = (f"<tr><th>{_safe(name.replace('_', ' '))}<td class=number>{_shown(value)}</tr>" for name, value in found.items())
+    return f"<table>{''.join(rows)}</table>"
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, Mapping):
+        return _safe(", ".join(f"{name.replace('_', ' ')} {_shown(inner)}" for name, inner in value.items()))
+    return _safe(f"{value:.4g}" if isinstance(value, float) else value)
+
+
+def _values(rows: SequenceOf[Mapping[str, Any]], key: str) -> list[Any]:
+    return list(dict.fromkeys(row[key] for row in rows))
 
 
 def _safe(value: Any) -> str:

@@ -1,0 +1,109 @@
+"""All that is found out about one policy on held-out threads, put together from this folder's parts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from transformers import PreTrainedModel
+
+from rfr.data.prepare import Prepared, PreparedSplit
+from rfr.evaluate.diversity import diversity, longest_copies
+from rfr.evaluate.perplexity import perplexity, story_nll
+from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
+from rfr.evaluate.ranking import accuracies
+
+LENGTH, TIME, PROMPT_FREE = "length alone", "earlier alone", "log-likelihood without the prompt"  # what any score has to beat
+LIKELIHOOD = "log-likelihood"
+
+
+@dataclass(frozen=True, kw_only=True)
+class PromptRanking:
+    """How the own prompt is told from others': `stories` held-out ones, spread evenly, each among `candidates` prompts.
+
+    Raises:
+        ValueError: fewer than 2 candidates.
+    """
+
+    stories: int = 100
+    candidates: int = 10
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.candidates < 2:
+            raise ValueError(f"ranking.candidates must be 2 or more, not {self.candidates}")
+
+
+def likelihood_findings(
+    model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking, rewards: Mapping[str, np.ndarray]
+) -> dict[str, Any]:
+    """Perplexity, pair accuracy beside its baselines, and prompt ranking.
+
+    Args:
+        rewards: by name, one value per story of the split, NaN where there is none.
+    """
+    pairs = list(split.pairs)
+    nll_sums, tokens = story_nll(model, split.rows, micro_batch)
+    without, _ = story_nll(model, without_prompts(split.rows), micro_batch)
+    scores = {
+        LIKELIHOOD: -nll_sums / tokens,
+        PROMPT_FREE: -without / tokens,
+        LENGTH: np.array([float(len(pair.response.split())) for pair in pairs]),
+        TIME: np.array([np.nan if pair.delay_s is None else -pair.delay_s for pair in pairs]),
+        **{f"reward {name}": values for name, values in rewards.items()},
+    }
+    return {
+        **perplexity(nll_sums, tokens, pairs),
+        "pair_accuracy": accuracies(pairs, scores),
+        "baselines": [PROMPT_FREE, LENGTH, TIME],
+        **({"prompt_ranking": _prompt_ranking(model, split, micro_batch, ranking)} if ranking.stories else {}),
+    }
+
+
+def _prompt_ranking(model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking) -> dict[str, Any]:
+    threads = np.unique(split.pairs.column("thread_id"), return_inverse=True)[1]
+    chosen = np.unique(np.linspace(0, len(threads) - 1, min(ranking.stories, len(threads))).astype(np.int64))
+    rows = among_other_prompts(split.rows, chosen, threads, ranking.candidates, ranking.seed)
+    nll_sums, _ = story_nll(model, rows, micro_batch)
+    return {**own_prompt_first(nll_sums, threads[chosen], ranking.candidates), "candidates": ranking.candidates}
+
+
+def text_findings(
+    stories: SequenceOf[str], prepared: Prepared, encode: Callable[[list[str]], list[np.ndarray]]
+) -> dict[str, Any]:
+    """Diversity of written stories, and how long the stretches are that stand in the training stories; people's beside it.
+
+    Args:
+        encode: texts to token ids.
+    """
+    people = [pair.response for pair in prepared.validation.pairs[: len(stories)]]
+    return {
+        "diversity": diversity(stories), "diversity_of_people": diversity(people),
+        "copying": _copying(stories, prepared, encode), "copying_of_people": _copying(people, prepared, encode),
+    }  # fmt: skip
+
+
+def _copying(stories: SequenceOf[str], prepared: Prepared, encode: Callable[[list[str]], list[np.ndarray]]) -> dict[str, float]:
+    encoded = encode(list(stories))
+    copied = longest_copies(encoded, np.asarray(prepared.train.rows.tokens))
+    lengths = np.array([max(1, len(story)) for story in encoded])
+    return {
+        "longest_median_tokens": float(np.median(copied)), "longest_tokens": float(copied.max()),
+        "share_of_story_median": float(np.median(copied / lengths)),
+    }  # fmt: skip
+
+
+def rewards_of(rewards: Mapping[str, Any], prepared: Prepared) -> tuple[dict[str, np.ndarray], dict[str, str]]:
+    """Each reward, fitted on the training threads, of the held-out stories; and why some have none."""
+    found, refused = {}, {}
+    for name, reward in rewards.items():
+        try:
+            reward.fit(prepared.train.threads)
+            by_reply = {p.reply_id: r for t in prepared.validation.threads for p, r in zip(t, reward(t), strict=True)}
+            found[name] = np.array([by_reply[pair.reply_id] for pair in prepared.validation.pairs])
+        except ValueError as reason:
+            refused[name] = str(reason)
+    return found, refused

@@ -1,0 +1,125 @@
+"""A policy's evaluation: likelihoods after other prompts and after none, what it is told against, the verdict, the page."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from transformers import PreTrainedModel
+
+from rfr.data.prepare import Prepared
+from rfr.data.tokenise import Encoder
+from rfr.evaluate.perplexity import story_nll
+from rfr.evaluate.policy import PROMPT_FREE, PromptRanking, likelihood_findings, rewards_of, text_findings
+from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
+from rfr.model.head import install
+from rfr.report.page import evaluation_page
+from rfr.report.verdict import verdict
+from rfr.reward.residual import Residual
+from rfr.reward.thread import ThreadRank
+
+
+@pytest.fixture
+def policy(tiny_model: PreTrainedModel) -> PreTrainedModel:
+    return install(tiny_model)
+
+
+def _nll_by_hand(model: PreTrainedModel, prompt: np.ndarray, story: np.ndarray, eos: int) -> float:
+    ids = torch.tensor([[*prompt, *story, eos]])
+    with torch.no_grad():
+        logp = model(ids).logits[0].log_softmax(-1)
+    targets = range(len(prompt), ids.shape[1])
+    return -sum(float(logp[place - 1, ids[0, place]]) for place in targets)
+
+
+def test_stories_are_scored_after_their_own_prompt_others_and_none(prepared: Prepared, policy: PreTrainedModel) -> None:
+    rows = prepared.validation.rows
+    threads = np.unique(prepared.validation.pairs.column("thread_id"), return_inverse=True)[1]
+    whole = np.argsort(rows.story_tokens)[:3]  # none is cut
+    assert rows.story_tokens[whole].max() < 80
+    ranked = among_other_prompts(rows, whole, threads, candidates=4, seed=0)
+    nll_sums, targets = story_nll(policy, ranked, 8)
+    own, _ = story_nll(policy, rows, 8)
+    free, _ = story_nll(policy, without_prompts(rows), 8)
+    for place, story in enumerate(whole):
+        prompt, begins, ends = rows.stories[story]
+        text = np.asarray(rows.tokens[begins:ends])
+        assert nll_sums[4 * place] == pytest.approx(own[story], rel=1e-5)
+        assert own[story] == pytest.approx(_nll_by_hand(policy, rows.tokens[prompt:begins], text, rows.eos), rel=1e-5)
+        assert free[story] == pytest.approx(_nll_by_hand(policy, rows.tokens[begins - 1 : begins], text, rows.eos), rel=1e-5)
+        assert len(set(nll_sums[4 * place : 4 * place + 4])) == 4, "four prompts"
+        assert (targets[4 * place : 4 * place + 4] == len(text) + 1).all()
+
+
+def test_a_story_that_fills_the_block_is_scored_by_its_beginning(prepared: Prepared, policy: PreTrainedModel) -> None:
+    rows = prepared.validation.rows
+    threads = np.unique(prepared.validation.pairs.column("thread_id"), return_inverse=True)[1]
+    longest = int(rows.story_tokens.argmax())
+    assert rows.story_tokens[longest] > rows.block
+    ranked = among_other_prompts(rows, np.array([longest]), threads, candidates=5, seed=0)
+    assert ranked.row_lengths.max() <= rows.block
+    assert len(set(ranked.story_tokens)) == 1
+    assert np.isfinite(story_nll(policy, ranked, 4)[0]).all()
+    with pytest.raises(ValueError, match=r"lower ranking\.candidates"):
+        among_other_prompts(rows, np.array([longest]), threads, candidates=99, seed=0)
+    with pytest.raises(ValueError, match="2 or more"):
+        PromptRanking(candidates=1)
+
+
+def test_the_own_prompt_has_to_be_the_likeliest() -> None:
+    nll_sums = np.array([1.0, 2, 3, 5.0, 4, 6, 2.0, 2, 9])  # right, wrong, a tie
+    found = own_prompt_first(nll_sums, np.array([0, 1, 2]), 3)
+    assert found["accuracy"] == pytest.approx(1 / 3)
+    assert found["chance"] == pytest.approx(1 / 3)
+    assert found["stories"] == 3
+
+
+def test_an_untrained_policy_is_told_from_nothing(prepared: Prepared, policy: PreTrainedModel) -> None:
+    rewards, refused = rewards_of({"rank": ThreadRank(), "residual": Residual(folds=99)}, prepared)
+    assert refused.keys() == {"residual"}
+    found = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=30), rewards)
+    assert set(found["baselines"]) < {row["score"] for row in found["pair_accuracy"]}
+    rank = [row["accuracy"] for row in found["pair_accuracy"] if row["score"] == "reward rank" and row["pairs"]]
+    assert set(rank) == {1.0}
+    assert abs(found["prompt_ranking"]["accuracy"] - 0.1) < 0.2
+    assert found["nll_per_token"] == pytest.approx(np.log(policy.config.vocab_size), rel=0.05)
+    assert "prompt_ranking" not in likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=0), {})
+
+
+def test_a_copied_story_is_found_out(prepared: Prepared) -> None:
+    encoder = Encoder(prepared.tokenizer)
+    stories = [pair.response for pair in prepared.train.pairs[:6]]
+    found = text_findings(stories, prepared, lambda texts: [tokens.ids for tokens in encoder(texts)])
+    assert found["copying"]["share_of_story_median"] == 1
+    assert found["copying_of_people"]["share_of_story_median"] < 0.8
+    assert found["copying"]["longest_tokens"] == max(len(tokens.ids) for tokens in encoder(stories))
+
+
+def _row(score: str, accuracy: float, spread: float = 0.02, condition: str = "all") -> dict:
+    return {"score": score, "ratio": 2, "condition": condition, "accuracy": accuracy, "low": accuracy - spread,
+            "high": accuracy + spread, "pairs": 900}  # fmt: skip
+
+
+def test_the_verdict_says_what_the_figures_bear_out() -> None:
+    def said(policy: float, baseline: float, matched: float, spread: float = 0.02) -> list[str]:
+        rows = [_row("log-likelihood", policy), _row("length alone", baseline)]
+        rows += [_row("log-likelihood", matched, spread, "length-matched")]
+        return verdict({"pair_accuracy": rows, "baselines": ["length alone", PROMPT_FREE]})
+
+    assert said(0.6, 0.5, 0.6)[0].endswith("it leans to what people liked.")
+    assert said(0.6, 0.5, 0.4)[0].endswith("it leans away from what people liked.")
+    assert said(0.6, 0.5, 0.51)[0].endswith("that is no more than a coin does.")
+    assert said(0.6, 0.5, 0.6, spread=0.2)[0].endswith("that is no more than a coin does.")
+    assert said(0.6, 0.55, 0.6)[1].endswith("length alone, 55%: it does better.")
+    assert said(0.6, 0.59, 0.6)[1].endswith("it does no better.")
+    assert said(0.6, 0.3, 0.6)[1].endswith("length alone, 70%: it does no better."), "a baseline can be right by being wrong"
+    assert verdict({"pair_accuracy": []})[0].endswith("what the policy prefers is open.")
+
+
+def test_the_page_holds_it_all(prepared: Prepared, policy: PreTrainedModel) -> None:
+    found = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=10), {})
+    page = evaluation_page({"model": "m", **found}, [{"prompt": "p", "response": "r"}])
+    assert page.count("<svg") == sum(row["pairs"] > 0 for row in found["pair_accuracy"]) > 20
+    for words in ("length-matched", "within an hour", "not earlier (SHP)", "prompt ranking", "class=verdict"):
+        assert words in page
+    assert "http" not in page
