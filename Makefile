@@ -8,7 +8,7 @@ BENCH_READY := $(BENCH)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters bench-rewards clean
 
 setup: $(READY)
 
@@ -46,6 +46,9 @@ bench-collect: $(READY)
 
 bench: $(BENCH_READY) $(TRL_READY)
 	$(BENCH)/bin/python -m bench.train
+
+bench-rewards: $(BENCH_READY)
+	$(BENCH)/bin/python -m bench.rewards
 
 bench-xl: $(READY)
 	$(BIN)/python -m bench.xl

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import mean
@@ -16,19 +16,19 @@ from rfr.evaluate.correlation import over_all, within_threads
 from rfr.grammar import true_quality
 from rfr.records import Pair
 from rfr.reward.adjusted import AdjustedRank
-from rfr.reward.base import ReplyThread, log_scores
+from rfr.reward.base import ReplyThread
 from rfr.reward.binned import Tiers
-from rfr.reward.confounders import delays_s, words
 from rfr.reward.karma import Karma
+from rfr.reward.oracle import OracleResidual
 from rfr.reward.residual import Residual
 from rfr.reward.thread import ThreadRank, ThreadZscore
-from rfr.simulate import DemoSubreddit, KarmaModel, vote
+from rfr.simulate import DemoSubreddit, KarmaModel
 
 REWARDS: dict[str, Callable[[], Any]] = {
     "karma": Karma, "thread_rank": ThreadRank, "thread_zscore": ThreadZscore, "adjusted_rank": AdjustedRank,
     "tiers": lambda: Tiers(AdjustedRank()), "residual": Residual,
 }  # fmt: skip
-DRAWN = 400  # draws of each thread's karma, for what the true model expects of it
+SWEPT_THREADS = 240
 SWEPT: dict[str, tuple[float, ...]] = {
     "herding": (0.0, 0.25, 0.5, 0.75, 1.0), "noise": (0.0, 0.5, 1.0, 2.0, 4.0), "popularity_log_sd": (0.0, 0.4, 1.0, 2.0),
 }  # fmt: skip
@@ -43,34 +43,16 @@ class Recovered:
     pooled: float
 
 
-def recovered(threads: Sequence[ReplyThread], model: KarmaModel, seed: int) -> dict[str, Recovered]:
-    """By each reward, and by the ceiling."""
+def recovered(
+    threads: Sequence[ReplyThread], model: KarmaModel, rewards: Mapping[str, Callable[[], Any]]
+) -> dict[str, Recovered]:
+    """By each reward, and by the ceiling: an oracle regression, which knows the model of karma."""
     quality = [np.array([true_quality(pair.prompt, pair.response) for pair in thread]) for thread in threads]
-    values = {name: _fitted(make(), threads) for name, make in REWARDS.items()}
-    values["ceiling"] = _ceiling(threads, quality, model, np.random.default_rng(seed))
-    return {
-        name: Recovered(within=float(within_threads(found, quality).mean()), pooled=over_all(found, quality))
-        for name, found in values.items()
-    }
-
-
-def _fitted(reward: Any, threads: Sequence[ReplyThread]) -> list[np.ndarray]:
-    reward.fit(threads)
-    return [reward(thread) for thread in threads]
-
-
-def _ceiling(
-    threads: Sequence[ReplyThread], quality: Sequence[np.ndarray], model: KarmaModel, generator: np.random.Generator
-) -> list[np.ndarray]:
-    """An oracle regression: log karma, less what the true model expects of any story that came then and is as long, in the
-    standard deviations that the true model gives it. It knows every parameter, and no story's quality or luck."""
-    anybody, found = np.concatenate(quality), []
-    for thread in threads:
-        shape = (DRAWN, len(thread))
-        drawn = vote(generator.choice(anybody, shape), generator.normal(size=shape), words(thread), delays_s(thread) / 3600,
-                     model, generator)  # fmt: skip
-        expected = np.sign(drawn) * np.log1p(np.abs(drawn))
-        found.append((log_scores(thread) - expected.mean(0)) / np.maximum(expected.std(0), 0.1))
+    found = {}
+    for name, reward in {**{name: make() for name, make in rewards.items()}, "ceiling": OracleResidual(model)}.items():
+        reward.fit(threads)
+        values = [reward(thread) for thread in threads]
+        found[name] = Recovered(within=float(within_threads(values, quality).mean()), pooled=over_all(values, quality))
     return found
 
 
@@ -84,7 +66,7 @@ def recovery(seeds: int) -> list[Figure]:
     """At the defaults, the mean over subreddits."""
     found = []
     for seed in range(seeds):
-        found.append(recovered(threads_of(DemoSubreddit(seed=seed)), KarmaModel(), seed))
+        found.append(recovered(threads_of(DemoSubreddit(seed=seed)), KarmaModel(), REWARDS))
         print(f"seed {seed}: " + ", ".join(f"{name} {one.within:.3f}" for name, one in found[-1].items()), flush=True)
     within = {name: mean(one[name].within for one in found) for name in found[0]}
     share = mean(one["residual"].within / one["ceiling"].within for one in found)
@@ -102,11 +84,12 @@ def recovery(seeds: int) -> list[Figure]:
 def swept(plot: Path) -> None:
     """One cause of karma after the other made weaker and stronger; drawn."""
     found: dict[str, dict[float, dict[str, Recovered]]] = {}
+    shown = {name: REWARDS[name] for name in SHOWN if name in REWARDS}
     for name, values in SWEPT.items():
         found[name] = {}
         for value in values:
             model = replace(KarmaModel(), **{name: value})
-            found[name][value] = recovered(threads_of(DemoSubreddit(karma=model)), model, 0)
+            found[name][value] = recovered(threads_of(DemoSubreddit(threads=SWEPT_THREADS, karma=model)), model, shown)
             print(f"{name}={value}: " + ", ".join(f"{n} {found[name][value][n].within:.3f}" for n in SHOWN), flush=True)
     _draw(found, plot)
 

@@ -9,17 +9,20 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.config import resolve
+from rfr.config import resolve, resolve_part
 from rfr.data.prepare import PreparedSplit
 from rfr.data.prompts import canonical_prompt
 from rfr.data.tokenise import Encoder
+from rfr.errors import UserError
 from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.quality import judge
 from rfr.generate import sample
+from rfr.karma_report import Karma
 from rfr.loggers import quiet
 from rfr.model.build import build_model, build_tokenizer
 from rfr.report.page import evaluation_page
@@ -64,8 +67,27 @@ def _never() -> Any:
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """Judge a policy on the validation split: `evaluation.json`, `report.html`, a table, one JSON line."""
+    """What the mode says.
+
+    Raises:
+        UserError: it is one of collect.py's.
+    """
     quiet()
+    mode = instantiate(resolve_part(cfg, "mode"))
+    if not isinstance(mode, (Policy, Karma)):
+        raise UserError(f"mode={HydraConfig.get().runtime.choices['mode']} is collect.py's: give mode=policy or mode=karma")
+    mode.run(cfg)
+
+
+class Policy:
+    """The mode of evaluate.py that judges a policy on the validation split."""
+
+    def run(self, cfg: DictConfig) -> None:
+        """Leave `evaluation.json` and `report.html`, print tables and one JSON line."""
+        _report(cfg)
+
+
+def _report(cfg: DictConfig) -> None:
     out = Path(cfg.out or Path(cfg.model.weights).resolve().parent)
     evaluation, stories = _evaluation(cfg, cfg.model.weights)
     for weights in cfg.against:

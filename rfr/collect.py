@@ -18,10 +18,14 @@ from rfr.parts import merge_own, part_of
 from rfr.reddit.modes import Once
 from rfr.reddit.sources import FileSource
 
+MODES = ("rfr.reddit.", "rfr.export.", "rfr.purge.", "rfr.status.")  # where its modes are defined
+
 
 def run(cfg: DictConfig) -> None:
     """Do what the mode says, then print one JSON line with what the store holds."""
     cfg = config.resolve(cfg)
+    if not cfg.mode._target_.startswith(MODES):
+        raise UserError(f"mode={HydraConfig.get().runtime.choices['mode']} is evaluate.py's: give one of collect.py's")
     mode, source = instantiate(cfg.mode), instantiate(cfg.source)
     store = Path(str(cfg.store))
     beside = HydraConfig.get().mode == RunMode.MULTIRUN and isinstance(source, FileSource) and isinstance(mode, Once)

@@ -36,10 +36,22 @@ def resolve(cfg: DictConfig) -> DictConfig:
         UserError: a `_target_` outside the allow-list: configs of run folders travel between people.
     """
     resolved = plain(cfg)
-    for target in _targets(resolved):
+    _check_targets(resolved)
+    return OmegaConf.create(resolved)
+
+
+def resolve_part(cfg: DictConfig, key: str) -> DictConfig:
+    """As `resolve`, of one key, whatever else is missing."""
+    part = OmegaConf.to_container(cfg[key], resolve=True, throw_on_missing=True)
+    assert isinstance(part, dict)
+    _check_targets(part)
+    return OmegaConf.create(part)
+
+
+def _check_targets(node: Any) -> None:
+    for target in _targets(node):
         if not target.startswith(ALLOWED):
             raise UserError(f"_target_: {target} is refused: only {', '.join(ALLOWED)} may be named in a config")
-    return OmegaConf.create(resolved)
 
 
 def _targets(node: Any) -> list[str]:

@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
 
+from rfr import cli
 from rfr.data.clean import Clean
 from rfr.data.fit import Segment
 from rfr.data.prepare import Prepared, Preprocess
@@ -74,6 +77,23 @@ def tiny_model(prepared: Prepared) -> PreTrainedModel:
         bos_token_id=0, eos_token_id=0,
     )  # fmt: skip
     return AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).eval()
+
+
+@pytest.fixture
+def command(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., tuple[int, str, str]]:
+    """Run a command in an empty folder; its exit code, output and errors."""
+    monkeypatch.chdir(tmp_path)
+
+    def run(name: str, *arguments: str) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
+        with pytest.raises(SystemExit) as stop:
+            getattr(cli, name)()
+        captured = capsys.readouterr()
+        return int(stop.value.code or 0), captured.out, captured.err
+
+    return run
 
 
 @pytest.fixture

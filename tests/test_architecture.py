@@ -16,10 +16,10 @@ ALLOWED = {
     "insertion": {"records"},
     "store": {"records", "errors", "schema", "insertion"},
     "reddit": {"records", "errors", "store", "simulate", "rejects"}, "data": {"records", "errors", "store", "arrow"},
-    "reward": {"records", "errors", "grammar"}, "objective": {"records", "errors"},
+    "reward": {"records", "errors", "grammar", "simulate"}, "objective": {"records", "errors"},
     "memory": set(), "ranks": {"errors"},
     "model": {"records", "errors", "objective", "memory", "ranks"}, "generate": {"data"},
-    "evaluate": {"records", "objective", "data", "model"},
+    "evaluate": {"records", "objective", "data", "model", "reward"},
     "report": {"terminal"}, "terminal": set(), "rejects": {"store"}, "display": set(), "fragments": set(),
     "parts": {"records", "store", "reddit", "errors", "rejects"},
     "export": {"records", "store", "arrow"},
@@ -47,7 +47,7 @@ def test_every_arrow_points_one_way() -> None:
 
 def test_only_the_commands_instantiate() -> None:
     users = {path.name for path in (ROOT / "rfr").rglob("*.py") if "hydra.utils" in path.read_text()}
-    assert users == {"build.py", "run.py", "assess.py", "collect.py"}
+    assert users == {"build.py", "run.py", "assess.py", "collect.py", "karma_report.py"}
 
 
 def test_collecting_imports_no_torch() -> None:

@@ -18,7 +18,7 @@ import pytest
 from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
-from rfr import __version__, cli, config
+from rfr import __version__, config
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
@@ -30,23 +30,6 @@ GROUPS = sorted(
     if path.parent.name not in ("base", "source", "mode")
 )
 MODES, SOURCES = (sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")) for group in ("mode", "source"))
-
-
-@pytest.fixture
-def command(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> Callable[..., tuple[int, str, str]]:
-    """Run a command in an empty folder; its exit code, output and errors."""
-    monkeypatch.chdir(tmp_path)
-
-    def run(name: str, *arguments: str) -> tuple[int, str, str]:
-        monkeypatch.setattr(sys, "argv", [f"{name}.py", *arguments])
-        with pytest.raises(SystemExit) as stop:
-            getattr(cli, name)()
-        captured = capsys.readouterr()
-        return int(stop.value.code or 0), captured.out, captured.err
-
-    return run
 
 
 @pytest.mark.parametrize(("name", "seconds"), [("collect", 1.0), ("train", 3.0), ("generate", 3.0), ("evaluate", 3.0)])

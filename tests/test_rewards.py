@@ -21,10 +21,10 @@ from rfr.reward.base import ReplyThread, log_scores, zscores
 from rfr.reward.binned import Quantile, Tiers
 from rfr.reward.confounders import NAMES, confounders, delays_s
 from rfr.reward.karma import Karma, LogKarma
-from rfr.reward.oracle import Oracle
+from rfr.reward.oracle import Oracle, OracleResidual
 from rfr.reward.residual import Residual
 from rfr.reward.thread import ThreadRank, ThreadZscore
-from rfr.simulate import DemoSubreddit
+from rfr.simulate import DemoSubreddit, KarmaModel
 
 SCORES = [3, -2, 40, 40, 1500, 0]
 THREAD = [
@@ -38,11 +38,14 @@ FITTED: list[Callable[[], Any]] = [
 ]  # fmt: skip
 
 
+OF_THE_DEMO: list[Callable[[], Any]] = [Oracle, lambda: OracleResidual(KarmaModel(), draws=20)]
+
+
 def _by_reply(reward: Any, threads: Sequence[ReplyThread]) -> dict[str, float]:
     return {pair.reply_id: value for thread in threads for pair, value in zip(thread, reward(thread), strict=True)}
 
 
-@pytest.mark.parametrize("make", [*OF_KARMA, *FITTED, Oracle])
+@pytest.mark.parametrize("make", [*OF_KARMA, *FITTED, *OF_THE_DEMO])
 def test_the_order_of_listing_is_not_looked_at(make: Callable[[], Any], prepared: Prepared) -> None:
     """Neither that of the replies of a thread, nor that of the threads."""
     listed = [sorted(thread, key=lambda pair: -(pair.score or 0)) for thread in prepared.train.threads]  # as Reddit lists them
@@ -83,7 +86,7 @@ def test_lone_replies_and_ties(make: Callable[[], Any]) -> None:
     assert (reward([replace(pair, score=7, delay_s=60.0) for pair in THREAD]) == 0).all()
 
 
-@pytest.mark.parametrize("make", [*OF_KARMA, *FITTED, Oracle])
+@pytest.mark.parametrize("make", [*OF_KARMA, *FITTED, *OF_THE_DEMO])
 def test_rewards_are_pickled_with_what_they_were_fitted_on(make: Callable[[], Any], prepared: Prepared) -> None:
     reward = make()
     reward.fit(prepared.train.threads)
@@ -218,5 +221,18 @@ def test_the_oracle_knows_the_demo_only(prepared: Prepared) -> None:
     oracle = Oracle()
     oracle.fit(prepared.train.threads)
     assert np.isclose(np.concatenate([oracle(thread) for thread in prepared.train.threads]).std(), 1)
-    with pytest.raises(UserError, match="reward=thread_rank"):
-        Oracle().fit([THREAD])
+    for make in OF_THE_DEMO:
+        with pytest.raises(UserError, match="reward=thread_rank"):
+            make().fit([THREAD])
+    with pytest.raises(UserError, match="choose corpus=demo"):
+        OracleResidual(None).fit(prepared.train.threads)
+
+
+def test_who_knows_the_model_of_karma_expects_what_it_gives(prepared: Prepared) -> None:
+    """Over many stories its rewards are standard, and they go with neither time nor length."""
+    reward, threads = OracleResidual(KarmaModel()), [t for t in prepared.train.threads if len(t) > 5]
+    reward.fit(threads)
+    rewards = np.concatenate([reward(thread) for thread in threads])
+    assert abs(rewards.mean()) < 4 / np.sqrt(len(rewards))
+    assert rewards.std() == pytest.approx(1, abs=0.15)
+    assert abs(spearmanr(rewards, np.concatenate([delays_s(thread) for thread in threads])).statistic) < 0.12

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterable
 
 from rfr.data.prompts import asks_for_no_story, tagged_title
 from rfr.records import GONE, Pair, Reply, Thread
@@ -13,6 +14,16 @@ BOT = re.compile(r"(?:Bot|BOT|[-_]bot)$|(?i:^automoderator$|prompts?bot$|^(?:sne
 def thread_pairs(thread: Thread) -> list[tuple[Pair, str | None]]:
     """Every reply as a pair, with the reason why it is none to learn from, or None."""
     return [(_to_pair(thread, reply), _reason_against(thread, reply)) for reply in thread.replies]
+
+
+def scored_stories(threads: Iterable[Thread], clean: Callable[[Pair], Pair | str]) -> list[list[Pair]]:
+    """The stories of each thread that has any, cleaned, whose karma is known."""
+    kept = []
+    for thread in threads:
+        cleaned = [clean(pair) for pair, reason in thread_pairs(thread) if reason is None and pair.score is not None]
+        if stories := [pair for pair in cleaned if isinstance(pair, Pair)]:
+            kept.append(stories)
+    return kept
 
 
 def _reason_against(thread: Thread, reply: Reply) -> str | None:

@@ -15,6 +15,7 @@ from rfr.evaluate.diversity import diversity, longest_copies
 from rfr.evaluate.perplexity import perplexity, story_nll
 from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
 from rfr.evaluate.ranking import accuracies
+from rfr.reward.base import ReplyThread
 
 LENGTH, TIME, PROMPT_FREE = "length alone", "earlier alone", "log-likelihood without the prompt"  # what any score has to beat
 LIKELIHOOD = "log-likelihood"
@@ -98,12 +99,19 @@ def _copying(stories: SequenceOf[str], prepared: Prepared, encode: Callable[[lis
 
 def rewards_of(rewards: Mapping[str, Any], prepared: Prepared) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Each reward, fitted on the training threads, of the held-out stories; and why some have none."""
+    found, refused = fitted_rewards(rewards, prepared.train.threads, prepared.validation.threads)
+    return {name: np.concatenate(values) for name, values in found.items()}, refused
+
+
+def fitted_rewards(
+    rewards: Mapping[str, Any], train: SequenceOf[ReplyThread], threads: SequenceOf[ReplyThread]
+) -> tuple[dict[str, list[np.ndarray]], dict[str, str]]:
+    """Each reward, fitted on some threads, of others; and why some have none."""
     found, refused = {}, {}
     for name, reward in rewards.items():
         try:
-            reward.fit(prepared.train.threads)
-            by_reply = {p.reply_id: r for t in prepared.validation.threads for p, r in zip(t, reward(t), strict=True)}
-            found[name] = np.array([by_reply[pair.reply_id] for pair in prepared.validation.pairs])
+            reward.fit(train)
+            found[name] = [reward(thread) for thread in threads]
         except ValueError as reason:
             refused[name] = str(reason)
     return found, refused

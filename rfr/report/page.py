@@ -30,9 +30,9 @@ WIDTH, HEIGHT = 240, 18  # of a plotted interval, in pixels; its axis runs from 
 
 def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[str, str]]) -> str:
     """The page as a string."""
-    said = "".join(f"<li>{_safe(sentence)}" for sentence in verdict(evaluation))
+    said = "".join(f"<li>{safe(sentence)}" for sentence in verdict(evaluation))
     plain = {name: value for name, value in evaluation.items() if not isinstance(value, (Mapping, list))}
-    samples = "".join(f"<article><b>{_safe(s['prompt'])}</b><p>{_safe(s['response'])}</p></article>" for s in stories)
+    samples = "".join(f"<article><b>{safe(s['prompt'])}</b><p>{safe(s['response'])}</p></article>" for s in stories)
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>rfr evaluation</title><style>{STYLE}</style>"
         f"<h1>rfr evaluation</h1><ul class=verdict>{said}</ul>{_figures(plain)}"
@@ -46,21 +46,21 @@ def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[s
 def _accuracies(rows: SequenceOf[Mapping[str, Any]], ratio: Any) -> str:
     mine = [row for row in rows if row["ratio"] == ratio]
     tables = "".join(_condition(mine, condition) for condition in _values(mine, "condition"))
-    return f"<h3>One has {_safe(ratio)} times the other's karma, or more</h3>{tables}"
+    return f"<h3>One has {safe(ratio)} times the other's karma, or more</h3>{tables}"
 
 
 def _condition(rows: SequenceOf[Mapping[str, Any]], condition: str) -> str:
     mine = [row for row in rows if row["condition"] == condition]
-    head = f"<thead><tr><th>{_safe(condition)}<th>accuracy<th>95 % interval<th>pairs<th></tr></thead>"
+    head = f"<thead><tr><th>{safe(condition)}<th>accuracy<th>95 % interval<th>pairs<th></tr></thead>"
     return f"<table>{head}{''.join(map(_accuracy_row, mine))}</table>"
 
 
 def _accuracy_row(row: Mapping[str, Any]) -> str:
     if not row["pairs"]:
-        return f"<tr><td>{_safe(row['score'])}<td colspan=4>n/a: no such pairs</tr>"
+        return f"<tr><td>{safe(row['score'])}<td colspan=4>n/a: no such pairs</tr>"
     numbers = (f"{row['accuracy']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", f"{row['pairs']:,}")
     cells = "".join(f"<td class=number>{number}" for number in numbers)
-    return f"<tr><td>{_safe(row['score'])}{cells}<td>{_interval(row['accuracy'], row['low'], row['high'])}</tr>"
+    return f"<tr><td>{safe(row['score'])}{cells}<td>{_interval(row['accuracy'], row['low'], row['high'])}</tr>"
 
 
 def _interval(value: float, low: float, high: float) -> str:
@@ -76,23 +76,24 @@ def _interval(value: float, low: float, high: float) -> str:
 
 
 def _group(name: str, found: Mapping[str, Any]) -> str:
-    return f"<h2>{_safe(name.replace('_', ' '))}</h2>{_figures(found)}"
+    return f"<h2>{safe(name.replace('_', ' '))}</h2>{_figures(found)}"
 
 
 def _figures(found: Mapping[str, Any]) -> str:
-    rows = (f"<tr><th>{_safe(name.replace('_', ' '))}<td class=number>{_shown(value)}</tr>" for name, value in found.items())
+    rows = (f"<tr><th>{safe(name.replace('_', ' '))}<td class=number>{_shown(value)}</tr>" for name, value in found.items())
     return f"<table>{''.join(rows)}</table>"
 
 
 def _shown(value: Any) -> str:
     if isinstance(value, Mapping):
-        return _safe(", ".join(f"{name.replace('_', ' ')} {_shown(inner)}" for name, inner in value.items()))
-    return _safe(f"{value:.4g}" if isinstance(value, float) else value)
+        return safe(", ".join(f"{name.replace('_', ' ')} {_shown(inner)}" for name, inner in value.items()))
+    return safe(f"{value:.4g}" if isinstance(value, float) else value)
 
 
 def _values(rows: SequenceOf[Mapping[str, Any]], key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def _safe(value: Any) -> str:
+def safe(value: Any) -> str:
+    """As text, whatever it holds."""
     return html.escape(str(value))

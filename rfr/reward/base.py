@@ -36,8 +36,11 @@ def scores(thread: ReplyThread) -> np.ndarray:
 
 
 def log_scores(thread: ReplyThread) -> np.ndarray:
-    """Symmetric log of karma, sign(k) log(1 + |k|): a negative score stays negative."""
-    karma = scores(thread)
+    """Symmetric log of karma, y = sign(k) log(1 + |k|): a negative score stays negative."""
+    return symmetric_log(scores(thread))
+
+
+def symmetric_log(karma: np.ndarray) -> np.ndarray:
     return np.sign(karma) * np.log1p(np.abs(karma))
 
 

@@ -1,14 +1,18 @@
-"""The reward nobody has: the true quality. For the demo subreddit only, to see what karma costs."""
+"""Rewards that know what nobody knows, for the demo subreddit only: what is lost by looking at karma, and what by not knowing
+how karma comes about."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
+from zlib import crc32
 
 import numpy as np
 
 from rfr.errors import UserError
 from rfr.grammar import parse_prompt, true_quality
-from rfr.reward.base import ReplyThread
+from rfr.reward.base import ReplyThread, log_scores, symmetric_log
+from rfr.reward.confounders import delays_s, words
+from rfr.simulate import KarmaModel, vote
 
 
 class Oracle:
@@ -22,13 +26,56 @@ class Oracle:
         self.mean, self.deviation = 0.0, 1.0
 
     def fit(self, threads: SequenceOf[ReplyThread]) -> None:
-        if any(parse_prompt(thread[0].prompt) is None for thread in threads):
-            raise UserError("reward=oracle knows the demo subreddit only: choose corpus=demo, or reward=thread_rank")
+        _require_demo(threads, "oracle")
         values = np.concatenate([_qualities(thread) for thread in threads])
         self.mean, self.deviation = float(values.mean()), float(values.std()) or 1.0
 
     def __call__(self, thread: ReplyThread) -> np.ndarray:
         return (_qualities(thread) - self.mean) / self.deviation
+
+
+class OracleResidual:
+    """r = (y - E y) / sd y, y = sign(k) log(1 + |k|), E y and sd y what the demo's own model of karma gives to any story that
+    came when this one came and is as long. It knows the model and all of its parameters, but no story's quality.
+
+    The most that adjusting karma can recover; `residual` has to learn what this one knows.
+
+    Args:
+        karma: the model; None: the corpus is not the demo's.
+        draws: of each thread's karma.
+        seed: of the draws.
+
+    Raises:
+        UserError: the corpus is not the demo subreddit's.
+    """
+
+    LEAST_DEVIATION = 0.1  # of y: all stories that came after the crowd had left have the same karma
+
+    def __init__(self, karma: KarmaModel | None, draws: int = 400, seed: int = 0) -> None:
+        self._karma, self._draws, self._seed = karma, draws, seed
+        self._anybody = np.zeros(0)  # true qualities of the training replies
+
+    def fit(self, threads: SequenceOf[ReplyThread]) -> None:
+        _require_demo(threads, "oracle_residual")
+        if self._karma is None:
+            raise UserError("reward=oracle_residual needs the demo's model of karma: choose corpus=demo")
+        self._anybody = np.sort(np.concatenate([_qualities(thread) for thread in threads]))
+
+    def __call__(self, thread: ReplyThread) -> np.ndarray:
+        assert self._karma is not None
+        order = np.argsort([pair.reply_id for pair in thread])  # draws go to replies, however they are listed
+        listed = [thread[place] for place in order]
+        generator, shape = np.random.default_rng([self._seed, crc32(thread[0].thread_id.encode())]), (self._draws, len(thread))
+        quality, luck = generator.choice(self._anybody, shape), generator.normal(size=shape)
+        drawn = symmetric_log(vote(quality, luck, words(listed), delays_s(listed) / 3600, self._karma, generator))
+        rewards = np.empty(len(thread))
+        rewards[order] = (log_scores(listed) - drawn.mean(0)) / np.maximum(drawn.std(0), self.LEAST_DEVIATION)
+        return rewards
+
+
+def _require_demo(threads: SequenceOf[ReplyThread], reward: str) -> None:
+    if any(parse_prompt(thread[0].prompt) is None for thread in threads):
+        raise UserError(f"reward={reward} knows the demo subreddit only: choose corpus=demo, or reward=thread_rank")
 
 
 def _qualities(thread: ReplyThread) -> np.ndarray:

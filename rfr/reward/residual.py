@@ -10,6 +10,7 @@ from sklearn.ensemble import HistGradientBoostingRegressor
 from rfr.errors import UserError
 from rfr.reward.base import ReplyThread, log_scores
 from rfr.reward.confounders import confounders, require_times
+from rfr.reward.trees import fit_trees, predict
 
 
 class Residual:
@@ -47,9 +48,7 @@ class Residual:
                 "lower reward.folds, or take reward=thread_rank"
             )
         threads = sorted((sorted(t, key=lambda pair: pair.reply_id) for t in threads), key=lambda t: t[0].thread_id)
-        order = np.random.default_rng(self._seed).permutation(
-            len(threads)
-        )  # of sorted threads: the order they came in is no matter
+        order = np.random.default_rng(self._seed).permutation(len(threads))  # sorted, so that how they came is no matter
         self._fold_of = {threads[place][0].thread_id: number % self._folds for number, place in enumerate(order)}
         folds = np.array([self._fold_of[thread[0].thread_id] for thread in threads])
         self._models = [
@@ -64,11 +63,10 @@ class Residual:
 
     def _regression(self, threads: SequenceOf[ReplyThread]) -> HistGradientBoostingRegressor:
         x, y = (np.concatenate([of(thread) for thread in threads]) for of in (confounders, log_scores))
-        # Stopping early would be decided on replies drawn without regard to threads.
-        return HistGradientBoostingRegressor(**self._trees, early_stopping=False, random_state=0).fit(x, y)
+        return fit_trees(x, y, **self._trees)
 
     def _expected(self, thread: ReplyThread) -> np.ndarray:
         """Symmetric log karma of such replies."""
         fold = self._fold_of.get(thread[0].thread_id)
-        models = self._models if fold is None else [self._models[fold]]
-        return np.mean([model.predict(confounders(thread)) for model in models], axis=0)
+        models, x = self._models if fold is None else [self._models[fold]], confounders(thread)
+        return np.mean([predict(model, x) for model in models], axis=0)

@@ -1,0 +1,124 @@
+"""What karma is made of, in one corpus: how much of its variance is the thread, the time, the length, and what is left."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
+
+import numpy as np
+from sklearn.model_selection import GroupKFold
+
+from rfr.evaluate.correlation import over_all, within_threads
+from rfr.reward.base import ReplyThread, log_scores, scores
+from rfr.reward.confounders import KNOWN, NAMES, confounders
+from rfr.reward.trees import fit_trees, predict
+
+DELAY, ARRIVAL, HOUR, LENGTH = 0, 1, 4, 5  # their places in NAMES
+# What is added one after the other, causes that come first first; arrival says nothing that the delay does not, but who had a
+# head start, and so herding shows in what it adds.
+ADDED = {"delay": [DELAY], "head start (herding)": [ARRIVAL], "hour of the day": [HOUR], "length": [LENGTH]}
+FOLDS, FEW_THREADS = 5, 50
+REST = "the rest (quality, taste, luck)"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Recommendation:
+    """A reward for a corpus, and why."""
+
+    reward: str
+    reasons: list[str]
+
+
+def variance_shares(threads: SequenceOf[ReplyThread]) -> dict[str, float | None]:
+    """Of the variance of y = sign(k) log(1 + |k|): shares that add up to 1, None where the corpus lacks what it takes.
+
+    The thread's share is that of the means (analysis of variance, unbiased for small threads). Within threads, shares of
+    `ADDED` are what each adds to what trees predict of threads that they have not seen. Counting noise is what Poisson counts
+    of such a size would vary by. The rest is quality, taste, fame and luck.
+
+    Raises:
+        ValueError: fewer than `FOLDS` threads, or karma that does not vary.
+    """
+    if len(threads) < FOLDS:
+        raise ValueError(f"the report takes {FOLDS} threads or more, and there are {len(threads)}")
+    y = [log_scores(thread) for thread in threads]
+    whole = np.concatenate(y)
+    if np.ptp(whole) == 0:
+        raise ValueError("all karma is equal: there is no variance to explain")
+    thread_share = _between(y, whole)
+    within = 1 - thread_share
+    shares: dict[str, float | None] = {"thread": thread_share}
+    for name, added in _added(threads, y).items():
+        shares[name] = None if added is None else within * added
+    karma = np.concatenate([scores(thread) for thread in threads])
+    explained = sum(share for share in shares.values() if share)
+    counting = min(float(np.mean(1 / (1 + np.abs(karma)))) / float(whole.var()), 1 - explained)
+    return {**shares, "counting noise": counting, REST: 1 - explained - counting}
+
+
+def _between(y: SequenceOf[np.ndarray], whole: np.ndarray) -> float:
+    """The variance of threads' means over the whole, the part of it taken off that is only replies' own."""
+    sizes = np.array([len(values) for values in y])
+    inside = sum(float(((values - values.mean()) ** 2).sum()) for values in y) / max(1, int((sizes - 1).sum()))
+    return float(np.clip(1 - inside / whole.var(), 0, 1))
+
+
+def _added(threads: SequenceOf[ReplyThread], y: SequenceOf[np.ndarray]) -> dict[str, float | None]:
+    """Of the variance within threads, what each of `ADDED` adds to those before it, on threads that were not seen."""
+    x = np.concatenate([confounders(thread) for thread in threads])
+    group = np.repeat(np.arange(len(threads)), [len(values) for values in y])
+    centred = np.concatenate([values - values.mean() for values in y])
+    found: dict[str, float | None] = {}
+    columns: list[int] = []
+    before = 0.0
+    for name, more in ADDED.items():
+        if np.isnan(x[:, more]).mean() > 1 - KNOWN:
+            found[name] = None
+            continue
+        columns += more
+        now = max(before, _explained(x[:, columns], centred, group))
+        found[name], before = now - before, now
+    return found
+
+
+def _explained(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
+    predicted = np.zeros_like(y)
+    for seen, held_out in GroupKFold(FOLDS).split(x, y, group):
+        predicted[held_out] = predict(fit_trees(x[seen], y[seen], max_iter=100, max_leaf_nodes=8), x[held_out])
+    return float(1 - ((y - predicted) ** 2).sum() / (y**2).sum())
+
+
+def correlations(
+    threads: SequenceOf[ReplyThread], rewards: Mapping[str, SequenceOf[np.ndarray]]
+) -> list[dict[str, str | float | None]]:
+    """Spearman's of each reward with each confounder: the mean within threads, where it differs within them, and over all."""
+    columns = [confounders(thread) for thread in threads]
+    found = []
+    for name, values in rewards.items():
+        for place, confounder in enumerate(NAMES):
+            of_confounder = [column[:, place] for column in columns]
+            inside = within_threads(values, of_confounder)
+            whole = over_all(values, of_confounder)
+            found.append({
+                "reward": name, "confounder": confounder, "within": float(inside.mean()) if len(inside) else None,
+                "over_all": None if np.isnan(whole) else whole,
+            })  # fmt: skip
+    return found
+
+
+def recommended(threads: SequenceOf[ReplyThread], shares: Mapping[str, float | None]) -> Recommendation:
+    """Which reward suits the corpus: the most adjusted one that it has the facts for, and enough threads."""
+    thread, delay = shares["thread"], shares["delay"]
+    assert thread is not None
+    reasons = [f"{thread:.0%} of the variance of log karma is the thread's: how many came to read it"]
+    if delay is None:
+        return Recommendation(
+            reward="thread_rank", reasons=[*reasons, "replies have no times, so nothing can be adjusted for them"]
+        )
+    reasons.append(f"{delay:.0%} is the time after the post, which is no merit of the story")
+    if len(threads) < FEW_THREADS:
+        return Recommendation(
+            reward="adjusted_rank", reasons=[*reasons, f"{len(threads)} threads are few to fit a regression on"]
+        )
+    return Recommendation(reward="residual", reasons=[*reasons, f"{len(threads):,} threads are enough to fit a regression on"])

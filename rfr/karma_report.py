@@ -1,0 +1,76 @@
+"""`evaluate.py mode=karma`: what the karma of a corpus is made of, what rewards keep of that, and which reward suits it."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from rfr.config import resolve
+from rfr.data.pairs import scored_stories
+from rfr.evaluate.confounders import correlations, recommended, variance_shares
+from rfr.evaluate.policy import fitted_rewards
+from rfr.report.karma import karma_page
+from rfr.report.table import print_table
+from rfr.reward.karma import LogKarma
+
+
+class Karma:
+    """The mode of evaluate.py that looks at a corpus and needs no policy."""
+
+    def run(self, cfg: DictConfig) -> None:
+        """Leave `karma.json` and `karma.html`, print tables and one JSON line.
+
+        Raises:
+            ValueError: too few threads, or karma that is all alike.
+        """
+        _report(cfg)
+
+
+def _report(cfg: DictConfig) -> None:
+    found = _findings(cfg)
+    out = Path(cfg.out or Path(cfg.runs_dir) / "karma")
+    out.mkdir(parents=True, exist_ok=True)
+    for name, text in (("karma.json", json.dumps(found, indent=2) + "\n"), ("karma.html", karma_page(found))):
+        partial = out / f"{name}.partial"
+        partial.write_text(text)
+        os.replace(partial, out / name)
+    made_of = [{"cause": name, "share of its variance": _share(share)} for name, share in found["variance_shares"].items()]
+    print_table(made_of, title="what log karma is made of")
+    print_table(_by_reward(found["correlations"]), title="rank correlation within threads of each reward with what is no merit")
+    advice = found["recommended"]
+    print_table([{"reward": advice["reward"], "because": "; ".join(advice["reasons"])}], title="for this corpus")
+    print(json.dumps({"out": str(out), "threads": found["threads"], "stories": found["stories"], **advice}))
+
+
+def _findings(cfg: DictConfig) -> dict[str, Any]:
+    if OmegaConf.is_missing(cfg.model, "weights"):
+        cfg.model.weights = None
+    cfg = resolve(cfg)
+    corpus, clean = instantiate(cfg.corpus), instantiate(cfg.preprocess.clean)
+    with corpus.open() as store:
+        threads = scored_stories(store.threads(), clean)
+    shares = variance_shares(threads)
+    rewards, refused = fitted_rewards({"log_karma": LogKarma(), **instantiate(cfg.rewards)}, threads, threads)
+    return {
+        "threads": len(threads), "stories": sum(map(len, threads)), "variance_shares": shares,
+        "correlations": correlations(threads, rewards), "rewards_not_to_be_had_here": refused,
+        "recommended": vars(recommended(threads, shares)),
+    }  # fmt: skip
+
+
+def _share(share: float | None) -> str:
+    return "n/a" if share is None else f"{share:.1%}"
+
+
+def _by_reward(rows: list[dict[str, Any]]) -> list[dict[str, str]]:
+    table: dict[str, dict[str, str]] = {}
+    for row in rows:
+        shown = "" if row["within"] is None else f"{row['within']:+.2f}"
+        table.setdefault(row["reward"], {"reward": row["reward"]})[row["confounder"]] = shown
+    told = {name for row in table.values() for name, value in row.items() if value}
+    return [{name: value for name, value in row.items() if name in told} for row in table.values()]

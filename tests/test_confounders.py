@@ -1,0 +1,152 @@
+"""What karma is made of: shares that follow the causes, on corpora whose causes are known."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rfr.data.pairs import scored_stories
+from rfr.evaluate.confounders import ADDED, REST, correlations, recommended, variance_shares
+from rfr.evaluate.correlation import over_all, within_threads
+from rfr.records import Pair
+from rfr.report.karma import karma_page
+from rfr.reward.base import log_scores
+from rfr.reward.confounders import NAMES
+from rfr.simulate import DemoSubreddit, KarmaModel
+
+
+def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float = 0.0, noise: float = 1.0) -> list[list[Pair]]:
+    """Log karma as a sum of causes of unit variance, so that their shares are known."""
+    generator = np.random.default_rng(seed)
+    threads = []
+    for number in range(150):
+        size, common = int(generator.integers(3, 14)), generator.normal()
+        times, lengths, luck = (generator.normal(size=size) for _ in range(3))
+        y = 5 + thread * common + delay * times + length * lengths + noise * luck
+        threads.append([
+            Pair(thread_id=str(number), reply_id=f"{number}-{i}", prompt="p", response="w " * int(100 * np.exp(0.4 * lengths[i])),
+                 score=int(np.expm1(max(0.0, y[i]))), post_score=10, delay_s=3600 * float(np.exp(times[i])), created_utc=0.0,
+                 score_age_s=1.0)
+            for i in range(size)
+        ])  # fmt: skip
+    return threads
+
+
+def test_shares_follow_the_causes() -> None:
+    shares = variance_shares(_corpus(0, thread=1.0, delay=1.0, length=1.0))
+    assert sum(share for share in shares.values() if share) == pytest.approx(1)
+    assert list(shares) == ["thread", *ADDED, "counting noise", REST]
+    for name in ("thread", "delay", "length", REST):
+        assert shares[name] == pytest.approx(0.25, abs=0.06), name
+    assert abs(shares["hour of the day"] or 0.0) < 0.01
+
+
+@pytest.mark.parametrize(("cause", "name"), [("thread", "thread"), ("delay", "delay"), ("length", "length")])
+def test_what_is_no_cause_has_no_share(cause: str, name: str) -> None:
+    assert (variance_shares(_corpus(1))[name] or 0.0) < 0.03
+    assert (variance_shares(_corpus(1, **{cause: 1.0}))[name] or 0.0) > 0.35
+
+
+def test_small_threads_are_no_evidence_of_popularity() -> None:
+    """The means of two replies each vary by luck alone; that is not the thread's share."""
+    twos = [thread[:2] for thread in _corpus(2)]
+    assert np.var([log_scores(thread).mean() for thread in twos]) > 0.3 * np.var(np.concatenate([log_scores(t) for t in twos]))
+    assert (variance_shares(twos)["thread"] or 0.0) < 0.15
+
+
+def test_herding_shows_as_a_head_start() -> None:
+    def head_start(herding: float) -> float:
+        demo = DemoSubreddit(threads=150, karma=replace(KarmaModel(), herding=herding))
+        return variance_shares(scored_stories(demo, lambda pair: pair))["head start (herding)"] or 0.0
+
+    assert head_start(0.75) > head_start(0.0) + 0.01
+
+
+def test_without_times_their_shares_are_not_to_be_had() -> None:
+    timeless = [[replace(pair, delay_s=None, created_utc=None) for pair in thread] for thread in _corpus(3, length=1.0)]
+    shares = variance_shares(timeless)
+    assert [name for name, share in shares.items() if share is None] == ["delay", "head start (herding)", "hour of the day"]
+    assert (shares["length"] or 0.0) > 0.35
+    advice = recommended(timeless, shares)
+    assert advice.reward == "thread_rank"
+    assert "no times" in advice.reasons[-1]
+
+
+def test_the_recommended_reward_is_one_that_the_corpus_can_bear() -> None:
+    threads = _corpus(4, delay=1.0)
+    shares = variance_shares(threads)
+    assert recommended(threads, shares).reward == "residual"
+    assert recommended(threads[:20], shares).reward == "adjusted_rank"
+
+
+def test_too_little_to_tell() -> None:
+    with pytest.raises(ValueError, match="5 threads or more, and there are 4"):
+        variance_shares(_corpus(5)[:4])
+    with pytest.raises(ValueError, match="all karma is equal"):
+        variance_shares([[replace(pair, score=3) for pair in thread] for thread in _corpus(5)])
+
+
+def test_correlations_leave_out_what_does_not_differ() -> None:
+    threads = _corpus(6, delay=-1.0)
+    rows = correlations(threads, {"karma": [log_scores(thread) for thread in threads]})
+    by_name = {row["confounder"]: row for row in rows}
+    assert list(by_name) == list(NAMES)
+    assert by_name["delay (hours)"]["within"] == pytest.approx(-0.66, abs=0.06)
+    assert by_name["post's score"]["within"] is None
+    assert by_name["post's score"]["over_all"] is None
+    assert by_name["thread's size"]["within"] is None
+    assert by_name["thread's size"]["over_all"] is not None
+
+
+def test_correlations_within_and_over_all_can_disagree() -> None:
+    rise = [np.arange(6.0), np.arange(6.0) + 100]
+    fall = [np.arange(6.0)[::-1], np.arange(6.0)[::-1] + 100]
+    assert within_threads(rise, fall).tolist() == pytest.approx([-1, -1])
+    assert over_all(rise, fall) > 0.4
+    assert len(within_threads([np.arange(3.0)], [np.arange(3.0)])) == 0
+    assert np.isnan(over_all([np.ones(9)], [np.arange(9.0)]))
+    holes = [np.array([0.0, 1, 2, 3, 4, np.nan])], [np.array([0.0, 1, 2, 3, 4, -9])]
+    assert within_threads(*holes).tolist() == pytest.approx([1])
+
+
+def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]], demo_store: Path, tmp_path: Path) -> None:
+    rewards = ["reward@rewards.quantile=quantile"]
+    code, out, err = command(
+        "evaluate", "mode=karma", f"corpus.path={demo_store}", f"out={tmp_path / 'out'}",
+        "rewards.residual.iterations=20", *[f"+{reward}" for reward in rewards],
+    )  # fmt: skip
+    assert code == 0, err
+    assert "head start (herding)" in out
+    assert re.search(r"for this corpus.*adjusted_rank.*40 threads are few", out, re.DOTALL)
+    found = json.loads((tmp_path / "out" / "karma.json").read_text())
+    assert {row["reward"] for row in found["correlations"]} == {
+        "log_karma",
+        "thread_rank",
+        "adjusted_rank",
+        "tiers",
+        "residual",
+        "quantile",
+    }
+    page = (tmp_path / "out" / "karma.html").read_text()
+    assert page == karma_page(found)
+    assert page.count("<rect") == 2 * len(found["variance_shares"])
+    assert "http" not in page
+
+
+@pytest.mark.parametrize(("arguments", "message"), [
+    (("evaluate", "mode=watch"), "mode=watch is collect.py's: give mode=policy or mode=karma"),
+    (("collect", "mode=karma"), "mode=karma is evaluate.py's"),
+    (("evaluate", "mode=karma", "mode._target_=os.system"), "os.system is refused"),
+])  # fmt: skip
+def test_a_mode_of_another_command(
+    command: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], message: str
+) -> None:
+    code, _, err = command(*arguments)
+    assert code == 2
+    assert message in err
