@@ -5,16 +5,18 @@ from __future__ import annotations
 import gzip
 import json
 from collections import defaultdict
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
 from rfr.grammar import true_quality
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit, KarmaModel
 from rfr.store import Store
+from tests.conftest import ROOT
 
 
 def test_same_seed_same_store(tmp_path: Path, demo_store: Path) -> None:
@@ -36,6 +38,12 @@ def test_the_collector_finds_every_reply(demo_store: Path) -> None:
         original = written[thread.post.id]
         assert {r.id: r.body for r in thread.replies} == {r.id: r.body for r in original.replies}
         assert {i: o.score for i, o in thread.observations.items()} == {i: o.score for i, o in original.observations.items()}
+
+
+def test_the_config_holds_the_defaults() -> None:
+    written = OmegaConf.load(ROOT / "conf" / "corpus" / "demo.yaml").demo
+    assert {key: value for key, value in written.karma.items() if key != "_target_"} == asdict(KarmaModel())
+    assert (written.threads, written.seed) == (DemoSubreddit().threads, DemoSubreddit().seed)
 
 
 def _threads(karma: KarmaModel) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
