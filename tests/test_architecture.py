@@ -47,7 +47,7 @@ def test_every_arrow_points_one_way() -> None:
 
 def test_only_the_commands_instantiate() -> None:
     users = {path.name for path in (ROOT / "rfr").rglob("*.py") if "hydra.utils" in path.read_text()}
-    assert users == {"build.py", "run.py", "assess.py", "collect.py", "karma_report.py"}
+    assert users == {"build.py", "run.py", "assess.py", "collect.py", "karma_report.py", "policy_report.py"}
 
 
 def test_collecting_imports_no_torch() -> None:

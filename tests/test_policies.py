@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
+from pathlib import Path
+
 import numpy as np
 import pytest
 
 from rfr.evaluate.policies import Judged, gain
+from tests.runs import train_small
 
 
 def _stories(generator: np.random.Generator, quality: float, words: float, per_word: float = 0.0) -> list[Judged]:
@@ -55,3 +60,20 @@ def test_policies_are_compared_on_the_same_prompts_only() -> None:
         gain([stories], [stories[:-3]])
     with pytest.raises(ValueError, match="on the same prompts"):
         gain([[]], [[]])
+
+
+def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]], folders: list[str], tmp_path: Path) -> None:
+    one, other = (train_small(folders, name, f"seed={seed}")[0] / "model" for seed, name in enumerate(("one", "other")))
+    small = ["corpus=demo", "corpus.demo.threads=40", "stories=16", "sampling.max_new_tokens=30", "ranking.stories=8",
+             "preprocess.fit.context_tokens=16", "~rewards.residual"]  # fmt: skip
+    code, out, err = command("evaluate", f"model.weights={one}", f"against=[{other}]", *small, *folders, f"out={tmp_path}")
+    assert code == 0, err
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    gained = found[f"true quality over that of {other}"]
+    assert gained["low"] <= gained["gain"] <= gained["high"]
+    assert found[f"beside it: {other}"]["quality"] == pytest.approx(found["quality"] - gained["gain"], abs=0.05)
+    assert {row["score"] for row in found["pair_accuracy"]} >= {"log-likelihood", f"log-likelihood of {other}", "length alone"}
+    page = (tmp_path / "report.html").read_text()
+    assert "length controlled" in page
+    assert page.count("<article>") == 8
+    assert json.loads(out.splitlines()[-1])["out"] == str(tmp_path)

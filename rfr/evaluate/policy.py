@@ -23,7 +23,8 @@ LIKELIHOOD = "log-likelihood"
 
 @dataclass(frozen=True, kw_only=True)
 class PromptRanking:
-    """How the own prompt is told from others': `stories` held-out ones, spread evenly, each among `candidates` prompts.
+    """How the own prompt is told from others': `stories` held-out ones, spread evenly, each among `candidates` prompts, or as
+    many as there are threads.
 
     Raises:
         ValueError: fewer than 2 candidates.
@@ -46,7 +47,7 @@ def likelihood_findings(
     Args:
         rewards: by name, one value per story of the split, NaN where there is none.
     """
-    pairs = list(split.pairs)
+    pairs, ranked = list(split.pairs), ranking.stories and len(split.threads) > 1
     nll_sums, tokens = story_nll(model, split.rows, micro_batch)
     without, _ = story_nll(model, without_prompts(split.rows), micro_batch)
     scores = {
@@ -60,16 +61,17 @@ def likelihood_findings(
         **perplexity(nll_sums, tokens, pairs),
         "pair_accuracy": accuracies(pairs, scores),
         "baselines": [PROMPT_FREE, LENGTH, TIME],
-        **({"prompt_ranking": _prompt_ranking(model, split, micro_batch, ranking)} if ranking.stories else {}),
+        **({"prompt_ranking": _prompt_ranking(model, split, micro_batch, ranking)} if ranked else {}),
     }
 
 
 def _prompt_ranking(model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking) -> dict[str, Any]:
     threads = np.unique(split.pairs.column("thread_id"), return_inverse=True)[1]
     chosen = np.unique(np.linspace(0, len(threads) - 1, min(ranking.stories, len(threads))).astype(np.int64))
-    rows = among_other_prompts(split.rows, chosen, threads, ranking.candidates, ranking.seed)
+    candidates = min(ranking.candidates, int(threads.max()) + 1)
+    rows = among_other_prompts(split.rows, chosen, threads, candidates, ranking.seed)
     nll_sums, _ = story_nll(model, rows, micro_batch)
-    return {**own_prompt_first(nll_sums, threads[chosen], ranking.candidates), "candidates": ranking.candidates}
+    return {**own_prompt_first(nll_sums, threads[chosen], candidates), "candidates": candidates}
 
 
 def text_findings(

@@ -204,3 +204,17 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
         ) from error
     shutil.rmtree(folder, ignore_errors=True)
     os.replace(partial, folder)
+
+
+def load_policy(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Model (on the GPU where there is one, in evaluation mode) and tokenizer of a Hugging Face folder."""
+    if not (Path(weights) / "config.json").is_file():
+        raise ValueError(f"no model folder at {weights}: train.py leaves one in runs/<name>/model")
+    tokenizer = build_tokenizer(weights, None)
+    model = build_model(weights, None, _never, seed=0, dropout=0.0)
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
+    return model.eval(), tokenizer
+
+
+def _never() -> Any:
+    raise AssertionError("a policy is loaded from a path, never drawn at random")
