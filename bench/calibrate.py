@@ -17,6 +17,7 @@ from rfr.evaluate.ranking import accuracy, karma_pairs
 from rfr.records import Thread
 from rfr.report.table import print_table
 from rfr.reward.base import scores
+from rfr.reward.confounders import words
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
 
@@ -30,7 +31,7 @@ def shape(threads: Iterable[Thread]) -> dict[str, str]:
     ]
     by_thread = [pairs for pairs in by_thread if pairs]
     pairs = [pair for of_thread in by_thread for pair in of_thread]
-    lengths = np.array([float(len(pair.response.split())) for pair in pairs])
+    lengths = words(pairs)
     spreads = [np.std(np.log1p(np.maximum(0, scores(of_thread)))) for of_thread in by_thread if len(of_thread) > 5]
     figures = {
         "threads": f"{len(by_thread):,}",

@@ -19,7 +19,7 @@ ALLOWED = {
     "reward": {"records", "errors", "grammar", "simulate"}, "objective": {"records", "errors"},
     "memory": set(), "ranks": {"errors"},
     "model": {"records", "errors", "objective", "memory", "ranks"}, "generate": {"data"},
-    "evaluate": {"records", "objective", "data", "model", "reward"},
+    "evaluate": {"records", "errors", "objective", "data", "model", "reward"},
     "report": {"terminal"}, "terminal": set(), "rejects": {"store"}, "display": set(), "fragments": set(),
     "parts": {"records", "store", "reddit", "errors", "rejects"},
     "export": {"records", "store", "arrow"},

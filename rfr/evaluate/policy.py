@@ -11,11 +11,13 @@ import numpy as np
 from transformers import PreTrainedModel
 
 from rfr.data.prepare import Prepared, PreparedSplit
+from rfr.errors import UserError
 from rfr.evaluate.diversity import diversity, longest_copies
 from rfr.evaluate.perplexity import perplexity, story_nll
 from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
 from rfr.evaluate.ranking import accuracies
 from rfr.reward.base import ReplyThread
+from rfr.reward.confounders import words
 
 LENGTH, TIME, PROMPT_FREE = "length alone", "earlier alone", "log-likelihood without the prompt"  # what any score has to beat
 LIKELIHOOD = "log-likelihood"
@@ -53,7 +55,7 @@ def likelihood_findings(
     scores = {
         LIKELIHOOD: -nll_sums / tokens,
         PROMPT_FREE: -without / tokens,
-        LENGTH: np.array([float(len(pair.response.split())) for pair in pairs]),
+        LENGTH: words(pairs),
         TIME: np.array([np.nan if pair.delay_s is None else -pair.delay_s for pair in pairs]),
         **{f"reward {name}": values for name, values in rewards.items()},
     }
@@ -114,6 +116,6 @@ def fitted_rewards(
         try:
             reward.fit(train)
             found[name] = [reward(thread) for thread in threads]
-        except ValueError as reason:
+        except UserError as reason:  # anything else is no lack of the corpus
             refused[name] = str(reason)
     return found, refused

@@ -10,6 +10,7 @@ import numpy as np
 
 from rfr.evaluate.interval import interval_of_ratio
 from rfr.records import Pair
+from rfr.reward.confounders import words
 
 RATIOS = (2, 5)  # of the better reply's karma to the other's
 HOUR_S, NEAR = 3600.0, 0.9
@@ -33,24 +34,24 @@ class KarmaPairs:
 Condition = Callable[[KarmaPairs, np.ndarray, np.ndarray], np.ndarray]  # pairs, words and times of all stories -> which are kept
 
 
-def not_earlier(pairs: KarmaPairs, words: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
+def not_earlier(pairs: KarmaPairs, lengths: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
     """The better one did not come first, so that time can't be why (SHP, Ethayarajh et al. 2022)."""
     return posted_s[pairs.better] >= posted_s[pairs.worse]
 
 
-def within_an_hour(pairs: KarmaPairs, words: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
+def within_an_hour(pairs: KarmaPairs, lengths: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
     """As DialogRPT pairs replies (Gao et al. 2020)."""
     return np.abs(posted_s[pairs.better] - posted_s[pairs.worse]) <= HOUR_S
 
 
-def length_matched(pairs: KarmaPairs, words: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
+def length_matched(pairs: KarmaPairs, lengths: np.ndarray, posted_s: np.ndarray) -> np.ndarray:
     """Word counts within 10 % of the longer."""
-    one, other = words[pairs.better], words[pairs.worse]
+    one, other = lengths[pairs.better], lengths[pairs.worse]
     return np.minimum(one, other) >= NEAR * np.maximum(one, other)
 
 
 CONDITIONS: dict[str, Condition] = {
-    "all": lambda pairs, words, posted_s: np.ones(len(pairs.better), bool), "not earlier (SHP)": not_earlier,
+    "all": lambda pairs, lengths, posted_s: np.ones(len(pairs.better), bool), "not earlier (SHP)": not_earlier,
     "within an hour": within_an_hour, "length-matched": length_matched,
 }  # fmt: skip
 
@@ -64,13 +65,13 @@ def accuracies(stories: SequenceOf[Pair], scores: Mapping[str, np.ndarray]) -> l
     Args:
         scores: one value per story, NaN where there is none.
     """
-    words = np.array([len(story.response.split()) for story in stories], dtype=np.float64)
+    lengths = words(stories)
     posted_s = np.array([np.nan if story.created_utc is None else story.created_utc for story in stories])
     found = []
     for ratio in RATIOS:
         pairs = karma_pairs(stories, ratio)
         for condition, keep in CONDITIONS.items():
-            kept = pairs.where(keep(pairs, words, posted_s))
+            kept = pairs.where(keep(pairs, lengths, posted_s))
             found += [
                 {"score": name, "ratio": ratio, "condition": condition, **accuracy(kept, score)} for name, score in scores.items()
             ]
