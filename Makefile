@@ -8,7 +8,7 @@ BENCH_READY := $(BENCH)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters bench-rewards clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters bench-rewards bench-karma clean
 
 setup: $(READY)
 
@@ -49,6 +49,9 @@ bench: $(BENCH_READY) $(TRL_READY)
 
 bench-rewards: $(BENCH_READY)
 	$(BENCH)/bin/python -m bench.rewards
+
+bench-karma: smollm2
+	$(BIN)/python -m bench.karma
 
 bench-xl: $(READY)
 	$(BIN)/python -m bench.xl

@@ -8,7 +8,6 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
@@ -16,22 +15,24 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.checkpoints import about, newest_whole, require_match, step_of
+from rfr.data.control import add_controls, control_ids
 from rfr.data.ledger import ledger_rows, shift_rows
-from rfr.data.prepare import Prepared, PreparedSplit
+from rfr.data.prepare import Prepared
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
+from rfr.material import Compared, Material, Weighted
 from rfr.memory import frugal
 from rfr.model.build import build_model, build_tokenizer, compile_layers, fused, require_weights
 from rfr.model.offload import require_room
 from rfr.model.optim import StochasticAdamW
 from rfr.model.precision import PURE
 from rfr.model.precision import resolve as resolve_precision
+from rfr.model.reward_model import reward_model
 from rfr.model.split import SplitAdamW
 from rfr.model.strategy import Layout
-from rfr.objective.baseline import advantages
-from rfr.objective.health import WeightHealth, story_weights
 from rfr.ranks import ranks
 from rfr.records import Pair
+from rfr.reference import log_probabilities
 from rfr.report.table import print_table
 
 
@@ -44,9 +45,8 @@ class Job:
     precision: str
     layout: Layout
     prepared: Prepared
-    rewards: np.ndarray | None  # one per training story; None where the objective reads none
-    weights: np.ndarray
-    health: WeightHealth
+    objective: Weighted | Compared
+    material: Material
     model: PreTrainedModel
     quality: Any
     resume_from: Path | None  # a checkpoint
@@ -56,7 +56,7 @@ class Job:
 def build(cfg: DictConfig, run_dir: Path) -> Job:
     """Config into objects; everything that can be checked is checked here."""
     precision = resolve_precision(cfg.precision)
-    schedule, weight = instantiate(cfg.schedule), instantiate(cfg.objective.weight)
+    schedule, objective = instantiate(cfg.schedule), instantiate(cfg.objective)
     schedule(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
     layout = instantiate(cfg.strategy)(precision, run_dir)
     require_masters(instantiate(cfg.optimizer).func, precision, layout)
@@ -64,18 +64,22 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     require_weights(cfg.model.weights, cfg.model.hub_name)  # before a store is read for an hour
     corpus = corpus_of(cfg)
     prepared = prepare(cfg, corpus)
-    rewards, weights, health = _weigh(cfg, weight, prepared.train)
+    material = objective.material(prepared, instantiate(cfg.reward))
     with frugal():
         model = _policy(cfg, prepared.tokenizer, layout.dtype)
+    if objective.loss.compares_with_start:
+        material = material.with_reference(partial(log_probabilities, model, precision, Path(cfg.data_dir) / "cache"))
+    if not objective.loss.writes:
+        model = reward_model(model, cfg.seed, cfg.model.block_size)
     facts = about(model, rows_per_step(cfg))
     if resume_from is not None:
         require_match(resume_from, facts)
     if layout.scratch is not None:
         require_room(layout.scratch, model.num_parameters())
-    _say_what_starts(cfg, run_dir, resume_from, precision, prepared, health, model)
+    _say_what_starts(cfg, run_dir, resume_from, precision, prepared, material, model)
     return Job(
-        cfg=cfg, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, rewards=rewards, weights=weights,
-        health=health, model=model, quality=corpus.quality, resume_from=resume_from, about=facts,
+        cfg=cfg, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, objective=objective, material=material,
+        model=model, quality=corpus.quality, resume_from=resume_from, about=facts,
     )  # fmt: skip
 
 
@@ -119,34 +123,22 @@ def corpus_of(cfg: DictConfig) -> Any:
 
 
 def prepare(cfg: DictConfig, corpus: Any) -> Prepared:
+    control = instantiate(cfg.objective.get("control"))
+
     def make_tokenizer(pairs: Iterable[Pair]) -> PreTrainedTokenizerBase:
         if cfg.model.tokenizer == "corpus":
-            return train_bpe((text for pair in pairs for text in (pair.prompt, pair.response)), cfg.model.corpus_vocabulary)
-        return build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)
+            texts = (text for pair in pairs for text in (pair.prompt, pair.response))
+            tokenizer: PreTrainedTokenizerBase = train_bpe(texts, cfg.model.corpus_vocabulary)
+        else:
+            tokenizer = build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)
+        return tokenizer if control is None else add_controls(tokenizer, control.count)
 
     if cfg.model.tokenizer != "corpus":
         build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)  # raises before a store is read for an hour
-    identity = OmegaConf.to_container(cfg.preprocess), cfg.model.tokenizer, cfg.model.hub_name, cfg.model.corpus_vocabulary
+    told = [] if control is None else [control.count]
+    identity = OmegaConf.to_container(cfg.preprocess), cfg.model.tokenizer, cfg.model.hub_name, cfg.model.corpus_vocabulary, *told
     with corpus.open() as store:
         return instantiate(cfg.preprocess).prepare(store, make_tokenizer, identity, Path(cfg.data_dir) / "cache")
-
-
-def _weigh(cfg: DictConfig, weight: Any, split: PreparedSplit) -> tuple[np.ndarray | None, np.ndarray, WeightHealth]:
-    """Rewards, where the objective reads any, story weights and their health."""
-    rewards = _rewards(instantiate(cfg.reward), split) if weight.reads_rewards else None
-    prefer = np.zeros(len(split.pairs))
-    if rewards is not None:
-        prefer = advantages(rewards, split.pairs, instantiate(cfg.objective.baseline))
-    weights, health = story_weights(weight, prefer, split.target_tokens, cfg.objective.clip, cfg.objective.ess_floor)
-    return rewards, weights, health
-
-
-def _rewards(reward: Any, split: PreparedSplit) -> np.ndarray:
-    """One reward per story of the split, float64, in the order of its pairs."""
-    threads = split.threads
-    reward.fit(threads)
-    by_reply = {p.reply_id: r for thread in threads for p, r in zip(thread, reward(thread), strict=True)}
-    return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)
 
 
 def random_config(cfg: DictConfig, tokens: int, **special: int) -> PretrainedConfig:
@@ -160,7 +152,8 @@ def random_config(cfg: DictConfig, tokens: int, **special: int) -> PretrainedCon
 def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
     special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     make_config = partial(random_config, cfg, len(tokenizer), **special)
-    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype)
+    told = len(tokenizer) if control_ids(tokenizer) else 0  # control tokens are new to a pretrained policy; others must be known
+    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype, told)
     if cfg.model.block_size > model.config.max_position_embeddings:
         raise UserError(
             f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"
@@ -175,7 +168,7 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dt
 
 
 def _say_what_starts(
-    cfg: DictConfig, run_dir: Path, resume_from: Path | None, precision: str, prepared: Prepared, health: WeightHealth,
+    cfg: DictConfig, run_dir: Path, resume_from: Path | None, precision: str, prepared: Prepared, material: Material,
     model: PreTrainedModel,
 ) -> None:  # fmt: skip
     if ranks().rank > 0:
@@ -186,7 +179,7 @@ def _say_what_starts(
         "parameters": f"{model.num_parameters():,}",
         "pairs": f"{train_ledger['kept']['pairs']:,} of {train_ledger['came_in']['pairs']:,} replies (training threads)",
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
-        **health.shown(),
+        **material.shown,
     }  # fmt: skip
     print_ledger(prepared)
     print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)

@@ -20,10 +20,10 @@ from rfr.generate import Sampling, sample
 from rfr.memory import memory_gib
 from rfr.model.build import TOLD, export
 from rfr.model.flops import peak_flops, training_flops_per_token
-from rfr.model.module import PolicyModule
+from rfr.model.module import Learner
 from rfr.model.scaling import loss_scale
 from rfr.model.strategy import whole_parameters
-from rfr.records import Batch
+from rfr.records import Batch, PairBatch
 
 
 class Throughput(Callback):
@@ -39,7 +39,7 @@ class Throughput(Callback):
         self._since, self._at_last_step = 0.0, 0.0
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, PolicyModule)
+        assert isinstance(module, Learner)
         self._peak = peak_flops(module.device, self._dtype) * trainer.world_size
         self._flops = training_flops_per_token(module.model.num_parameters())
         self._since = time.perf_counter()
@@ -49,8 +49,10 @@ class Throughput(Callback):
         if (scale := loss_scale(trainer)) is not None:
             module.log("loss_scale", scale)
 
-    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch, __: int) -> None:
-        assert isinstance(module, PolicyModule)
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch | PairBatch, __: int
+    ) -> None:
+        assert isinstance(module, Learner)
         self._stop_clock()
         if module.grad_norm is not None:
             module.log("grad_norm", module.grad_norm)
@@ -91,7 +93,7 @@ class Samples(Callback):
             self._path.write_text("".join(line for line in known if json.loads(line)["step"] <= trainer.global_step))
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, PolicyModule)
+        assert isinstance(module, Learner)
         if trainer.sanity_checking or not self._prompts:
             return
         stories = sample(module.model, self._tokenizer, self._prompts, self._sampling)  # every rank: ZeRO-3 gathers
@@ -117,11 +119,11 @@ class Best(Callback):
         self.told: dict[str, float] = json.loads((folder / TOLD).read_text()) if (folder / TOLD).exists() else {}
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, PolicyModule)
-        nll = module.nll_per_token
-        if trainer.sanity_checking or nll is None or not nll < self.told.get("val/nll_per_token", math.inf):
+        assert isinstance(module, Learner)
+        watched = f"val/{module.objective.watched}"
+        if trainer.sanity_checking or not module.validated[watched] < self.told.get(watched, math.inf):
             return
-        self.told = {"step": trainer.global_step, "val/nll_per_token": nll}
+        self.told = {"step": trainer.global_step, **module.validated}
         with whole_parameters(module.model):  # every rank: ZeRO-3 gathers
             if trainer.is_global_zero:
                 export(module.model, self._tokenizer, self._folder, self.told)
@@ -177,9 +179,10 @@ class Lines(Callback):
         if time.monotonic() - self._told_at > 60 and not inside_accumulation(trainer):
             self._tell(trainer, {"train/loss": ".4f", "tokens_per_second": ",.0f"})
 
-    def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
+    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
+        assert isinstance(module, Learner)
         if not trainer.sanity_checking:
-            self._tell(trainer, {"val/nll_per_token": ".4f", "train/loss": ".4f", "tokens_per_second": ",.0f"})
+            self._tell(trainer, dict.fromkeys(module.validated, ".4f") | {"train/loss": ".4f", "tokens_per_second": ",.0f"})
 
     def _tell(self, trainer: pl.Trainer, figures: dict[str, str]) -> None:
         self._told_at = time.monotonic()

@@ -15,13 +15,15 @@ from rfr.data.tokenise import prompt_tokens
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to draw. `top_k` 0 and `top_p` 1 leave the policy as it is."""
+    """How to draw. `top_k` 0 and `top_p` 1 leave the policy as it is. `quantile`: how good a conditional policy is told that the
+    story will be, 1 being the worst; None: the best."""
 
     max_new_tokens: int
     temperature: float = 1.0
     top_p: float = 1.0
     top_k: int = 0
     batch_size: int = 64
+    quantile: int | None = None
     seed: int = 0
 
     def __post_init__(self) -> None:
@@ -34,9 +36,9 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     """One story per prompt, drawn token by token; the global random state is left as it was.
 
     Raises:
-        ValueError: a prompt leaves no room for a story.
+        ValueError: a prompt leaves no room for a story, or there is no such quantile.
     """
-    conditions = [prompt_tokens(tokenizer, prompt) for prompt in prompts]
+    conditions = [prompt_tokens(tokenizer, prompt, sampling.quantile) for prompt in prompts]
     block = getattr(model.config, "max_position_embeddings", None) or model.config.n_positions
     longest = max(map(len, conditions))
     if longest >= block:

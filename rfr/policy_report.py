@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
 
@@ -17,17 +16,22 @@ from rfr.data.prepare import PreparedSplit
 from rfr.data.tokenise import Encoder
 from rfr.evaluate.policies import Judged, gain
 from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
-from rfr.evaluate.quality import judge
+from rfr.evaluate.quality import in_turn, mean_score
+from rfr.evaluate.reward_model import Judge
 from rfr.generate import sample
 from rfr.model.build import load_policy
+from rfr.model.precision import computing_in
+from rfr.model.precision import resolve as resolve_precision
+from rfr.model.reward_model import load_reward_model
 from rfr.report.page import evaluation_page
 from rfr.report.table import print_table
-from rfr.report.verdict import verdict
+from rfr.report.verdict import OVER, verdict
 from rfr.terminal import printable
 
+REWARD_MODEL, SCORE = "reward model", "reward_model_score"  # its name among what ranks replies, and of what it gives for stories
 SHOWN = 8  # stories on the page
 BY_ITSELF = ("model", "pair_accuracy", "baselines")  # not repeated of a policy that stands beside
-Story = dict[str, Any]  # prompt, response, and its true quality where that is known
+Story = dict[str, Any]  # prompt, response, and what each judge gives for it
 
 
 class Policy:
@@ -40,11 +44,12 @@ class Policy:
 
 def _report(cfg: DictConfig) -> None:
     out = Path(cfg.out or Path(cfg.model.weights).resolve().parent)
-    evaluation, stories = _evaluation(cfg, cfg.model.weights)
+    judge = Judge(*load_reward_model(cfg.judge), cfg.micro_batch) if cfg.judge else None
+    evaluation, stories = _evaluation(cfg, cfg.model.weights, judge)
     for weights in cfg.against:
-        others, their_stories = _evaluation(cfg, weights)
+        others, their_stories = _evaluation(cfg, weights, judge)
         evaluation[f"beside it: {weights}"] = {k: v for k, v in others.items() if k not in BY_ITSELF}
-        evaluation |= _gain(stories, their_stories, weights)
+        evaluation |= _gains(stories, their_stories, weights)
         evaluation["pair_accuracy"] += [
             {**row, "score": f"{row['score']} of {weights}"} for row in others["pair_accuracy"] if row["score"] == LIKELIHOOD
         ]
@@ -54,7 +59,7 @@ def _report(cfg: DictConfig) -> None:
     print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}))
 
 
-def _evaluation(cfg: DictConfig, weights: str) -> tuple[dict[str, Any], list[Story]]:
+def _evaluation(cfg: DictConfig, weights: str, judge: Judge | None) -> tuple[dict[str, Any], list[Story]]:
     """What is found out about a policy, and stories that it wrote."""
     model, tokenizer = load_policy(weights)
     cfg = cfg.copy()
@@ -65,55 +70,63 @@ def _evaluation(cfg: DictConfig, weights: str) -> tuple[dict[str, Any], list[Sto
     with corpus.open() as store:
         prepared = instantiate(cfg.preprocess).prepare(store, lambda _: tokenizer, identity, Path(cfg.data_dir) / "cache")
     split = prepared.validation
-    rewards, refused = rewards_of(instantiate(cfg.rewards), prepared)
+    others, refused = rewards_of(instantiate(cfg.rewards), prepared)
+    with computing_in(resolve_precision(cfg.precision), model.device.type):
+        if judge is not None:
+            others[REWARD_MODEL] = judge([(pair.prompt, pair.response) for pair in split.pairs])
+        found = likelihood_findings(model, split, cfg.micro_batch, ranking, others)
     evaluation: dict[str, Any] = {
         "model": weights, "threads": len(split.threads), "held_out_stories": len(split.pairs),
-        **likelihood_findings(model, split, cfg.micro_batch, ranking, rewards),
+        **found,
         **({"rewards_not_to_be_had_here": refused} if refused else {}),
     }  # fmt: skip
-    written = _write(cfg, model, tokenizer, split, corpus.quality, evaluation) if cfg.stories else []
+    written = _write(cfg, model, tokenizer, split) if cfg.stories else []
     if written:
+        evaluation |= _judged(written, corpus.quality, judge)
         encoder = Encoder(tokenizer)
         evaluation |= text_findings([s["response"] for s in written], prepared, lambda texts: [t.ids for t in encoder(texts)])
     return evaluation, written
 
 
-def _gain(mine: list[Story], theirs: list[Story], other: str) -> dict[str, Any]:
-    """How much better than another policy it writes on the prompts that both have, where true quality is known."""
-    if not mine or "quality" not in mine[0]:
-        return {}
+def _gains(mine: list[Story], theirs: list[Story], other: str) -> dict[str, Any]:
+    """How much better than another policy it writes on the prompts that both have, to every judge there is."""
     common = {story["prompt"] for story in mine} & {story["prompt"] for story in theirs}
-    judged = [
-        [
-            Judged(prompt=s["prompt"], words=len(s["response"].split()), score=s["quality"])
-            for s in stories
-            if s["prompt"] in common
-        ]
-        for stories in (mine, theirs)
+    told = {"quality": "true quality", SCORE: "the reward model's score"}
+    return {
+        f"{name}{OVER}{other}": vars(gain([_as_judged(mine, key, common)], [_as_judged(theirs, key, common)]))
+        for key, name in told.items()
+        if mine and key in mine[0]
+    }
+
+
+def _as_judged(stories: list[Story], key: str, prompts: set[str]) -> list[Judged]:
+    return [
+        Judged(prompt=story["prompt"], words=len(story["response"].split()), score=story[key])
+        for story in stories
+        if story["prompt"] in prompts
     ]
-    return {f"true quality over that of {other}": vars(gain(judged[:1], judged[1:]))}
 
 
-def _write(
-    cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit, quality: Any,
-    evaluation: dict[str, Any],
-) -> list[Story]:  # fmt: skip
-    """Stories on the held-out prompts in turn; where true quality is known, what it is."""
-    written: list[Story] = []
+def _write(cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit) -> list[Story]:
+    """Stories on the held-out prompts in turn."""
+    prompts = in_turn([pair.prompt for pair in split.pairs], cfg.stories)
+    stories = sample(model, tokenizer, prompts, instantiate(cfg.sampling))
+    return [{"prompt": prompt, "response": story} for prompt, story in zip(prompts, stories, strict=True)]
 
-    def write(prompts: list[str]) -> list[str]:
-        stories = sample(model, tokenizer, prompts, instantiate(cfg.sampling))
-        written.extend({"prompt": p, "response": s} for p, s in zip(prompts, stories, strict=True))
-        for story in written if quality is not None else []:
-            story["quality"] = quality(story["prompt"], story["response"])
-        return stories
 
-    prompts = [pair.prompt for pair in split.pairs]
+def _judged(written: list[Story], quality: Any, judge: Judge | None) -> dict[str, Any]:
+    """Mean scores; each story is told its own."""
+    found: dict[str, Any] = {"stories": len(written)}
+    scores: dict[str, list[float]] = {}
     if quality is not None:
-        evaluation |= judge(write, prompts, cfg.stories, quality)
-    else:
-        write(list(islice(cycle(dict.fromkeys(prompts)), cfg.stories)))
-    return written
+        scores["quality"] = [quality(story["prompt"], story["response"]) for story in written]
+    if judge is not None:
+        scores[SCORE] = judge([(story["prompt"], story["response"]) for story in written]).tolist()
+    for name, values in scores.items():
+        found |= mean_score(name, [story["prompt"] for story in written], values)
+        for story, value in zip(written, values, strict=True):
+            story[name] = value
+    return found
 
 
 def _print(evaluation: dict[str, Any]) -> None:

@@ -1,6 +1,6 @@
 """Every noun that crosses a stage. Stages import this file and nothing downstream of themselves.
 
-Shape suffixes: B rows of a micro-batch, T tokens of a row (the block), N rows of a split.
+Shape suffixes: B rows, D documents and P pairs of a micro-batch, T tokens of a row (the block), N rows of a split.
 """
 
 from __future__ import annotations
@@ -9,6 +9,8 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from typing import Self
+
     import numpy as np
     import torch
 
@@ -103,12 +105,22 @@ class Rows:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Batch:
+class _OnDevice:
+    """Frozen tensors, shapes in their names."""
+
+    def to(self, device: torch.device) -> Self:
+        """The same on a device."""
+        shaped = {name: value for name, value in vars(self).items() if name.rpartition("_")[2].isupper()}
+        return replace(self, **{name: tensor.to(device, non_blocking=True) for name, tensor in shaped.items()})
+
+
+@dataclass(frozen=True, kw_only=True)
+class Batch(_OnDevice):
     """What a model step receives. All tensors have shape (B, T).
 
     `target_tokens` is the number of target tokens in the *global optimizer batch* this micro-batch belongs
-    to (all accumulation steps, all ranks): the one denominator that makes the loss exact. `rows` is the
-    number of real rows; a rank that ran out of rows receives rows without targets.
+    to (all accumulation steps, all ranks): the one denominator that makes the loss exact. A rank that ran out
+    of rows receives rows without targets.
     """
 
     input_ids_BT: torch.Tensor
@@ -118,7 +130,26 @@ class Batch:
     weights_BT: torch.Tensor
     target_tokens: int
 
-    def to(self, device: torch.device) -> Batch:
-        """The same on a device."""
-        moved = {name: value.to(device, non_blocking=True) for name, value in vars(self).items() if name.endswith("_BT")}
-        return replace(self, **moved)
+
+@dataclass(frozen=True, kw_only=True)
+class PairBatch(_OnDevice):
+    """What a model step of a pairwise objective receives: some stories of one thread to a row, and which of them did better.
+
+    `documents_BT` is 0 on padding and else counts through the batch from 1 to D. Of document d + 1, `ends_D[d]` is the place of
+    its last token in the flattened rows and `reference_D[d]` the log-probability of its targets under the policy that training
+    began with (0 where nobody asked). Document `chosen_P[p] + 1` did better than `rejected_P[p] + 1`.
+
+    `pairs` and `target_tokens` are those of the *global optimizer batch*. A rank that ran out of rows receives rows without
+    pairs and targets.
+    """
+
+    input_ids_BT: torch.Tensor
+    labels_BT: torch.Tensor
+    positions_BT: torch.Tensor
+    documents_BT: torch.Tensor
+    ends_D: torch.Tensor
+    reference_D: torch.Tensor
+    chosen_P: torch.Tensor
+    rejected_P: torch.Tensor
+    pairs: int
+    target_tokens: int

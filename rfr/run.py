@@ -25,7 +25,7 @@ from rfr.evaluate.quality import judge
 from rfr.generate import sample
 from rfr.loggers import log_start, quiet
 from rfr.model.build import export
-from rfr.model.module import PolicyModule
+from rfr.model.module import Learner
 from rfr.model.precision import DTYPE
 from rfr.model.strategy import whole_parameters
 from rfr.ranks import ranks
@@ -63,16 +63,17 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
 def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
     """Run Lightning; on return the newest checkpoint holds the state the model is in."""
     cfg, settings, here = job.cfg, job.cfg.trainer, ranks()
-    module = PolicyModule(
-        job.model, instantiate(cfg.objective.loss), instantiate({k: v for k, v in cfg.optimizer.items() if k != "weight_decay"}),
+    module = Learner(
+        job.model, job.objective.loss, instantiate({k: v for k, v in cfg.optimizer.items() if k != "weight_decay"}),
         instantiate(cfg.schedule), settings.max_steps, cfg.optimizer.weight_decay, cfg.seed,
     )  # fmt: skip
     data = RowsModule(
-        job.prepared.train.rows, job.prepared.validation.rows, job.weights, micro_batch=settings.micro_batch,
-        accumulate=settings.accumulate, steps=settings.max_steps, seed=cfg.seed, validation_rows=settings.validation_rows,
+        job.material.train, job.material.validation, micro_batch=settings.micro_batch, accumulate=settings.accumulate,
+        steps=settings.max_steps, seed=cfg.seed, validation_rows=settings.validation_rows,
         start_step=step_of(job.resume_from) if job.resume_from else 0,
     )  # fmt: skip
-    prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))[: cfg.samples.prompts]
+    prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))
+    prompts = prompts[: cfg.samples.prompts] if job.objective.loss.writes else []
     pl.seed_everything(cfg.seed, verbose=False)
     trainer = pl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
@@ -115,33 +116,31 @@ def _loggers(job: Job) -> list[Any]:
         return []
     cfg = job.cfg
     about = {
-        "run_dir": job.run_dir, "config": plain(cfg) | {"weights": job.health.as_dict()},
+        "run_dir": job.run_dir, "config": plain(cfg) | job.material.figures,
         "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group,
     }  # fmt: skip
     loggers = [make(**about) for make in instantiate(cfg.logger).values()]
     if job.resume_from is None:
-        figures = {f"weights/{name}": value for name, value in job.health.as_dict().items()}
-        log_start(loggers, figures, {"rewards": job.rewards, "weights": job.weights} if job.rewards is not None else {})
+        log_start(loggers, job.material.figures, job.material.arrays)
     return loggers
 
 
 def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
     """Export, judge where quality is known, leave result.json and the JSON line; the last thing that marks a run done."""
-    model_dir = job.run_dir / "model"
+    model_dir, learner = job.run_dir / "model", trainer.lightning_module
+    assert isinstance(learner, Learner)
     result: dict[str, Any] = {
         "run_dir": str(job.run_dir),
         "steps": trainer.global_step,
-        "val/nll_per_token": trainer.lightning_module.nll_per_token,
+        **learner.validated,
         "tokens_per_second": round(throughput.tokens_per_second, 1),
         "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
-        "ess": round(job.health.ess, 4),
+        **({"ess": round(ess, 4)} if (ess := job.material.figures.get("weights/ess")) is not None else {}),
+        **{f"{name}_before": value for name, value in learner.validated_before.items()},
     }
-    if (before := trainer.lightning_module.nll_before) is not None:
-        result["val/nll_per_token_before"] = before
     with whole_parameters(job.model):
         if trainer.is_global_zero:
-            told = {"step": result["steps"], "val/nll_per_token": result["val/nll_per_token"]}
-            export(job.model, job.prepared.tokenizer, model_dir, told)
+            export(job.model, job.prepared.tokenizer, model_dir, {"step": result["steps"], **learner.validated})
             result |= _judged(job)
     if trainer.is_global_zero:
         (job.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
@@ -158,7 +157,7 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
 
 def _judged(job: Job) -> dict[str, float]:
     count = job.cfg.evaluation.stories
-    if not count or job.quality is None:
+    if not count or job.quality is None or not job.objective.loss.writes:
         return {}
     prompts = [pair.prompt for pair in job.prepared.validation.pairs]
     sampling = instantiate(job.cfg.evaluation.sampling)

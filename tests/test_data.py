@@ -10,6 +10,7 @@ import pytest
 from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
+from rfr.data.batches import WeightedRows
 from rfr.data.clean import Clean
 from rfr.data.fit import Drop
 from rfr.data.ledger import ledger_rows
@@ -232,7 +233,7 @@ def test_an_empty_split_is_refused(demo_store: Path, prepared: Prepared, tmp_pat
 
 def _batches(prepared: Prepared, **layout: int) -> TrainBatches:
     weights = np.arange(1, len(prepared.train.pairs) + 1, dtype=np.float64)
-    return TrainBatches(prepared.train.rows, weights, steps=50, seed=3, **layout)
+    return TrainBatches(WeightedRows(prepared.train.rows, weights), steps=50, seed=3, **layout)
 
 
 def test_an_optimizer_batch_is_the_same_for_every_layout(prepared: Prepared) -> None:
@@ -262,8 +263,8 @@ def test_an_epoch_shows_every_row_once_and_shuffles_again(prepared: Prepared) ->
 def test_validation_covers_every_target_once(prepared: Prepared) -> None:
     rows = prepared.validation.rows
     for ranks in (1, 3):
-        loaders = [ValidationBatches(rows, micro_batch=4, rank=rank, ranks=ranks) for rank in range(ranks)]
+        loaders = [ValidationBatches(WeightedRows(rows), micro_batch=4, rank=rank, ranks=ranks) for rank in range(ranks)]
         assert len({len(loader) for loader in loaders}) == 1
         seen = sum(int((loader[i].labels_BT != IGNORE).sum()) for loader in loaders for i in range(len(loader)))
         assert seen == prepared.ledger["validation"]["target_tokens"]
-    assert len(ValidationBatches(rows, micro_batch=1, rank=0, ranks=1, limit=5)) == 5
+    assert len(ValidationBatches(WeightedRows(rows), micro_batch=1, rank=0, ranks=1, limit=5)) == 5

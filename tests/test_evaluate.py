@@ -9,10 +9,11 @@ from transformers import PreTrainedModel
 
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import Encoder
-from rfr.evaluate.perplexity import story_nll
+from rfr.evaluate.perplexity import nll_by_karma, story_nll
 from rfr.evaluate.policy import PROMPT_FREE, PromptRanking, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
 from rfr.model.head import install
+from rfr.records import Pair
 from rfr.report.page import evaluation_page
 from rfr.report.verdict import verdict
 from rfr.reward.residual import Residual
@@ -51,6 +52,21 @@ def test_stories_are_scored_after_their_own_prompt_others_and_none(prepared: Pre
         assert (targets[4 * place : 4 * place + 4] == len(text) + 1).all()
 
 
+def test_nll_of_what_a_thread_liked_best_and_least() -> None:
+    def thread(name: str, karma: list[int | None]) -> list[Pair]:
+        return [
+            Pair(thread_id=name, reply_id=f"{name}{i}", prompt="p", response="r", score=score) for i, score in enumerate(karma)
+        ]
+
+    threads = [thread("a", [1, 5, 2, 9]), thread("b", [7, 7]), thread("c", [None, 3]), thread("d", [4, 0])]
+    nll = np.array([10.0, 1, 1, 30, 99, 99, 99, 99, 40, 6])
+    tokens = np.array([5.0, 1, 1, 10, 1, 1, 1, 1, 10, 4])
+    found = nll_by_karma(nll, tokens, threads)
+    assert found["top"] == pytest.approx((30 + 40) / 20)
+    assert found["bottom"] == pytest.approx((10 + 6) / 9)
+    assert nll_by_karma(nll[4:6], tokens[4:6], threads[1:2]) == {}
+
+
 def test_a_story_that_fills_the_block_is_scored_by_its_beginning(prepared: Prepared, policy: PreTrainedModel) -> None:
     rows = prepared.validation.rows
     threads = np.unique(prepared.validation.pairs.column("thread_id"), return_inverse=True)[1]
@@ -77,6 +93,7 @@ def test_the_own_prompt_has_to_be_the_likeliest() -> None:
 def test_an_untrained_policy_is_told_from_nothing(prepared: Prepared, policy: PreTrainedModel) -> None:
     rewards, refused = rewards_of({"rank": ThreadRank(), "residual": Residual(folds=99)}, prepared)
     assert refused.keys() == {"residual"}
+    assert rewards.keys() == {"reward rank"}
     found = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=30), rewards)
     assert set(found["baselines"]) < {row["score"] for row in found["pair_accuracy"]}
     rank = [row["accuracy"] for row in found["pair_accuracy"] if row["score"] == "reward rank" and row["pairs"]]

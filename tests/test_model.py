@@ -12,7 +12,7 @@ import torch
 from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, PreTrainedModel
 
 import rfr.model.precision as precision
-from rfr.data.module import to_batch
+from rfr.data.batches import WeightedRows
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
 from rfr.generate import Sampling, sample
@@ -41,7 +41,8 @@ def packed(prepared: Prepared) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor
     """Eight rows of two documents and more: ids, positions, documents, each of shape (8, T)."""
     rows = prepared.train.rows
     several = (rows.take(np.arange(len(rows))).documents.max(axis=1) >= 2).nonzero()[0]
-    batch = to_batch(rows, several[np.linspace(0, len(several) - 1, 8).astype(int)], np.ones(len(prepared.train.pairs)), 1)
+    chosen = several[np.linspace(0, len(several) - 1, 8).astype(int)]
+    batch = WeightedRows(rows).batch(chosen, chosen)
     assert (batch.documents_BT.amax(dim=1) >= 2).all()
     assert (batch.documents_BT == 0).any(), "some rows end in padding"
     return batch.input_ids_BT, batch.positions_BT, batch.documents_BT

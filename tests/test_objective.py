@@ -182,14 +182,17 @@ def test_the_loss_is_the_weighted_sum_over_the_targets() -> None:
     hidden, head, labels = torch.randn(2, 5, 6), Head(6, 11, bias=False), torch.randint(11, (2, 5))
     labels[0, :3] = IGNORE
     weights = torch.rand(2, 5)
-    loss, sums = WeightedNLL()(hidden, head, _batch(weights, labels))
+    loss, shares = WeightedNLL()(hidden, head, _batch(weights, labels))
     expected = torch.zeros(())
     for b in range(2):
         for t in range(5):
             if labels[b, t] != IGNORE:
                 expected -= weights[b, t] * head(hidden[b, t]).log_softmax(-1)[labels[b, t]]
     assert torch.isclose(loss, expected / 7)
-    assert sums["target_tokens"] == 7
+    plain, _ = WeightedNLL()(hidden, head, _batch(torch.ones(2, 5), labels))
+    assert torch.isclose(shares["nll_per_token"], plain)
+    half, _ = WeightedNLL()(hidden, head, _batch(weights, labels, target_tokens=14))
+    assert torch.isclose(half, loss / 2), "a share of a larger batch"
 
 
 @pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float64, 1e-6), (torch.float32, 1e-6), (torch.bfloat16, 2e-2)])
@@ -246,9 +249,9 @@ def test_large_tensors_are_used_again_but_never_twice_at_once() -> None:
 def test_rows_without_targets_cost_nothing() -> None:
     labels = torch.full((1, 4), IGNORE)
     hidden = torch.randn(1, 4, 7, requires_grad=True)
-    loss, sums = WeightedNLL()(hidden, Head(7, 9, bias=False), _batch(torch.ones(1, 4), labels, target_tokens=12))
+    loss, shares = WeightedNLL()(hidden, Head(7, 9, bias=False), _batch(torch.ones(1, 4), labels, target_tokens=12))
     assert loss == 0
-    assert sums["target_tokens"] == 0
+    assert shares["nll_per_token"] == 0
     loss.backward()
     assert hidden.grad is not None
     assert (hidden.grad == 0).all()

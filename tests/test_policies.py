@@ -64,15 +64,24 @@ def test_policies_are_compared_on_the_same_prompts_only() -> None:
 
 def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]], folders: list[str], tmp_path: Path) -> None:
     one, other = (train_small(folders, name, f"seed={seed}")[0] / "model" for seed, name in enumerate(("one", "other")))
+    judge = train_small(folders, "judge", "objective=reward_model", "reward=residual", "reward.iterations=5")[0] / "model"
     small = ["corpus=demo", "corpus.demo.threads=40", "stories=16", "sampling.max_new_tokens=30", "ranking.stories=8",
              "preprocess.fit.context_tokens=16", "~rewards.residual"]  # fmt: skip
-    code, out, err = command("evaluate", f"model.weights={one}", f"against=[{other}]", *small, *folders, f"out={tmp_path}")
+    code, out, err = command(
+        "evaluate", f"model.weights={one}", f"against=[{other}]", f"judge={judge}", *small, *folders, f"out={tmp_path}"
+    )
     assert code == 0, err
     found = json.loads((tmp_path / "evaluation.json").read_text())
     gained = found[f"true quality over that of {other}"]
     assert gained["low"] <= gained["gain"] <= gained["high"]
     assert found[f"beside it: {other}"]["quality"] == pytest.approx(found["quality"] - gained["gain"], abs=0.05)
-    assert {row["score"] for row in found["pair_accuracy"]} >= {"log-likelihood", f"log-likelihood of {other}", "length alone"}
+    ranked = {"log-likelihood", f"log-likelihood of {other}", "length alone", "reward model"}
+    assert {row["score"] for row in found["pair_accuracy"]} >= ranked
+    judged = found[f"the reward model's score over that of {other}"]
+    assert judged["gain"] != gained["gain"]
+    assert found["reward_model_score_low"] <= found["reward_model_score"] <= found["reward_model_score_high"]
+    assert found["nll_by_karma"]["top_low"] <= found["nll_by_karma"]["top"] <= found["nll_by_karma"]["top_high"]
+    assert sum(f"than {other}: on " in line for line in out.splitlines()) == 2, "a sentence for each judge"
     page = (tmp_path / "report.html").read_text()
     assert "length controlled" in page
     assert page.count("<article>") == 8

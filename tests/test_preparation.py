@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rfr.data.batches import WeightedRows
 from rfr.data.cache import cached, is_sealed
 from rfr.data.clean import Clean
 from rfr.data.fit import STORY_TOO_LONG, Drop, Segment, Strict
@@ -61,8 +62,7 @@ def test_without_packing_a_row_is_a_document(unpacked: Prepared, prepared: Prepa
 
 
 def _batches(split_of: Prepared, **layout: int) -> TrainBatches:
-    rows = split_of.train.rows
-    return TrainBatches(rows, np.ones(len(rows.stories)), steps=80, seed=3, **layout)
+    return TrainBatches(WeightedRows(split_of.train.rows), steps=80, seed=3, **layout)
 
 
 def test_batches_without_packing_hold_rows_of_about_one_length(unpacked: Prepared) -> None:
@@ -99,7 +99,7 @@ def test_an_epoch_without_packing_shows_every_row_once(unpacked: Prepared) -> No
     seen = [int(batches[i].target_tokens) for i in range(0, BUCKET * per_step, per_step)]
     assert abs(sum(seen) - int(rows.row_targets.sum())) <= (len(rows) - per_step * BUCKET) * 129
     validation = unpacked.validation.rows
-    loader = ValidationBatches(validation, micro_batch=4, rank=0, ranks=1)
+    loader = ValidationBatches(WeightedRows(validation), micro_batch=4, rank=0, ranks=1)
     found = sum(int((loader[i].labels_BT != IGNORE).sum()) for i in range(len(loader)))
     assert found == unpacked.ledger["validation"]["target_tokens"]
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
 
 from rfr import config
 from rfr.build import random_config
-from rfr.data.module import to_batch
+from rfr.data.batches import WeightedRows
 from rfr.data.prepare import Prepared
 from rfr.model.attention import NAME
 from rfr.model.head import install
@@ -87,7 +87,8 @@ def _batch(prepared: Prepared, rows: int = 2) -> Batch:
     """The rows with the most documents."""
     split = prepared.train
     documents = split.rows.take(np.arange(len(split.rows))).documents.max(axis=1)
-    return to_batch(split.rows, np.argsort(-documents)[:rows], np.ones(len(split.pairs)), 1)
+    chosen = np.argsort(-documents)[:rows]
+    return WeightedRows(split.rows).batch(chosen, chosen)
 
 
 @torch.no_grad()
@@ -95,7 +96,7 @@ def test_packing_leaves_every_tokens_loss(tiny_model: PreTrainedModel, prepared:
     """All documents of some rows, at once and one by one: the sums agree, and not by chance."""
     install(tiny_model)
     batch, objective, alone = _batch(prepared, 8), WeightedNLL(), 0.0
-    packed = objective(hidden_states(tiny_model, batch), tiny_model.get_output_embeddings(), batch)[1]["nll_sum"]
+    packed = objective(hidden_states(tiny_model, batch), tiny_model.get_output_embeddings(), batch)[1]["nll_per_token"]
     documents = 0
     for row in range(8):
         for document in torch.unique(batch.documents_BT[row]):
@@ -103,10 +104,9 @@ def test_packing_leaves_every_tokens_loss(tiny_model: PreTrainedModel, prepared:
             if document == 0 or not (batch.labels_BT[row][here] != IGNORE).any():
                 continue
             documents += 1
-            one = Batch(
-                target_tokens=1, **{name: value[row][here][None] for name, value in vars(batch).items() if name[-3:] == "_BT"}
-            )
-            alone += float(objective(hidden_states(tiny_model, one), tiny_model.get_output_embeddings(), one)[1]["nll_sum"])
+            tensors = {name: value[row][here][None] for name, value in vars(batch).items() if name[-3:] == "_BT"}
+            one = Batch(target_tokens=batch.target_tokens, **tensors)
+            alone += float(objective(hidden_states(tiny_model, one), tiny_model.get_output_embeddings(), one)[1]["nll_per_token"])
     assert documents > 8
     assert float(packed) == pytest.approx(alone, rel=1e-5)
 

@@ -13,13 +13,15 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from rfr.build import Job, build
 from rfr.config import run_folder
+from rfr.data.batches import WeightedRows
 from rfr.reward.residual import Residual
 from tests.conftest import ROOT
 from tests.runs import column, small_config, train_small
 from tests.wandb_file import history
 
 REWARDS = sorted(path.stem for path in (ROOT / "conf" / "reward").glob("*.yaml"))
-OBJECTIVES = sorted(path.stem for path in (ROOT / "conf" / "objective").glob("*.yaml"))
+PAIRWISE = {"dpo", "reward_model"}
+OBJECTIVES = sorted({path.stem for path in (ROOT / "conf" / "objective").glob("*.yaml")} - PAIRWISE)
 
 
 def _job(folders: list[str], *overrides: str) -> Job:
@@ -30,22 +32,23 @@ def _job(folders: list[str], *overrides: str) -> Job:
 @pytest.mark.parametrize("reward", REWARDS)
 def test_every_reward_weighs_the_demo(folders: list[str], reward: str) -> None:
     job = _job(folders, "objective=rwr", f"reward={reward}", "objective.weight.target_ess=0.5")
-    assert job.rewards is not None
-    assert len(job.rewards) == len(job.weights) == len(job.prepared.train.pairs)
-    assert abs(job.health.ess - 0.5) < 0.005
-    best, worst = job.rewards.argmax(), job.rewards.argmin()
-    assert job.weights[best] > 1 > job.weights[worst]
+    rewards, weights = (job.material.arrays[name] for name in ("rewards", "weights"))
+    assert len(rewards) == len(weights) == len(job.prepared.train.pairs)
+    assert abs(job.material.figures["weights/ess"] - 0.5) < 0.005
+    best, worst = rewards.argmax(), rewards.argmin()
+    assert weights[best] > 1 > weights[worst]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_weighs_the_demo(folders: list[str], objective: str) -> None:
     job = _job(folders, f"objective={objective}", "reward=thread_zscore")
-    tokens = job.prepared.train.target_tokens
-    assert np.isclose((job.weights * tokens).sum() / tokens.sum(), 1)
-    assert (job.rewards is None) == (objective == "bc")
-    if job.rewards is not None:
-        assert np.corrcoef(job.rewards, job.weights)[0, 1] > 0.3
-        assert job.health.ess < 0.95
+    tokens, rows = job.prepared.train.target_tokens, job.material.train
+    assert isinstance(rows, WeightedRows)
+    assert np.isclose((rows.weights * tokens).sum() / tokens.sum(), 1)
+    assert (job.material.arrays == {}) == (objective == "bc")
+    if objective not in ("bc", "conditional"):
+        assert np.corrcoef(job.material.arrays["rewards"], rows.weights)[0, 1] > 0.3
+        assert job.material.figures["weights/ess"] < 0.95
 
 
 def test_others_than_the_training_threads_are_not_fitted_on(folders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -66,8 +69,7 @@ def test_others_than_the_training_threads_are_not_fitted_on(folders: list[str], 
 
 def test_tiers_of_another_reward(folders: list[str]) -> None:
     job = _job(folders, "objective=linear", "reward=tiers", "reward@reward.inner=residual", "reward.inner.iterations=5")
-    assert job.rewards is not None
-    assert set(job.rewards) == {-1, 0, 1}
+    assert set(job.material.arrays["rewards"]) == {-1, 0, 1}
 
 
 def test_the_health_of_the_weights_is_shown_and_logged(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:

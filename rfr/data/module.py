@@ -1,4 +1,4 @@
-"""Rows into batches, the same for every rank layout, and the Lightning wiring around that."""
+"""Which rows come when, the same for every rank layout, and the Lightning wiring around that."""
 
 from __future__ import annotations
 
@@ -7,36 +7,16 @@ from functools import lru_cache
 
 import numpy as np
 import pytorch_lightning as pl
-import torch
 from torch.utils.data import Dataset
 
+from rfr.data.batches import BatchSource
 from rfr.data.parallel import worked_ahead
-from rfr.data.rows import PackedRows
-from rfr.records import IGNORE, Batch
+from rfr.records import Batch, PairBatch
 
 BUCKET = 16  # steps
 
 
-def to_batch(packed: PackedRows, indices: np.ndarray, weights: np.ndarray, target_tokens: int) -> Batch:
-    """The named rows as tensors; index -1 stands for a row without targets.
-
-    Args:
-        weights: story weights, float64 of shape (stories,).
-    """
-    real = indices >= 0
-    rows = packed.take(np.where(real, indices, max(0, indices.max())))  # any row will do; a short one is the cheapest
-    labels_BT = np.where(real[:, None], rows.labels, IGNORE)
-    return Batch(
-        input_ids_BT=torch.from_numpy(rows.input_ids.astype(np.int64)),
-        labels_BT=torch.from_numpy(labels_BT.astype(np.int64)),
-        positions_BT=torch.from_numpy(rows.positions.astype(np.int64)),
-        documents_BT=torch.from_numpy(rows.documents.astype(np.int64)),
-        weights_BT=torch.from_numpy(weights[rows.stories].astype(np.float32)),
-        target_tokens=target_tokens,
-    )
-
-
-class TrainBatches(Dataset[Batch]):
+class TrainBatches(Dataset[Batch | PairBatch]):
     """Micro-batch i of a run, for one rank. Row order depends on the seed and the epoch, never on the rank layout.
 
     Optimizer step s consumes the global rows [s * G, (s + 1) * G), G = accumulation * ranks * micro-batch, of an
@@ -46,8 +26,7 @@ class TrainBatches(Dataset[Batch]):
 
     def __init__(
         self,
-        rows: PackedRows,
-        weights: np.ndarray,
+        rows: BatchSource,
         *,
         micro_batch: int,
         accumulate: int,
@@ -56,22 +35,20 @@ class TrainBatches(Dataset[Batch]):
         rank: int,
         ranks: int,
     ) -> None:
-        self._rows, self._weights, self._seed = rows, weights, seed
+        self._rows, self._seed = rows, seed
         self._micro, self._accumulate, self._rank, self._ranks = micro_batch, accumulate, rank, ranks
-        self._targets_N = rows.row_targets
         self._length = steps * accumulate
         self._bucket = -1, np.zeros((0, 0), np.int64)  # the latest, by its number
 
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch | PairBatch:
         step, part = divmod(index, self._accumulate)
         per_step = self._accumulate * self._ranks * self._micro
         of_step = self._rows_of(step, per_step)
         start = (part * self._ranks + self._rank) * self._micro
-        targets = int(self._targets_N[of_step].sum())
-        return to_batch(self._rows, of_step[start : start + self._micro], self._weights, targets)
+        return self._rows.batch(of_step[start : start + self._micro], of_step)
 
     def _rows_of(self, step: int, per_step: int) -> np.ndarray:
         if self._rows.packed:
@@ -84,8 +61,8 @@ class TrainBatches(Dataset[Batch]):
         return self._bucket[1][place]
 
     def _row_indices(self, slots: np.ndarray) -> np.ndarray:
-        epochs, places = np.divmod(slots, len(self._targets_N))
-        return np.array([_permutation(self._seed, e, len(self._targets_N))[p] for e, p in zip(epochs, places, strict=True)])
+        epochs, places = np.divmod(slots, len(self._rows))
+        return np.array([_permutation(self._seed, e, len(self._rows))[p] for e, p in zip(epochs, places, strict=True)])
 
 
 @lru_cache(maxsize=4)
@@ -93,28 +70,26 @@ def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng([seed, int(epoch)]).permutation(length)
 
 
-class ValidationBatches(Dataset[Batch]):
-    """All rows once, or `limit` of them spread evenly; unweighted, dealt to the ranks in turn.
+class ValidationBatches(Dataset[Batch | PairBatch]):
+    """All rows once, or `limit` of them spread evenly, dealt to the ranks in turn.
 
     A rank that runs short gets rows without targets.
     """
 
-    def __init__(self, rows: PackedRows, *, micro_batch: int, rank: int, ranks: int, limit: int | None = None) -> None:
+    def __init__(self, rows: BatchSource, *, micro_batch: int, rank: int, ranks: int, limit: int | None = None) -> None:
         self._rows, self._micro, self._rank, self._ranks = rows, micro_batch, rank, ranks
         # Evenly, since packing has sorted the rows by length.
         self._chosen = np.linspace(0, len(rows) - 1, min(limit or len(rows), len(rows))).astype(np.int64)
-        self._weights = np.ones(len(rows.stories))
-        self._targets = int(rows.row_targets[self._chosen].sum())
 
     def __len__(self) -> int:
         return -(-len(self._chosen) // (self._micro * self._ranks))
 
-    def __getitem__(self, index: int) -> Batch:
+    def __getitem__(self, index: int) -> Batch | PairBatch:
         start = (index * self._ranks + self._rank) * self._micro
         indices = np.full(self._micro, -1)
         mine = self._chosen[start : start + self._micro]
         indices[: len(mine)] = mine
-        return to_batch(self._rows, indices, self._weights, self._targets)
+        return self._rows.batch(indices, self._chosen)
 
 
 class Ahead:
@@ -123,10 +98,10 @@ class Ahead:
     Its length is that of all: Lightning counts the batches before a resumed run's start as done.
     """
 
-    def __init__(self, batches: Dataset[Batch], total: int, start: int = 0) -> None:
+    def __init__(self, batches: Dataset[Batch | PairBatch], total: int, start: int = 0) -> None:
         self._batches, self._total, self._start = batches, total, start
 
-    def __iter__(self) -> Iterator[Batch]:
+    def __iter__(self) -> Iterator[Batch | PairBatch]:
         return worked_ahead(self._batches.__getitem__, range(self._start, self._total), ahead=1)
 
     def __len__(self) -> int:
@@ -137,25 +112,24 @@ class RowsModule(pl.LightningDataModule):
     """Train and validation loaders for the rank that asks.
 
     Args:
-        weights: training story weights, float64 of shape (stories,).
         start_step: optimizer steps already done, when resuming.
         validation_rows: validate on this many rows, None for all.
     """
 
     def __init__(
-        self, train: PackedRows, validation: PackedRows, weights: np.ndarray, *, micro_batch: int, accumulate: int, steps: int,
-        seed: int, start_step: int = 0, validation_rows: int | None = None,
+        self, train: BatchSource, validation: BatchSource, *, micro_batch: int, accumulate: int, steps: int, seed: int,
+        start_step: int = 0, validation_rows: int | None = None,
     ) -> None:  # fmt: skip
         super().__init__()
-        self._train, self._validation, self._weights = train, validation, weights
+        self._train, self._validation = train, validation
         self._micro, self._accumulate, self._steps, self._seed = micro_batch, accumulate, steps, seed
         self._start, self._validation_rows = start_step * accumulate, validation_rows
 
     def train_dataloader(self) -> Ahead:
         assert self.trainer is not None
         batches = TrainBatches(
-            self._train, self._weights, micro_batch=self._micro, accumulate=self._accumulate, steps=self._steps,
-            seed=self._seed, rank=self.trainer.global_rank, ranks=self.trainer.world_size,
+            self._train, micro_batch=self._micro, accumulate=self._accumulate, steps=self._steps, seed=self._seed,
+            rank=self.trainer.global_rank, ranks=self.trainer.world_size,
         )  # fmt: skip
         return Ahead(batches, len(batches), self._start)
 

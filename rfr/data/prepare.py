@@ -24,7 +24,7 @@ from rfr.data.parallel import worked_ahead
 from rfr.data.rows import PackedRows
 from rfr.data.split import SPLITS, Split
 from rfr.data.stories import Pairs, Threads
-from rfr.data.tokenise import PROMPT_END, Encoder, Tokens
+from rfr.data.tokenise import Encoder, Tokens
 from rfr.errors import UserError, require_whole
 from rfr.records import Pair
 from rfr.store import Store
@@ -151,8 +151,8 @@ def _kept(folder: Path) -> Iterator[Pair]:
 def _tokenised(encoder: Encoder, rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Tokens, Tokens]]:
     """Each row with the tokens of its prompt and of its story; a thread's prompt is worked out once."""
     prompts = list(dict.fromkeys(row["prompt"] for row in rows))
-    tokens = encoder([*(prompt + PROMPT_END for prompt in prompts), *(row["response"] for row in rows)])  # at once: faster
-    known, stories = dict(zip(prompts, tokens, strict=False)), tokens[len(prompts) :]
+    conditions, stories = encoder.prompts(prompts, [row["response"] for row in rows])
+    known = dict(zip(prompts, conditions, strict=True))
     return [(row, known[row["prompt"]], story) for row, story in zip(rows, stories, strict=True)]
 
 

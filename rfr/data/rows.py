@@ -40,6 +40,7 @@ class PackedRows:
     tokens: np.ndarray
     stories: np.ndarray
     pieces: Plan
+    controls: np.ndarray | None = None  # of each story, the token that takes the place of the first one of its prompt
 
     def __post_init__(self) -> None:
         starts = np.searchsorted(self.pieces.row, np.arange(int(self.pieces.row[-1]) + 2))
@@ -102,7 +103,10 @@ class PackedRows:
         prompt, first, stop = (int(place) for place in self.stories[story])
         closing = [self.eos] if end == stop - first else []
         stretch = self.tokens[first + max(0, start - self.context) : first + end]
-        return np.concatenate([self.tokens[prompt:first], stretch, np.array(closing, np.int32)]), end - start + len(closing)
+        opening = self.tokens[prompt:first]
+        if self.controls is not None:
+            opening = np.append(self.controls[story], opening[1:]).astype(np.int32)
+        return np.concatenate([opening, stretch, np.array(closing, np.int32)]), end - start + len(closing)
 
     def save(self, folder: Path) -> None:
         """Beside `tokens.bin`, which is written while the stories are read."""

@@ -1,4 +1,4 @@
-"""Text into tokens: `prompt, two newlines, story, end-of-text`."""
+"""Text into tokens: `prompt, two newlines, story, end-of-text`, and before them a control token where the policy takes one."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
+
+from rfr.data.control import control_ids
 
 PROMPT_END = "\n\n"
 END_OF_TEXT = "<|endoftext|>"
@@ -37,11 +39,21 @@ class Encoder:
         self._is_of_bytes = isinstance(self._backend.decoder, decoders.ByteLevel) and self._backend.normalizer is None
         pieces = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
         self._bytes = np.array([len(piece or "") for piece in pieces], np.int32)
+        self._best = np.array(control_ids(tokenizer)[-1:], np.int32)
 
     def __call__(self, texts: SequenceOf[str]) -> list[Tokens]:
         """All texts; the tokenizer's own threads share the work."""
         fast = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
         return [self._tokens(text, encoding) for text, encoding in zip(texts, fast, strict=True)]
+
+    def prompts(self, prompts: SequenceOf[str], stories: SequenceOf[str] = ()) -> tuple[list[Tokens], list[Tokens]]:
+        """What stories come after, with the control token of the best where there is one, and stories; at once is faster."""
+        tokens = self([*(prompt + PROMPT_END for prompt in prompts), *stories])
+        conditions = [
+            Tokens(ids=np.append(self._best, prompt.ids), starts=np.append(np.zeros_like(self._best), prompt.starts))
+            for prompt in tokens[: len(prompts)]
+        ]
+        return conditions, tokens[len(prompts) :]
 
     def _tokens(self, text: str, encoding: Encoding) -> Tokens:
         ids = np.array(encoding.ids, np.int32)
@@ -62,9 +74,21 @@ def byte_positions(text: str, positions: SequenceOf[int]) -> np.ndarray:
     return np.append(characters, len(encoded))[np.asarray(positions, np.int64)]
 
 
-def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str) -> list[int]:
-    """What the model conditions on, in training and in generation."""
-    return tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, quantile: int | None = None) -> list[int]:
+    """What the model conditions on, in training and in generation.
+
+    Args:
+        quantile: for a conditional policy, how good the story is to be, 1 being the worst; None: the best.
+
+    Raises:
+        ValueError: the policy knows no such quantile.
+    """
+    controls = control_ids(tokenizer)
+    if quantile is not None and quantile not in range(1, len(controls) + 1):
+        known = f"1 to {len(controls)}" if controls else "none: it was not trained with objective=conditional"
+        raise ValueError(f"sampling.quantile={quantile}: of quantiles, this policy knows {known}")
+    told = controls[-1:] if quantile is None else [controls[quantile - 1]]
+    return told + tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

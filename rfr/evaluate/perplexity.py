@@ -9,31 +9,58 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from rfr.data.batches import WeightedRows
 from rfr.data.module import ValidationBatches
 from rfr.data.rows import PackedRows
+from rfr.evaluate.interval import interval_of_ratio
 from rfr.model.module import hidden_states
 from rfr.records import IGNORE, Pair
+from rfr.reward.base import mid_ranks, scores
+
+
+def story_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Summed -log p and number of target tokens of every story; two float64 arrays of shape (stories,)."""
+    stories, (nll, tokens) = len(rows.stories), piece_nll(model, rows, micro_batch)
+    return np.bincount(rows.pieces.story, nll, stories), np.bincount(rows.pieces.story, tokens, stories)
 
 
 @torch.no_grad()
-def story_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
-    """Summed -log p and number of target tokens of every story; two float64 arrays of shape (stories,)."""
-    stories = len(rows.stories)
-    nll_sums, tokens = np.zeros(stories), np.zeros(stories)
-    batches, model = ValidationBatches(rows, micro_batch=micro_batch, rank=0, ranks=1), model.eval()
+def piece_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
+    """Summed -log p and number of target tokens of every piece; two float64 arrays of shape (pieces,)."""
+    batches, model = ValidationBatches(WeightedRows(rows), micro_batch=micro_batch, rank=0, ranks=1), model.eval()
+    sums, counts = [], []
     for index in range(len(batches)):
         batch = batches[index].to(model.device)
         is_target_BT = batch.labels_BT != IGNORE
-        hidden_ND = hidden_states(model, batch)[is_target_BT]
         labels_N = batch.labels_BT[is_target_BT]
-        _, nll = model.get_output_embeddings()(hidden_ND, labels_N, torch.ones_like(labels_N, dtype=torch.float32))
-        start = index * micro_batch
-        mine = is_target_BT.cpu().numpy()
-        chosen = np.arange(start, min(start + micro_batch, len(rows)))
-        owner = rows.take(chosen).stories[mine[: len(chosen)]]
-        nll_sums += np.bincount(owner, nll.double().cpu().numpy(), minlength=stories)
-        tokens += np.bincount(owner, minlength=stories)
-    return nll_sums, tokens
+        hidden_ND = hidden_states(model, batch)[is_target_BT]
+        _, nll_N = model.get_output_embeddings()(hidden_ND, labels_N, torch.zeros_like(labels_N, dtype=torch.float32))
+        row_N, documents = torch.nonzero(is_target_BT)[:, 0], int(batch.documents_BT.max()) + 1
+        place_N = (row_N * documents + batch.documents_BT[is_target_BT]).cpu().numpy()
+        piece_N = np.unique(place_N, return_inverse=True)[1]  # pieces stand in the rows in their order
+        sums.append(np.bincount(piece_N, nll_N.double().cpu().numpy()))
+        counts.append(np.bincount(piece_N).astype(np.float64))
+    return np.concatenate(sums), np.concatenate(counts)
+
+
+def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[SequenceOf[Pair]]) -> dict[str, float]:
+    """NLL per token of the stories that their thread's readers liked best, its upper quarter, and of its lower quarter; 95 %
+    intervals over threads. Empty where no thread has both.
+
+    Args:
+        threads: all stories, in the order of the other two.
+    """
+    ranks = [mid_ranks(scores(thread)) if all(pair.score is not None for pair in thread) else None for thread in threads]
+    thread = np.repeat(np.arange(len(threads)), [len(thread) for thread in threads])
+    rank = np.concatenate([np.full(len(t), 0.5) if r is None else r for t, r in zip(threads, ranks, strict=True)])
+    found: dict[str, float] = {}
+    for name, chosen in (("top", rank >= 0.75), ("bottom", rank <= 0.25)):
+        if not chosen.any():
+            return {}
+        sums, sizes = (np.bincount(thread[chosen], values[chosen], len(threads)) for values in (nll_sums, tokens))
+        low, high = interval_of_ratio(sums[sizes > 0], sizes[sizes > 0])
+        found |= {name: float(sums.sum() / sizes.sum()), f"{name}_low": low, f"{name}_high": high}
+    return found
 
 
 def perplexity(nll_sums: np.ndarray, tokens: np.ndarray, pairs: SequenceOf[Pair]) -> dict[str, float]:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.errors import UserError
 from rfr.evaluate.diversity import diversity, longest_copies
-from rfr.evaluate.perplexity import perplexity, story_nll
+from rfr.evaluate.perplexity import nll_by_karma, perplexity, story_nll
 from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
 from rfr.evaluate.ranking import accuracies
 from rfr.reward.base import ReplyThread
@@ -42,12 +42,12 @@ class PromptRanking:
 
 
 def likelihood_findings(
-    model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking, rewards: Mapping[str, np.ndarray]
+    model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking, others: Mapping[str, np.ndarray]
 ) -> dict[str, Any]:
     """Perplexity, pair accuracy beside its baselines, and prompt ranking.
 
     Args:
-        rewards: by name, one value per story of the split, NaN where there is none.
+        others: what else stories are ranked by; by name, one value per story of the split, NaN where there is none.
     """
     pairs, ranked = list(split.pairs), ranking.stories and len(split.threads) > 1
     nll_sums, tokens = story_nll(model, split.rows, micro_batch)
@@ -57,10 +57,11 @@ def likelihood_findings(
         PROMPT_FREE: -without / tokens,
         LENGTH: words(pairs),
         TIME: np.array([np.nan if pair.delay_s is None else -pair.delay_s for pair in pairs]),
-        **{f"reward {name}": values for name, values in rewards.items()},
+        **others,
     }
     return {
         **perplexity(nll_sums, tokens, pairs),
+        "nll_by_karma": nll_by_karma(nll_sums, tokens, split.threads),
         "pair_accuracy": accuracies(pairs, scores),
         "baselines": [PROMPT_FREE, LENGTH, TIME],
         **({"prompt_ranking": _prompt_ranking(model, split, micro_batch, ranking)} if ranked else {}),
@@ -104,7 +105,7 @@ def _copying(stories: SequenceOf[str], prepared: Prepared, encode: Callable[[lis
 def rewards_of(rewards: Mapping[str, Any], prepared: Prepared) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Each reward, fitted on the training threads, of the held-out stories; and why some have none."""
     found, refused = fitted_rewards(rewards, prepared.train.threads, prepared.validation.threads)
-    return {name: np.concatenate(values) for name, values in found.items()}, refused
+    return {f"reward {name}": np.concatenate(values) for name, values in found.items()}, refused
 
 
 def fitted_rewards(

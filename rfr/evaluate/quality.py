@@ -1,4 +1,4 @@
-"""Mean true quality of a policy's stories, where the corpus knows it."""
+"""How good a policy's stories are: their mean true quality, where the corpus knows it, or mean score of a judge."""
 
 from __future__ import annotations
 
@@ -15,14 +15,21 @@ from rfr.evaluate.interval import cluster_interval
 def judge(
     write: Callable[[list[str]], list[str]], prompts: SequenceOf[str], count: int, quality: Callable[[str, str], float]
 ) -> dict[str, float]:
-    """Draw `count` stories on the distinct prompts in turn; their mean quality with a 95 % interval.
+    """Draw `count` stories on the distinct prompts in turn; their mean quality with a 95 % interval."""
+    chosen = in_turn(prompts, count)
+    found = [quality(prompt, story) for prompt, story in zip(chosen, write(chosen), strict=True)]
+    return {**mean_score("quality", chosen, found), "stories": count}
 
-    The interval is a bootstrap over prompts: stories on one prompt are no independent draws.
-    """
-    chosen = list(islice(cycle(dict.fromkeys(prompts)), count))
+
+def in_turn(prompts: SequenceOf[str], count: int) -> list[str]:
+    """`count` prompts: the distinct ones, again and again."""
+    return list(islice(cycle(dict.fromkeys(prompts)), count))
+
+
+def mean_score(name: str, prompts: SequenceOf[str], scores: SequenceOf[float]) -> dict[str, float]:
+    """The mean with a 95 % interval, a bootstrap over prompts: stories on one prompt are no independent draws."""
     by_prompt: dict[str, list[float]] = defaultdict(list)
-    for prompt, story in zip(chosen, write(chosen), strict=True):
-        by_prompt[prompt].append(quality(prompt, story))
+    for prompt, score in zip(prompts, scores, strict=True):
+        by_prompt[prompt].append(score)
     low, high = cluster_interval(list(by_prompt.values()))
-    mean = float(np.mean([value for values in by_prompt.values() for value in values]))
-    return {"quality": round(mean, 4), "quality_low": round(low, 4), "quality_high": round(high, 4), "stories": count}
+    return {name: round(float(np.mean(scores)), 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}

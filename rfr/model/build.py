@@ -41,12 +41,14 @@ def build_model(
     seed: int,
     dropout: float,
     dtype: torch.dtype = torch.float32,
+    vocabulary: int = 0,
 ) -> PreTrainedModel:
     """A causal language model.
 
     Args:
         weights: `pretrained` (from `hub_name`), `random`, or a path to a Hugging Face model folder.
         dropout: of every kind the architecture has. Fine-tuning wants 0: it halves CPU speed and karma is noise enough.
+        vocabulary: tokens it must know at least; those it did not know begin as the mean of the others.
 
     Raises:
         UserError: the weights can't be reached, or are no safetensors.
@@ -59,6 +61,8 @@ def build_model(
     source, options = _locate("model.weights", weights, hub_name)
     try:
         config = fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
+        if is_reward_model(config):
+            raise UserError(f"model.weights={weights} is a reward model: it scores stories and can't write them")
         for kind in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"):
             if hasattr(config, kind):
                 setattr(config, kind, dropout)
@@ -68,7 +72,11 @@ def build_model(
         )  # fmt: skip
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
-    return install(_without_quantisation(model) if "gguf_file" in options else model)
+    found = _without_quantisation(model) if "gguf_file" in options else model
+    if vocabulary > found.config.vocab_size:
+        torch.manual_seed(seed)
+        found.resize_token_embeddings(vocabulary)
+    return install(found)
 
 
 def compile_layers(model: PreTrainedModel) -> None:
@@ -113,8 +121,8 @@ def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizer
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
 
 
-def _refuse_pickles(where: Path) -> None:
-    """Loading one runs the code that is in it."""
+def refuse_pickles(where: Path) -> None:
+    """Raises UserError where weights are pickled: loading them runs the code that is in them."""
     files = [where] if where.is_file() else list(where.glob("*")) if where.is_dir() else []
     pickles = [path.name for path in files if path.suffix in PICKLED]
     if pickles and not any(path.suffix == ".safetensors" for path in files):
@@ -128,7 +136,7 @@ def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, 
     """What `from_pretrained` is to load, and its extra options."""
     if where != "pretrained":
         if key == "model.weights":
-            _refuse_pickles(Path(where))
+            refuse_pickles(Path(where))
         if not Path(where).is_dir():  # Hugging Face would take it for a name and ask the hub
             raise UserError(
                 f"no model folder at {where}: train.py leaves one in runs/<name>/model; otherwise set {key} to {REMEDY[key]}"
@@ -214,6 +222,11 @@ def load_policy(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]
     model = build_model(weights, None, _never, seed=0, dropout=0.0)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
     return model.eval(), tokenizer
+
+
+def is_reward_model(config: PretrainedConfig) -> bool:
+    """Whether it gives a score in the place of logits."""
+    return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
 
 
 def _never() -> Any:

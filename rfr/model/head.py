@@ -77,6 +77,11 @@ def install(model: PreTrainedModel) -> PreTrainedModel:
     return model
 
 
+def output_layer(model: PreTrainedModel) -> Any:
+    """A policy's `Head`; of a reward model, the layer that makes a score of a hidden state."""
+    return model.score if hasattr(model, "score") else model.get_output_embeddings()
+
+
 @torch.no_grad()
 def _is_all(model: PreTrainedModel) -> bool:
     """Tried on two tokens: some models scale or cap their logits behind the output layer."""

@@ -16,14 +16,15 @@ from transformers import PreTrainedModel
 
 from rfr.memory import frugal
 from rfr.model.attention import document_mask
+from rfr.model.head import output_layer
 from rfr.model.scaling import deepspeed_grad_norm, loss_scale, step_was_taken
 from rfr.model.schedule import Schedule
-from rfr.objective.weighted_nll import WeightedNLL
-from rfr.records import Batch
+from rfr.objective.base import Objective
+from rfr.records import Batch, PairBatch
 
 
-class PolicyModule(pl.LightningModule):
-    """Trains `model` on rows of isolated documents.
+class Learner(pl.LightningModule):
+    """Trains `model`, a policy or a reward model, on rows of isolated documents.
 
     Args:
         make_optimizer: from parameter groups to the optimizer.
@@ -34,7 +35,7 @@ class PolicyModule(pl.LightningModule):
     def __init__(
         self,
         model: PreTrainedModel,
-        objective: WeightedNLL,
+        objective: Objective,
         make_optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         schedule: Schedule,
         total_steps: int,
@@ -43,23 +44,23 @@ class PolicyModule(pl.LightningModule):
     ) -> None:
         super().__init__()
         self.model = model
-        self._objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
+        self.objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
         self._total_steps, self._weight_decay, self._seed = total_steps, weight_decay, seed
         self._step_was_taken = True
         self._shares: dict[str, torch.Tensor] = {}
         self._validation_sums: dict[str, torch.Tensor] = {}
-        self.nll_per_token: float | None = None  # at the last validation
-        self.nll_before: float | None = None  # before the first step, where asked for
+        self.validated: dict[str, float] = {}  # at the last validation, by the names it is logged under
+        self.validated_before: dict[str, float] = {}  # before the first step, where asked for
         self.grad_norm: torch.Tensor | float | None = None  # of the last step, before clipping
 
-    def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch | PairBatch, batch_idx: int) -> None:
         """What dropout draws depends on the place in the run alone: a resumed run draws the same."""
         place = np.random.SeedSequence([self._seed, batch_idx, self.global_rank])
         torch.manual_seed(int(place.generate_state(1)[0]))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
-        loss, sums = self._loss(batch)
-        self._log_shares(batch_idx, {"train/loss": loss.detach(), "train/nll_per_token": sums["nll_sum"] / batch.target_tokens})
+    def training_step(self, batch: Batch | PairBatch, batch_idx: int) -> torch.Tensor:
+        loss, shares = self._loss(batch)
+        self._log_shares(batch_idx, {"loss": loss.detach()} | shares)
         # The shares of an optimizer batch add up to its loss, but Lightning divides each by the accumulation steps and
         # data parallelism averages over the ranks: undo both.
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
@@ -70,7 +71,7 @@ class PolicyModule(pl.LightningModule):
             self._shares = {name: torch.zeros_like(share) for name, share in shares.items()}
         for name, share in shares.items():
             self._shares[name] += share
-            self.log(name, self._shares[name], sync_dist=True, reduce_fx="sum")
+            self.log(f"train/{name}", self._shares[name], sync_dist=True, reduce_fx="sum")
 
     def on_train_start(self) -> None:
         """Gradients are made here and stay: made anew at every step, they would tear memory to holes."""
@@ -108,28 +109,28 @@ class PolicyModule(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._validation_sums = {}
 
-    def validation_step(self, batch: Batch, batch_idx: int) -> None:
-        _, sums = self._loss(batch)
-        for name, value in sums.items():
-            before = self._validation_sums.get(name, torch.zeros((), dtype=torch.float64, device=value.device))
-            self._validation_sums[name] = before + value.double()
+    def validation_step(self, batch: Batch | PairBatch, batch_idx: int) -> None:
+        _, shares = self._loss(batch)
+        for name, share in shares.items():
+            before = self._validation_sums.get(name, torch.zeros((), dtype=torch.float64, device=share.device))
+            self._validation_sums[name] = before + share.double()
 
     def on_validation_epoch_end(self) -> None:
-        totals = {name: self.trainer.strategy.reduce(total, reduce_op="sum") for name, total in self._validation_sums.items()}
-        nll = totals["nll_sum"] / totals["target_tokens"]
-        if self.trainer.sanity_checking:  # Lightning drops what is logged here, but it is the figure before training
-            self.nll_before = float(nll)
+        reduce = self.trainer.strategy.reduce
+        found = {f"val/{name}": float(reduce(total, reduce_op="sum")) for name, total in self._validation_sums.items()}
+        if self.trainer.sanity_checking:  # Lightning drops what is logged here, but these are the figures before training
+            self.validated_before = found
             for logger in self.loggers:
-                logger.log_metrics({"val/nll_per_token": self.nll_before}, 0)
+                logger.log_metrics(found, 0)
         else:
-            self.nll_per_token = float(nll)
-            self.log("val/nll_per_token", nll, rank_zero_only=True, prog_bar=True)
+            self.validated = found
+            self.log_dict(found, rank_zero_only=True, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["nll_per_token"] = self.nll_per_token
+        checkpoint["validated"] = self.validated
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        self.nll_per_token = checkpoint["nll_per_token"]
+        self.validated = checkpoint["validated"]
         # Lightning counts micro-batches; a run that is laid out anew has other numbers of them per step.
         done = checkpoint["global_step"] * self.trainer.accumulate_grad_batches
         for counts in checkpoint["loops"]["fit_loop"]["epoch_loop.batch_progress"].values():
@@ -151,14 +152,16 @@ class PolicyModule(pl.LightningModule):
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(step, self._total_steps - 1), self._total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _loss(self, batch: Batch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        return self._objective(hidden_states(self.model, batch), self.model.get_output_embeddings(), batch)
+    def _loss(self, batch: Batch | PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        return self.objective(hidden_states(self.model, batch), output_layer(self.model), batch)
 
-    def transfer_batch_to_device(self, batch: Batch, device: torch.device, dataloader_idx: int) -> Batch:
+    def transfer_batch_to_device(
+        self, batch: Batch | PairBatch, device: torch.device, dataloader_idx: int
+    ) -> Batch | PairBatch:  # fmt: skip
         return batch.to(device)
 
 
-def hidden_states(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+def hidden_states(model: PreTrainedModel, batch: Batch | PairBatch) -> torch.Tensor:
     """What the model's output layer is to read, of shape (B, T, width), no document having seen another."""
     mask, positions = document_mask(batch.documents_BT), batch.positions_BT
     return model.base_model(

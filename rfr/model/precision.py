@@ -2,11 +2,19 @@
 
 from __future__ import annotations
 
+from contextlib import AbstractContextManager, nullcontext
+from typing import Any
+
 import torch
 
 LIGHTNING = {"fp16": "16-mixed", "bf16": "bf16-mixed", "fp32": "32-true"}
 PURE = "bf16_pure"  # parameters, gradients and optimizer states too; the others keep fp32 masters
 DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, PURE: torch.bfloat16}
+
+
+def computing_in(precision: str, device: str) -> AbstractContextManager[Any]:
+    """Products in this precision, parameters in fp32."""
+    return nullcontext() if precision == "fp32" else torch.autocast(device, DTYPE[precision])
 
 
 def native_precisions() -> list[str]:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 RATIO, MATCHED = 2, "length-matched"  # the pairs that the verdict is about: many, and length tells nothing about them
+OVER = " over that of "  # between a score and another policy, in the name of a gain
 MUCH_LONGER, MORE_ALIKE = 2.0, 0.1  # copies than people's, as a ratio; self-BLEU than people's, as a difference
 
 Evaluation = Mapping[str, Any]
@@ -14,7 +15,8 @@ Evaluation = Mapping[str, Any]
 def verdict(evaluation: Evaluation) -> list[str]:
     """Sentences, the most important first."""
     said = (part(evaluation) for part in (_on_karma, _on_baselines, _on_prompts, _on_copying, _on_variety))
-    return [sentence for sentence in said if sentence]
+    gains = (_on_gain(name, found) for name, found in evaluation.items() if OVER in name)
+    return [*gains, *(sentence for sentence in said if sentence)]
 
 
 def _row(evaluation: Evaluation, score: str, condition: str) -> Mapping[str, Any] | None:
@@ -35,6 +37,22 @@ def _on_karma(evaluation: Evaluation) -> str | None:
     return (
         f"In {row['accuracy']:.0%} of {row['pairs']:,} pairs of like length ({row['low']:.0%} to {row['high']:.0%}) the policy "
         f"finds the reply with more karma the likelier one: {meaning}."
+    )
+
+
+def _on_gain(name: str, found: Mapping[str, float]) -> str:
+    """Lengths being equal: a longer story may score higher for its length alone."""
+    score, other = name.split(OVER)
+    low, high = found["length_controlled_low"], found["length_controlled_high"]
+    if low > 0:
+        writes = "It writes better than"
+    elif high < 0:
+        writes = "It writes worse than"
+    else:
+        writes = "It is not shown to write better or worse than"
+    return (
+        f"{writes} {other}: on {found['prompts']} prompts and at one length, {score} differs by "
+        f"{found['length_controlled']:+.3f} ({low:+.3f} to {high:+.3f})."
     )
 
 

@@ -1,0 +1,157 @@
+"""Rows of a split as the batches an objective learns from."""
+
+from __future__ import annotations
+
+from copy import copy
+from dataclasses import replace
+from functools import cached_property
+from typing import Protocol
+
+import numpy as np
+import torch
+
+from rfr.data.comparisons import Comparisons
+from rfr.data.plan import Plan
+from rfr.data.rows import PackedRows
+from rfr.records import IGNORE, Batch, PairBatch, Rows
+
+
+class BatchSource(Protocol):
+    """Rows by their number. `packed`: all as wide as the block; else each is as long as `row_lengths` (int64) says."""
+
+    @property
+    def packed(self) -> bool: ...
+    @property
+    def row_lengths(self) -> np.ndarray: ...
+    def __len__(self) -> int: ...
+
+    def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch | PairBatch:
+        """These rows; index -1 stands for a row without targets.
+
+        Args:
+            together: all rows of the optimizer batch, or of the validation, that the loss is a mean over.
+        """
+        ...
+
+
+class WeightedRows:
+    """Rows and what their stories weigh.
+
+    Args:
+        weights: float64 of shape (stories,); None: 1 each.
+    """
+
+    def __init__(self, rows: PackedRows, weights: np.ndarray | None = None) -> None:
+        self.rows, self.weights = rows, np.ones(len(rows.stories)) if weights is None else weights
+
+    @property
+    def packed(self) -> bool:
+        return self.rows.packed
+
+    @property
+    def row_lengths(self) -> np.ndarray:
+        return self.rows.row_lengths
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch:
+        rows = _taken(self.rows, indices)
+        return Batch(
+            **_tensors(rows), weights_BT=torch.from_numpy(self.weights[rows.stories].astype(np.float32)),
+            target_tokens=int(self.rows.row_targets[together].sum()),
+        )  # fmt: skip
+
+
+class PairRows:
+    """A group of one thread's stories to a row, each from its beginning and as far as the block goes, and the pairs among them.
+
+    Args:
+        reference: of each place in `comparisons.story`, the log-probability of its targets under the policy that training begins
+            with, float64; None: nobody asks.
+    """
+
+    packed = False
+
+    def __init__(self, rows: PackedRows, comparisons: Comparisons, reference: np.ndarray | None = None) -> None:
+        self.rows, self.comparisons = beginnings(rows, comparisons.story, comparisons.group), comparisons
+        self.reference = np.zeros(len(comparisons.story)) if reference is None else reference
+        groups = np.arange(len(self.rows) + 1)
+        self._documents = np.searchsorted(comparisons.group, groups)
+        self._pairs = np.searchsorted(comparisons.group[comparisons.chosen], groups)
+
+    @cached_property
+    def row_lengths(self) -> np.ndarray:
+        return self.rows.row_lengths
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray, together: np.ndarray) -> PairBatch:
+        rows = _taken(self.rows, indices)
+        places = [np.arange(*self._documents[row : row + 2]) for row in _standing_in(indices)]
+        before = np.cumsum([0, *map(len, places)])
+        pairs = [self._pairs_of(row) + before[number] for number, row in enumerate(indices) if row >= 0]
+        chosen, rejected = torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1))
+        return PairBatch(
+            **_tensors(_numbered_through(rows)), ends_D=torch.from_numpy(document_ends(rows.documents)),
+            reference_D=torch.from_numpy(self.reference[np.concatenate(places)].astype(np.float32)),
+            chosen_P=chosen, rejected_P=rejected, pairs=int(np.diff(self._pairs)[together].sum()),
+            target_tokens=int(self.rows.row_targets[together].sum()),
+        )  # fmt: skip
+
+    def with_reference(self, reference: np.ndarray) -> PairRows:
+        """The same pairs; see `reference` above."""
+        found = copy(self)
+        found.reference = reference
+        return found
+
+    def _pairs_of(self, row: int) -> np.ndarray:
+        """Chosen and rejected, counted from the row's first document; shape (2, pairs)."""
+        of_row = slice(*self._pairs[row : row + 2])
+        return np.stack([self.comparisons.chosen[of_row], self.comparisons.rejected[of_row]]) - self._documents[row]
+
+
+def beginnings(rows: PackedRows, story: np.ndarray, row: np.ndarray) -> PackedRows:
+    """These stories in these rows, each after its prompt and from its beginning, as far as the block goes.
+
+    Args:
+        story, row: int arrays of equal length, sorted by row.
+    """
+    prompts, length = (rows.stories[:, 1] - rows.stories[:, 0])[story], rows.story_tokens[story]
+    # The last token of an unfinished one is only a label; of a whole one that is end-of-text, which comes on top.
+    end = np.where(prompts + length <= rows.block, length, np.minimum(length - 1, rows.block + 1 - prompts))
+    plan = Plan(story=story, start=np.zeros_like(end), end=end, row=row)
+    found = replace(rows, pieces=plan, packed=False)
+    return replace(found, block=max(rows.block, int(found.row_lengths.max())))
+
+
+def document_ends(documents: np.ndarray) -> np.ndarray:
+    """Places of the documents' last tokens in the flattened rows, int64 of shape (documents,).
+
+    Args:
+        documents: numbers within each row, 0 on padding, shape (rows, T).
+    """
+    following = np.pad(documents[:, 1:], ((0, 0), (0, 1)))
+    return np.flatnonzero((documents != following) & (documents > 0))
+
+
+def _standing_in(indices: np.ndarray) -> np.ndarray:
+    """A row for -1: any will do; a short one is the cheapest."""
+    return np.where(indices >= 0, indices, max(0, indices.max()))
+
+
+def _taken(rows: PackedRows, indices: np.ndarray) -> Rows:
+    taken = rows.take(_standing_in(indices))
+    return replace(taken, labels=np.where(indices[:, None] >= 0, taken.labels, IGNORE))
+
+
+def _numbered_through(rows: Rows) -> Rows:
+    """Documents counted through all rows instead of within each."""
+    before = np.cumsum(np.append(0, rows.documents.max(axis=1)[:-1]))
+    return replace(rows, documents=np.where(rows.documents > 0, rows.documents + before[:, None], 0))
+
+
+def _tensors(rows: Rows) -> dict[str, torch.Tensor]:
+    names = ("input_ids", "labels", "positions", "documents")
+    return {f"{name}_BT": torch.from_numpy(getattr(rows, name).astype(np.int64)) for name in names}

@@ -1,0 +1,96 @@
+"""Which replies of a thread are compared, for objectives that learn from pairs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+
+from rfr.errors import UserError, require_whole
+
+
+@dataclass(frozen=True, kw_only=True)
+class Comparisons:
+    """Stories in groups, and the pairs within them; int64 arrays.
+
+    `story` holds the groups' stories one group after the other, `group` to which each belongs, counting from 0. Pair p is of the
+    places `chosen[p]` and `rejected[p]` in `story`; pairs are sorted by group.
+    """
+
+    story: np.ndarray
+    group: np.ndarray
+    chosen: np.ndarray
+    rejected: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Pairing:
+    """All pairs of a group whose rewards are more than `margin` apart; the one with the higher reward is the chosen one.
+
+    A thread's stories are dealt into groups of `group` or fewer, so that rows stay short. Each story is worked out once for all
+    of its pairs (Ouyang et al. 2022).
+
+    Args:
+        length_ratio: of the longer story's tokens to the shorter one's, at most; None: whatever their lengths. A pair of like
+            lengths can't teach that longer is better.
+
+    Raises:
+        ValueError: a margin below 0, a group of less than 2, a ratio below 1.
+    """
+
+    margin: float = 0.0
+    group: int = 4
+    length_ratio: float | None = None
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_whole("objective.pairing.group", self.group, least=2)
+        if not self.margin >= 0:
+            raise ValueError(f"objective.pairing.margin must be 0 or more, not {self.margin}")
+        if self.length_ratio is not None and not self.length_ratio >= 1:
+            raise ValueError(f"objective.pairing.length_ratio must be 1 or more, not {self.length_ratio}")
+
+    def __call__(self, rewards: np.ndarray, threads: np.ndarray, tokens: np.ndarray) -> Comparisons:
+        """All pairs of a split.
+
+        Args:
+            rewards: one per story, float64.
+            threads: of each story, its thread; one thread's stories follow one another.
+            tokens: of each story.
+
+        Raises:
+            ValueError: a reward is NaN or infinite.
+            UserError: there is no such pair.
+        """
+        if not np.isfinite(rewards).all():
+            raise ValueError(f"{int((~np.isfinite(rewards)).sum())} rewards are NaN or infinite: check the scores in the store")
+        generator, groups = np.random.default_rng(self.seed), []
+        for members in np.split(np.arange(len(threads)), np.flatnonzero(threads[1:] != threads[:-1]) + 1):
+            dealt = generator.permutation(members)
+            groups += [dealt[start : start + self.group] for start in range(0, len(dealt), self.group)]
+        found = [(group, *pairs) for group in groups if len((pairs := self._pairs(rewards[group], tokens[group]))[0])]
+        if not found:
+            raise UserError(self._why_none(len(np.unique(threads)), len(threads)))
+        starts = np.cumsum([0, *(len(group) for group, _, _ in found)])
+        return Comparisons(
+            story=np.concatenate([group for group, _, _ in found]), group=np.repeat(np.arange(len(found)), np.diff(starts)),
+            chosen=np.concatenate([start + chosen for start, (_, chosen, _) in zip(starts, found, strict=False)]),
+            rejected=np.concatenate([start + rejected for start, (_, _, rejected) in zip(starts, found, strict=False)]),
+        )  # fmt: skip
+
+    def _pairs(self, rewards: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Places of the chosen and of the rejected ones."""
+        wanted = rewards[:, None] - rewards > self.margin
+        if self.length_ratio is not None:
+            wanted &= np.maximum(tokens[:, None], tokens) <= self.length_ratio * np.minimum(tokens[:, None], tokens)
+        chosen, rejected = np.nonzero(wanted)
+        return chosen, rejected
+
+    def _why_none(self, threads: int, stories: int) -> str:
+        if threads == stories:
+            return "no thread has two replies that could be compared: take objective=rwr, which weighs them one by one"
+        like = "" if self.length_ratio is None else f" and lengths within objective.pairing.length_ratio={self.length_ratio}"
+        return (
+            f"no two replies to one post have rewards more than objective.pairing.margin={self.margin} apart{like}: lower it, or "
+            "take another reward"
+        )

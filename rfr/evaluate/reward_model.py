@@ -1,0 +1,79 @@
+"""What a reward model gives for stories."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence as SequenceOf
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from rfr.data.batches import WeightedRows, beginnings, document_ends
+from rfr.data.module import ValidationBatches
+from rfr.data.plan import Plan
+from rfr.data.rows import PackedRows
+from rfr.data.tokenise import Encoder, Tokens
+from rfr.model.module import hidden_states
+from rfr.objective.pairwise import scores
+
+Story = tuple[str, str]  # prompt and response
+
+
+class Judge:
+    """A reward model that remembers what it gave.
+
+    Args:
+        micro_batch: stories that it reads at once.
+    """
+
+    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
+        self._model, self._tokenizer, self._micro_batch = model, tokenizer, micro_batch
+        self._known: dict[Story, float] = {}
+
+    def __call__(self, stories: SequenceOf[Story]) -> np.ndarray:
+        """A score for each, float64."""
+        new = [story for story in dict.fromkeys(stories) if story not in self._known]
+        if new:
+            found = story_scores(self._model, self._tokenizer, new, self._micro_batch)
+            self._known.update(zip(new, found.tolist(), strict=True))
+        return np.array([self._known[story] for story in stories])
+
+
+@torch.no_grad()
+def story_scores(
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: SequenceOf[Story], micro_batch: int = 8
+) -> np.ndarray:
+    """Of each story, read at its end, or where the block ends that the model was trained with; float64."""
+    rows = _rows(stories, Encoder(tokenizer), int(tokenizer.eos_token_id), _block(model))
+    longest_first = np.argsort(-(rows.stories[:, 2] - rows.stories[:, 0]), kind="stable")
+    begun = WeightedRows(beginnings(rows, longest_first, np.arange(len(stories))))
+    batches, found = ValidationBatches(begun, micro_batch=micro_batch, rank=0, ranks=1), []
+    for index in range(len(batches)):
+        batch = batches[index].to(model.device)
+        ends_D = torch.from_numpy(document_ends(batch.documents_BT.cpu().numpy())).to(model.device)
+        found.append(scores(hidden_states(model, batch), model.score, ends_D).double().cpu().numpy())
+    in_order = np.empty(len(stories))
+    in_order[longest_first] = np.concatenate(found)[: len(stories)]
+    return in_order
+
+
+def _block(model: PreTrainedModel) -> int:
+    return getattr(model.config, "block_size", model.config.max_position_embeddings)
+
+
+def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) -> PackedRows:
+    prompts, texts = encoder.prompts([prompt for prompt, _ in stories], [text for _, text in stories])
+    parts = [(_shortened(prompt, block), text.ids) for prompt, text in zip(prompts, texts, strict=True)]
+    lengths = np.array([(len(prompt), len(text)) for prompt, text in parts])
+    ends = np.cumsum(lengths.sum(axis=1))
+    places = np.stack([ends - lengths.sum(axis=1), ends - lengths[:, 1], ends], axis=1)
+    each = np.arange(len(stories))
+    return PackedRows(
+        block=block, context=0, eos=eos, packed=False, tokens=np.concatenate([ids for part in parts for ids in part]),
+        stories=places, pieces=Plan(story=each, start=np.zeros_like(each), end=lengths[:, 1], row=each),
+    )  # fmt: skip
+
+
+def _shortened(prompt: Tokens, block: int) -> np.ndarray:
+    """Its end, where it would leave less than a quarter of the block."""
+    return prompt.ids[-(block * 3 // 4) :]

@@ -1,0 +1,109 @@
+"""Prepared stories and a reward into what a run learns from: a class for each kind of objective; `conf/objective/` names them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from functools import partial
+
+import numpy as np
+
+from rfr.data.batches import BatchSource, PairRows, WeightedRows
+from rfr.data.comparisons import Pairing
+from rfr.data.control import control_ids
+from rfr.data.prepare import Prepared, PreparedSplit
+from rfr.data.rows import PackedRows
+from rfr.objective.base import Objective
+from rfr.objective.baseline import Baseline, advantages
+from rfr.objective.control import Quantiles
+from rfr.objective.health import story_weights
+from rfr.objective.weights import WeightFunction
+from rfr.reward.base import Reward
+
+LogProbabilities = Callable[[PackedRows], np.ndarray]  # of each piece's targets, summed
+
+
+@dataclass(frozen=True, kw_only=True)
+class Material:
+    """Rows to learn from and to validate on, and what is known of them before the first step."""
+
+    train: BatchSource
+    validation: BatchSource
+    shown: dict[str, str]  # for people
+    figures: dict[str, float]  # to be logged
+    arrays: dict[str, np.ndarray] = field(default_factory=dict)  # whose distributions are to be logged
+
+    def with_reference(self, log_probabilities: LogProbabilities) -> Material:
+        """The same, pairs knowing how likely their stories were before training."""
+        train, validation = self.train, self.validation
+        assert isinstance(train, PairRows), "only pairs are compared with what was likely before"
+        assert isinstance(validation, PairRows)
+        return replace(
+            self, train=train.with_reference(log_probabilities(train.rows)),
+            validation=validation.with_reference(log_probabilities(validation.rows)),
+        )  # fmt: skip
+
+
+@dataclass(frozen=True, kw_only=True)
+class Weighted:
+    """Every story weighs something; see `conf/base/weighted.yaml`."""
+
+    name: str
+    loss: Objective
+    weight: WeightFunction
+    baseline: Baseline | None
+    clip: float | None
+    ess_floor: float
+    control: Quantiles | None = None
+
+    def material(self, prepared: Prepared, reward: Reward) -> Material:
+        split, train, validation = prepared.train, prepared.train.rows, prepared.validation.rows
+        prefer, arrays = np.zeros(len(split.pairs)), {}
+        if self.weight.reads_rewards or self.control is not None:
+            reward.fit(split.threads)
+            arrays["rewards"] = rewards_of(reward, split)
+        if self.weight.reads_rewards:
+            prefer = advantages(arrays["rewards"], split.pairs, self.baseline)
+        weights, health = story_weights(self.weight, prefer, split.target_tokens, self.clip, self.ess_floor)
+        if arrays:
+            arrays["weights"] = weights
+        if self.control is not None:
+            tell = partial(_told, self.control, np.array(control_ids(prepared.tokenizer)), arrays["rewards"])
+            train, validation = tell(train, arrays["rewards"]), tell(validation, rewards_of(reward, prepared.validation))
+        return Material(
+            train=WeightedRows(train, weights), validation=WeightedRows(validation), shown=health.shown(), arrays=arrays,
+            figures={f"weights/{name}": value for name, value in health.as_dict().items()},
+        )  # fmt: skip
+
+
+def _told(control: Quantiles, ids: np.ndarray, training: np.ndarray, rows: PackedRows, rewards: np.ndarray) -> PackedRows:
+    """The rows, each story behind the token of the quantile that it lies in."""
+    return replace(rows, controls=ids[control(rewards, training)])
+
+
+@dataclass(frozen=True, kw_only=True)
+class Compared:
+    """Stories of a thread are compared with each other; see `conf/base/pairwise.yaml`."""
+
+    name: str
+    loss: Objective
+    pairing: Pairing
+
+    def material(self, prepared: Prepared, reward: Reward) -> Material:
+        reward.fit(prepared.train.threads)
+        rewards = {name: rewards_of(reward, getattr(prepared, name)) for name in ("train", "validation")}
+        rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
+        counts = {f"pairs/{name}": float(len(found.comparisons.chosen)) for name, found in rows.items()}
+        return Material(
+            **rows, shown={"pairs to compare": ", ".join(f"{count:,.0f} ({name})" for name, count in counts.items())},
+            figures=counts, arrays={"rewards": rewards["train"]},
+        )  # fmt: skip
+
+    def _rows(self, split: PreparedSplit, rewards: np.ndarray) -> PairRows:
+        return PairRows(split.rows, self.pairing(rewards, split.pairs.column("thread_id"), split.target_tokens))
+
+
+def rewards_of(reward: Reward, split: PreparedSplit) -> np.ndarray:
+    """One reward per story of the split, float64, in the order of its pairs."""
+    by_reply = {p.reply_id: r for thread in split.threads for p, r in zip(thread, reward(thread), strict=True)}
+    return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)

@@ -1,0 +1,57 @@
+"""Reward models: a policy's body with a score in the place of its logits."""
+
+from __future__ import annotations
+
+from copy import deepcopy
+from pathlib import Path
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+
+from rfr.errors import UserError
+from rfr.model.attention import NAME as ATTENTION
+from rfr.model.build import build_tokenizer, fused, is_reward_model, refuse_pickles
+
+
+def reward_model(policy: PreTrainedModel, seed: int, block: int) -> PreTrainedModel:
+    """The policy's body, and in the place of its head a layer that makes one score of a hidden state. Exported, it is a
+    `AutoModelForSequenceClassification` that reads its score at a story's last token.
+
+    Args:
+        block: so much it will see of a story and its prompt; its config tells.
+
+    Raises:
+        UserError: the architecture has no such model.
+    """
+    config = deepcopy(policy.config)
+    config.num_labels, config.pad_token_id, config.block_size = 1, config.eos_token_id, block
+    try:
+        with torch.device("meta"):
+            model = AutoModelForSequenceClassification.from_config(config)
+    except ValueError as error:
+        raise UserError(
+            f"{type(policy).__name__} can't be made a reward model: transformers knows no classifier of it"
+        ) from error
+    setattr(model, model.base_model_prefix, policy.base_model)
+    torch.manual_seed(seed)
+    model.score = nn.Linear(config.hidden_size, 1, bias=False, dtype=policy.dtype)
+    nn.init.normal_(model.score.weight, std=config.initializer_range)
+    return model
+
+
+def load_reward_model(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+    """Reward model (on the GPU where there is one, in evaluation mode) and tokenizer of what `objective=reward_model` left.
+
+    Raises:
+        UserError: there is none.
+    """
+    folder = Path(weights)
+    if not (folder / "config.json").is_file() or not is_reward_model(config := AutoConfig.from_pretrained(folder)):
+        raise UserError(f"no reward model at {weights}: train.py objective=reward_model leaves one in runs/<name>/model")
+    refuse_pickles(folder)
+    model = AutoModelForSequenceClassification.from_pretrained(
+        folder, config=fused(config), attn_implementation=ATTENTION, trust_remote_code=False, use_safetensors=True
+    )
+    model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return model.eval(), build_tokenizer(weights, None)
