@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -29,7 +30,8 @@ from rfr.objective.base import Objective
 from rfr.objective.pairwise import DPO, BradleyTerry
 from rfr.records import IGNORE, PairBatch
 from rfr.reference import log_probabilities
-from tests.runs import column, largest_difference, small_config, train_small
+from rfr.run import train
+from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
 
 
 @pytest.fixture(scope="module")
@@ -59,9 +61,10 @@ def _gradients(model: PreTrainedModel, loss: torch.Tensor) -> dict[str, torch.Te
 
 def _same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> None:
     assert one.keys() == other.keys()
-    for name, gradient in one.items():
-        assert gradient.abs().max() > 0, name
-        torch.testing.assert_close(gradient, other[name], rtol=1e-4, atol=1e-4 * float(gradient.abs().max()))
+    largest = max(float(gradient.abs().max()) for gradient in one.values())
+    assert largest > 1e-3
+    for name, gradient in one.items():  # some are 0 but for rounding: what is added to all scores changes no difference
+        torch.testing.assert_close(gradient, other[name], rtol=1e-3, atol=1e-4 * largest)
 
 
 def test_dpo_is_the_loss_of_its_paper(policy: PreTrainedModel, rows: PairRows) -> None:
@@ -189,3 +192,43 @@ def test_dpo_goes_on_from_a_policy(folders: list[str]) -> None:
     spread, _ = train_small(folders, "spread", *dpo, "trainer.micro_batch=2", "trainer.accumulate=2")
     assert column(spread, "train/pair_loss") == pytest.approx(losses, rel=1e-3)
     assert largest_difference(run_dir, spread) < 1e-3
+
+
+@pytest.mark.parametrize("objective", ["dpo", "reward_model"])
+def test_a_resumed_run_is_the_same_to_the_bit(folders: list[str], tmp_path: Path, objective: str) -> None:
+    name, settings = f"whole-{objective}", [f"objective={objective}", "reward=log_karma", "trainer.checkpoint_every=2"]
+    whole, result = train_small(folders, name, *settings)
+    cut = tmp_path / "runs" / name
+    shutil.copytree(whole, cut)
+    shutil.rmtree(cut / "checkpoints" / "step-00000006")
+    (cut / "result.json").unlink()
+    assert (cut / "checkpoints" / "step-00000004").exists()
+    cfg = small_config([folders[0], f"runs_dir={tmp_path}/runs"], name, *settings)
+    again = train(cfg, cut, fresh=False)
+    assert largest_difference(whole, cut) == 0
+    assert again["val/pair_loss"] == result["val/pair_loss"]
+    for figure in ("train/pair_loss", "train/pair_accuracy", "train/margin", "grad_norm"):
+        assert column(cut, figure) == column(whole, figure)
+        assert len(column(cut, figure)) == 6
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["dpo", "reward_model"])
+@pytest.mark.parametrize(
+    "layout",
+    [
+        ["strategy=deepspeed_2", "trainer.ranks=2", "trainer.micro_batch=1", "trainer.accumulate=2"],
+        ["strategy=deepspeed_3", "trainer.micro_batch=2", "trainer.accumulate=2"],
+        ["strategy=ddp", "trainer.ranks=2", "trainer.micro_batch=2"],
+    ],
+    ids=lambda layout: " ".join(layout) if isinstance(layout, list) else layout,
+)
+def test_strategies_and_layouts_agree(folders: list[str], tmp_path: Path, objective: str, layout: list[str]) -> None:
+    settings = [f"objective={objective}", "reward=log_karma"]
+    reference, result = train_small(folders, f"reference-{tmp_path.name}", *settings)
+    found = last_json(command(["train.py", *SMALL, *folders, f"name=layout-{tmp_path.name}", *settings, *layout]))
+    run_dir = Path(found["run_dir"])
+    assert column(run_dir, "grad_norm")[0] == pytest.approx(column(reference, "grad_norm")[0], rel=1e-4)
+    assert column(run_dir, "train/pair_loss") == pytest.approx(column(reference, "train/pair_loss"), rel=1e-3)
+    assert found["val/pair_loss"] == pytest.approx(result["val/pair_loss"], rel=1e-3)
+    assert largest_difference(reference, run_dir) < 2e-3
