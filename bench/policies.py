@@ -29,7 +29,7 @@ MEANINGS = {
     "rwr_oracle": "an oracle regression, which knows how karma comes about",
 }  # fmt: skip
 STEPS = (("rwr_karma", "bc"), ("rwr_residual", "rwr_karma"), ("rwr_oracle", "rwr_residual"))
-STORIES = 12  # of each policy on each held-out prompt
+STORIES = 36  # of each policy on each held-out prompt
 SAMPLING = Sampling(max_new_tokens=200, temperature=0.7, batch_size=256)
 
 

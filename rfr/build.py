@@ -152,8 +152,10 @@ def random_config(cfg: DictConfig, tokens: int, **special: int) -> PretrainedCon
 def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
     special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     make_config = partial(random_config, cfg, len(tokenizer), **special)
-    told = len(tokenizer) if control_ids(tokenizer) else 0  # control tokens are new to a pretrained policy; others must be known
-    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype, told)
+    new = control_ids(tokenizer)
+    if Path(cfg.model.weights).is_dir() and control_ids(build_tokenizer(cfg.model.weights, None)) == new:
+        new = []
+    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype, new)
     if cfg.model.block_size > model.config.max_position_embeddings:
         raise UserError(
             f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"

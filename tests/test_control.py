@@ -90,20 +90,35 @@ def test_every_story_is_learnt_behind_its_quantile(folders: list[str]) -> None:
 
 
 def test_a_policy_that_knows_no_control_tokens_learns_them(folders: list[str], tmp_path: Path) -> None:
+    """Whether there are rows to spare, which all look alike, or none."""
     start, _ = train_small(folders, "start", "trainer.max_steps=3")
     known = load_file(start / "model" / "model.safetensors")["transformer.wte.weight"]
     tokenizer = AutoTokenizer.from_pretrained(start / "model")
-    names = [f"<unused {number}>" for number in range(len(known) - len(tokenizer))]
-    tokenizer.add_tokens(names)  # no row is left over
+    weights = f"model.weights={start}/model"
+    assert len(tokenizer) + 5 <= len(known), "rows to spare"
+    spare = _job(folders, weights, f"model.tokenizer={start}/model")
+    _check_drawn(spare, known, range(len(tokenizer), len(tokenizer) + 5))
+    tokenizer.add_tokens([f"<unused {number}>" for number in range(len(known) - len(tokenizer))])
     tokenizer.save_pretrained(tmp_path / "tokenizer")
-    job = _job(folders, f"model.weights={start}/model", f"model.tokenizer={tmp_path}/tokenizer")
+    none = [weights, f"model.tokenizer={tmp_path}/tokenizer"]
+    job = _job(folders, *none)
+    _check_drawn(job, known, range(len(known), len(known) + 5))
+    assert torch.equal(_embeddings(job), _embeddings(_job(folders, *none))), "drawn from the seed"
+
+
+def _check_drawn(job: Job, known: torch.Tensor, new: range) -> None:
+    assert list(new) == control_ids(job.prepared.tokenizer)
     rows = _embeddings(job)
-    assert len(rows) == len(known) + 5 == len(job.prepared.tokenizer)
-    assert torch.equal(rows[: len(known)], known)
+    assert torch.equal(rows[: new.start], known[: new.start])
+    assert rows[list(new)].std() == pytest.approx(float(known[: new.start].std()), rel=0.3)
+    assert torch.pdist(rows[list(new)]).min() > 0.5 * torch.pdist(known[:50]).mean()
     assert output_layer(job.model).weight is job.model.get_input_embeddings().weight
-    assert torch.allclose(rows[len(known) :], known.mean(0).expand(5, -1), atol=1e-3)
-    again = _job(folders, f"model.weights={start}/model", f"model.tokenizer={tmp_path}/tokenizer")
-    assert torch.equal(rows, _embeddings(again)), "drawn from the seed"
+
+
+def test_a_conditional_policy_goes_on_with_what_it_knows(folders: list[str]) -> None:
+    start, _ = train_small(folders, "knows", "objective=conditional", "trainer.max_steps=3")
+    known = load_file(start / "model" / "model.safetensors")["transformer.wte.weight"]
+    assert torch.equal(_embeddings(_job(folders, f"model.weights={start}/model", f"model.tokenizer={start}/model")), known)
 
 
 def _embeddings(job: Job) -> torch.Tensor:

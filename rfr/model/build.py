@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 from collections.abc import Callable
+from collections.abc import Sequence as SequenceOf
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -41,14 +42,14 @@ def build_model(
     seed: int,
     dropout: float,
     dtype: torch.dtype = torch.float32,
-    vocabulary: int = 0,
+    new_tokens: SequenceOf[int] = (),
 ) -> PreTrainedModel:
     """A causal language model.
 
     Args:
         weights: `pretrained` (from `hub_name`), `random`, or a path to a Hugging Face model folder.
         dropout: of every kind the architecture has. Fine-tuning wants 0: it halves CPU speed and karma is noise enough.
-        vocabulary: tokens it must know at least; those it did not know begin as the mean of the others.
+        new_tokens: ids that pretrained weights do not know yet, above all that they know; their embeddings are drawn.
 
     Raises:
         UserError: the weights can't be reached, or are no safetensors.
@@ -73,10 +74,22 @@ def build_model(
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
     found = _without_quantisation(model) if "gguf_file" in options else model
-    if vocabulary > found.config.vocab_size:
-        torch.manual_seed(seed)
-        found.resize_token_embeddings(vocabulary)
+    if new_tokens:
+        _draw_embeddings(found, new_tokens, seed)
     return install(found)
+
+
+@torch.no_grad()
+def _draw_embeddings(model: PreTrainedModel, tokens: SequenceOf[int], seed: int) -> None:
+    """As far apart as the others are. Rows that were never trained have all been pushed the same way, and those that transformers
+    adds are all alike: a policy would not tell them from one another for long."""
+    torch.manual_seed(seed)
+    if max(tokens) >= model.config.vocab_size:
+        model.resize_token_embeddings(max(tokens) + 1)
+    rows = model.get_input_embeddings().weight
+    assert isinstance(rows, torch.Tensor)
+    known = rows[: min(tokens)].float()
+    rows[list(tokens)] = (known.mean(0) + known.std(0) * torch.randn(len(tokens), rows.shape[1])).to(rows.dtype)
 
 
 def compile_layers(model: PreTrainedModel) -> None:
