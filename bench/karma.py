@@ -2,7 +2,7 @@
 reward-weighted regression, all from one pretrained model.
 
 `python -m bench.karma [stories.jsonl.gz]`; it lies beside the clone where the real data is. What is finished is kept in
-runs/bench-karma; started again, it goes on.
+runs/bench-karma; stopped and started again, it goes on.
 """
 
 from __future__ import annotations
@@ -11,86 +11,141 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 from bench.record import ROOT, Figure, record
+from rfr import config
+from rfr.build import corpus_of, prepare
+from rfr.evaluate.ranking import accuracies
+from rfr.evaluate.reward_model import Judge
+from rfr.model.precision import computing_in, resolve
+from rfr.model.reward_model import load_reward_model
+from rfr.reward.confounders import words
 
 RUNS = ROOT / "runs" / "bench-karma"
-COMMON = ["model=smollm2-135m", "model.block_size=512", "strategy=single", "logger=csv", "samples.prompts=0", "schedule=cosine",
-          "schedule.warmup_steps=10", "trainer.micro_batch=1", "preprocess.split.validation_share=0.15"]  # fmt: skip
+HELD_OUT = 0.15  # of the threads
+OF_THESE = 0.05  # of the threads, a part of those held out: likelihoods of whole stories take long
+BLOCK = 512
+COMMON = ["model=smollm2-135m", f"model.block_size={BLOCK}", "strategy=single", "logger=csv", "samples.prompts=0",
+          "schedule=cosine", "schedule.warmup_steps=10", "trainer.micro_batch=1", "trainer.validation_rows=40",
+          "trainer.keep_best=false", f"preprocess.split.validation_share={HELD_OUT}"]  # fmt: skip
 JUDGE = ["objective=reward_model", "reward=log_karma", "objective.pairing.margin=0.7", "optimizer.lr=3e-5",
-         "trainer.accumulate=4", "trainer.max_steps=300", "trainer.validate_every=50", "trainer.validation_rows=60"]  # fmt: skip
+         "trainer.accumulate=4", "trainer.max_steps=220", "trainer.validate_every=110", "trainer.checkpoint_every=20"]  # fmt: skip
 POLICY = ["reward=thread_rank", "optimizer.lr=5e-5", "trainer.accumulate=8", "trainer.max_steps=50", "trainer.validate_every=50",
-          "trainer.validation_rows=60"]  # fmt: skip
+          "trainer.checkpoint_every=10"]  # fmt: skip
 TRAINED = {
     "judge": JUDGE, "bc": ["objective=bc", *POLICY], "rwr": ["objective=rwr", "objective.weight.target_ess=0.3", *POLICY],
 }  # fmt: skip
-SHOWN = {
-    "reward model": "the reward model", "log-likelihood": "rwr's likelihood", "log-likelihood of bc": "bc's likelihood",
-    "log-likelihood without the prompt": "rwr's likelihood without the prompt", "length alone": "the longer one",
+SCORES = {
+    "reward_model": "the reward model's score", "without_prompt": "the reward model's score of the story without its prompt",
+    "length": "its words",
 }  # fmt: skip
+CONDITIONS = ("all", "length-matched")
 MINUTES = 120
 
 
-def run(*arguments: str) -> None:
+def main(stories: Path) -> None:
+    store = RUNS / "stories.db"
+    if not store.exists():
+        _run("collect.py", "source=table", f"source.path={stories}", f"store={store}")
+    where = [f"corpus.path={store}", f"data_dir={RUNS / 'data'}", f"runs_dir={RUNS}"]
+    for name, settings in TRAINED.items():
+        _once(RUNS / name / "result.json", lambda name=name, settings=settings: _train(name, [*COMMON, *settings, *where]))  # type: ignore[misc]
+    _once(RUNS / "accuracies.json", _judge)
+    _once(RUNS / "evaluation.json", lambda: _evaluate(where))
+    record("karma", [*_of_pairs(), *_of_policies(), _minutes()], ["torch", "transformers"], {"block": str(BLOCK)})
+
+
+def _run(*arguments: str) -> None:
     """One of rfr's commands."""
     subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
 
 
-def train(stories: Path) -> float:
-    """All that is not trained yet; the minutes that were spent, over all attempts that ended."""
-    store, spent = RUNS / "stories.db", RUNS / "minutes.json"
-    if not store.exists():
-        run("collect.py", "source=table", f"source.path={stories}", f"store={store}")
-    where = [f"corpus.path={store}", f"data_dir={RUNS / 'data'}", f"runs_dir={RUNS}"]
-    minutes = json.loads(spent.read_text()) if spent.exists() else {}
-    for name, settings in TRAINED.items():
-        began = time.monotonic()
-        if not (RUNS / name / "result.json").exists():
-            known = (RUNS / name / "config.yaml").exists()
-            run("train.py", *([f"resume={RUNS / name}"] if known else [*COMMON, *settings, *where, f"name={name}"]))
-        minutes[name] = minutes.get(name, 0.0) + (time.monotonic() - began) / 60
-        spent.write_text(json.dumps(minutes))
-    if not (RUNS / "evaluation.json").exists():
-        began = time.monotonic()
-        run("evaluate.py", f"model.weights={RUNS / 'rwr' / 'model'}", f"against=[{RUNS / 'bc' / 'model'}]",
-            f"judge={RUNS / 'judge' / 'model'}", f"out={RUNS}", "model.block_size=512", "precision=auto", "stories=0",
-            "ranking.stories=0", "preprocess.split.validation_share=0.15", *where[:2])  # fmt: skip
-        minutes["evaluation"] = (time.monotonic() - began) / 60
-        spent.write_text(json.dumps(minutes))
-    return sum(minutes.values())
+def _once(result: Path, work: Callable[[], None]) -> None:
+    """Unless its result is there; how long it took is added up over all attempts."""
+    if not result.exists():
+        with _clocked(result.relative_to(RUNS).parts[0]):
+            work()
 
 
-def figures(evaluation: dict, minutes: float) -> list[Figure]:
-    """Of the evaluation, what the question was."""
-    found = []
-    for row in evaluation["pair_accuracy"]:
-        name = row["score"].replace(str(RUNS / "bc" / "model"), "bc")
-        if name not in SHOWN or row["condition"] not in ("all", "length-matched"):
-            continue
-        key = f"{name.replace(' ', '_').replace('-', '_')}_{row['condition'].replace('-', '_')}_{row['ratio']}x"
-        aim = ">= 0.65" if (name, row["condition"], row["ratio"]) == ("reward model", "length-matched", 5) else ""
-        about = (
-            f"pairs ranked as karma does, {row['condition']}, {row['pairs']:,} of {row['ratio']} times the karma: {SHOWN[name]}"
-        )
-        found += [Figure(name=key, value=row["accuracy"], target=aim, meaning=about),
-                  Figure(name=f"{key}_low", value=row["low"], target="", meaning="lower end of its 95 % interval over threads"),
-                  Figure(name=f"{key}_high", value=row["high"], target="", meaning="upper end")]  # fmt: skip
-    beside = next(value for name, value in evaluation.items() if name.startswith("beside it"))
-    for policy, of_policy in (("bc", beside), ("rwr", evaluation)):
+@contextmanager
+def _clocked(name: str) -> Iterator[None]:
+    began = time.monotonic()
+    try:
+        yield
+    finally:
+        spent = _spent()
+        spent[name] = spent.get(name, 0.0) + (time.monotonic() - began) / 60
+        (RUNS / "minutes.json").write_text(json.dumps(spent))
+
+
+def _spent() -> dict[str, float]:
+    return json.loads(path.read_text()) if (path := RUNS / "minutes.json").exists() else {}
+
+
+def _train(name: str, settings: list[str]) -> None:
+    begun = (RUNS / name / "checkpoints").exists()
+    _run("train.py", *([f"resume={RUNS / name}"] if begun else [*settings, f"name={name}"]))
+
+
+def _judge() -> None:
+    """How often the reward model ranks two held-out replies as karma does."""
+    cfg = config.load(RUNS / "judge")
+    split = prepare(cfg, corpus_of(cfg)).validation
+    pairs, judge = list(split.pairs), Judge(*load_reward_model(str(RUNS / "judge" / "model")), micro_batch=4)
+    with computing_in(resolve("auto"), "cpu"):
+        scores = {
+            "reward_model": judge([(pair.prompt, pair.response) for pair in pairs]),
+            "without_prompt": judge([("", pair.response) for pair in pairs]), "length": words(pairs),
+        }  # fmt: skip
+    (RUNS / "accuracies.json").write_text(json.dumps(accuracies(pairs, scores)))
+
+
+def _evaluate(where: list[str]) -> None:
+    _run("evaluate.py", f"model.weights={RUNS / 'rwr' / 'model'}", f"against=[{RUNS / 'bc' / 'model'}]", f"out={RUNS}",
+         f"model.block_size={BLOCK}", "precision=auto", "stories=0", "ranking.stories=0", "micro_batch=4",
+         f"preprocess.split.validation_share={OF_THESE}", *where)  # fmt: skip
+
+
+def _of_pairs() -> list[Figure]:
+    rows = json.loads((RUNS / "accuracies.json").read_text())
+    return [
+        figure for row in rows if row["condition"] in CONDITIONS for figure in _accuracy(row["score"], SCORES[row["score"]], row)
+    ]
+
+
+def _accuracy(name: str, by: str, row: dict[str, Any]) -> list[Figure]:
+    key = f"{name}_{row['condition'].replace('-', '_')}_{row['ratio']}x"
+    aim = ">= 0.65" if key == "reward_model_length_matched_5x" else ""
+    about = f"of {row['pairs']:,} pairs, {row['condition']}, one with {row['ratio']} times the karma, ranked by {by}"
+    return [Figure(name=key, value=row["accuracy"], target=aim, meaning=about),
+            Figure(name=f"{key}_low", value=row["low"], target="", meaning="lower end of its 95 % interval over threads"),
+            Figure(name=f"{key}_high", value=row["high"], target="", meaning="upper end")]  # fmt: skip
+
+
+def _of_policies() -> list[Figure]:
+    found = json.loads((RUNS / "evaluation.json").read_text())
+    beside = next(value for name, value in found.items() if name.startswith("beside it"))
+    figures = []
+    for policy, of_policy in (("bc", beside), ("rwr", found)):
         for end, value in of_policy["nll_by_karma"].items():
-            about = f"held-out NLL per token of the {end.split('_')[0]} quarter of each thread by karma, {policy}"
-            found.append(Figure(name=f"nll_{policy}_{end}", value=value, target="", meaning=about))
-    return [*found, Figure(name="minutes", value=minutes, target=f"<= {MINUTES}", meaning="all of it, once")]
+            about = f"held-out NLL per token of each thread's {end.split('_')[0]} quarter by karma, {policy}"
+            figures.append(Figure(name=f"nll_{policy}_{end}", value=value, target="", meaning=about))
+    likelihoods = {"log-likelihood": "rwr", f"log-likelihood of {RUNS / 'bc' / 'model'}": "bc"}
+    for row in found["pair_accuracy"]:
+        if row["score"] in likelihoods and row["condition"] in CONDITIONS:
+            policy = likelihoods[row["score"]]
+            figures += _accuracy(f"likelihood_{policy}", f"how likely {policy} finds it", row)
+    return figures
 
 
-def main(stories: Path) -> None:
-    RUNS.mkdir(parents=True, exist_ok=True)
-    minutes = train(stories)
-    evaluation = json.loads((RUNS / "evaluation.json").read_text())
-    about = {"held out": f"{evaluation['threads']} threads, {evaluation['held_out_stories']} stories"}
-    record("karma", figures(evaluation, minutes), ["torch", "transformers"], about)
+def _minutes() -> Figure:
+    return Figure(name="minutes", value=sum(_spent().values()), target=f"<= {MINUTES}", meaning="of training and evaluating")
 
 
 if __name__ == "__main__":
+    RUNS.mkdir(parents=True, exist_ok=True)
     main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared" / "data" / "writingprompts.jsonl.gz")

@@ -93,10 +93,11 @@ class Compared:
         reward.fit(prepared.train.threads)
         rewards = {name: rewards_of(reward, getattr(prepared, name)) for name in ("train", "validation")}
         rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
-        counts = {f"pairs/{name}": float(len(found.comparisons.chosen)) for name, found in rows.items()}
+        counts = {name: len(found.comparisons.chosen) for name, found in rows.items()}
         return Material(
-            **rows, shown={"pairs to compare": ", ".join(f"{count:,.0f} ({name})" for name, count in counts.items())},
-            figures=counts, arrays={"rewards": rewards["train"]},
+            **rows, figures={f"pairs/{name}": float(count) for name, count in counts.items()}, arrays={"rewards": rewards["train"]},
+            shown={"pairs to compare": f"{counts['train']:,} of {len(rows['train'].comparisons.story):,} stories (training), "
+                                       f"{counts['validation']:,} (validation)", "rows": f"{len(rows['train']):,}"},
         )  # fmt: skip
 
     def _rows(self, split: PreparedSplit, rewards: np.ndarray) -> PairRows:
