@@ -94,10 +94,10 @@ class Compared:
         rewards = {name: rewards_of(reward, getattr(prepared, name)) for name in ("train", "validation")}
         rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
         counts = {name: len(found.comparisons.chosen) for name, found in rows.items()}
+        told = f"{counts['train']:,}, of {len(rows['train'].comparisons.story):,} stories; {counts['validation']:,} held out"
         return Material(
-            **rows, figures={f"pairs/{name}": float(count) for name, count in counts.items()}, arrays={"rewards": rewards["train"]},
-            shown={"pairs to compare": f"{counts['train']:,} of {len(rows['train'].comparisons.story):,} stories (training), "
-                                       f"{counts['validation']:,} (validation)", "rows": f"{len(rows['train']):,}"},
+            **rows, shown={"rows": f"{len(rows['train']):,}", "pairs to compare": told}, arrays={"rewards": rewards["train"]},
+            figures={f"pairs/{name}": float(count) for name, count in counts.items()},
         )  # fmt: skip
 
     def _rows(self, split: PreparedSplit, rewards: np.ndarray) -> PairRows:

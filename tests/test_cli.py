@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import random
 import re
 import subprocess
 import sys
@@ -91,6 +92,10 @@ BAD = [
     ((*DEMO, "objective=rwr", "reward=tiers", "objective.weight.target_ess=0.1"), "target_ess=0.1 is out of reach: 0.3.* tie"),
     ((*DEMO, "objective=rwr", "reward=tiers", "reward.cuts=[2]"), "reward.cuts must rise and lie between 0 and 1"),
     ((*DEMO, "objective=rwr", "reward=residual", "reward.folds=99"), "fits on 99 folds of whole threads, and there are 2"),
+    ((*DEMO, "objective=dpo", "objective.loss.beta=0"), "objective.loss.beta must be above 0, not 0"),
+    ((*DEMO, "objective=dpo", "objective.pairing.margin=99999"), "no two replies to one post have rewards more than"),
+    ((*DEMO, "objective=reward_model", "objective.pairing.group=1"), "objective.pairing.group must be a whole number, 2 or more"),
+    ((*DEMO, "objective=conditional", "objective.control.count=1"), "objective.control.count must be a whole number, 2 or more"),
     ((*DEMO, "corpus.demo.threads=1"), "split is empty"),
     ((*DEMO, "precision=fp16"), "no native fp16"),
     (("corpus=demo", "corpus.demo.threads=30", "model=gpt2", "logger=csv"), "model.tokenizer to corpus or a path"),
@@ -131,6 +136,37 @@ def test_wrong_input_is_one_line_and_exit_2(
     assert len(err.strip().splitlines()) == 1, err
     assert re.search(message, err), err
     assert not Path("runs").exists()
+
+
+def test_a_corpus_whose_karma_says_nothing(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    words = "the old king of our town had a key and she knew that it was made of rain but nobody would tell them why"
+
+    def story(number: int) -> str:
+        return " ".join(random.Random(number).choices(words.split(), k=60)).capitalize() + "."
+
+    common = {"score": 5, "post_score": 9, "post_created_utc": None}
+    rows = [
+        {"post_id": f"p{n}", "title": f"[WP] Prompt number {n}.", "reply_id": f"r{n}{m}", "body": story(3 * n + m), **common}
+        for n in range(40) for m in range(3)
+    ]  # fmt: skip
+    (tmp_path / "stories.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    code, _, err = command("collect", "source=table", f"source.path={tmp_path / 'stories.jsonl'}", "store=real.db")
+    assert code == 0, err
+    real = ("corpus.path=real.db", "model=tiny", "logger=csv", "preprocess.clean.min_words=5")
+    for settings, message in (
+        (("objective=rwr", "reward=oracle"), "corpus=demo"),
+        (("objective=rwr", "reward=oracle_residual"), "corpus=demo"),
+        (("objective=rwr", "reward=karma"), "all rewards are equal, so there is nothing to prefer"),
+        (("objective=awr", "reward=thread_rank"), "all rewards are equal"),
+        (("objective=conditional", "reward=karma"), "all rewards are equal"),
+        (("objective=dpo", "reward=karma"), "no two replies to one post have rewards more than"),
+        (("objective=rwr", "reward=residual"), "reward=thread_rank"),
+    ):
+        code, _, err = command("train", *real, *settings)
+        assert code == 2, (settings, err)
+        assert len(err.strip().splitlines()) == 1, err
+        assert message in err
+        assert not Path("runs").exists()
 
 
 def test_an_existing_run_folder_is_refused(command: Callable[..., tuple[int, str, str]]) -> None:
