@@ -1,4 +1,5 @@
-"""Set the demo subreddit's karma beside a real store's: `python bench/calibrate.py data/WritingPrompts.db`.
+"""Set the demo subreddit's karma beside a real store's: `python -m bench.calibrate data/WritingPrompts.db`. It also writes the table
+to docs/calibration.md.
 
 What KarmaModel's defaults were chosen by: score quantiles, thread sizes, how often the longer of two replies has the
 more karma, and how wide karma spreads within a thread. True quality is not looked at; the real one is not known.
@@ -12,6 +13,7 @@ from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
+from bench.record import ROOT
 from rfr.data.pairs import thread_pairs
 from rfr.evaluate.ranking import accuracy, karma_pairs
 from rfr.records import Thread
@@ -21,6 +23,7 @@ from rfr.reward.confounders import words
 from rfr.simulate import DemoSubreddit
 from rfr.store import Store
 
+TITLE = "the demo's karma beside the real one"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 
 
@@ -55,13 +58,15 @@ def _quantiles(name: str, values: SequenceOf[float] | np.ndarray) -> dict[str, s
 
 def main() -> None:
     if len(sys.argv) != 2:
-        sys.exit("usage: python bench/calibrate.py path/to/a/real/store.db")
+        sys.exit("usage: python -m bench.calibrate path/to/a/real/store.db")
     with Store(sys.argv[1]) as store:
         real = shape(store.threads())
     demo = shape(DemoSubreddit())
-    print_table(
-        [{"": name, "real": real[name], "demo": demo[name]} for name in real], title="the demo's karma beside the real one"
-    )
+    print_table([{"": name, "real": real[name], "demo": demo[name]} for name in real], title=TITLE)
+    rows = [f"| {name} | {real[name]} | {demo[name]} |" for name in real]
+    head = [f"# {TITLE.capitalize()}", "", "Written by `python -m bench.calibrate`; not by hand.", "", "| | real | demo |",
+            "| --- | --- | --- |"]  # fmt: skip
+    (ROOT / "docs" / "calibration.md").write_text("\n".join([*head, *rows]) + "\n")
 
 
 if __name__ == "__main__":
