@@ -1,4 +1,4 @@
-"""Set the demo subreddit's karma beside a real store's: `python -m bench.calibrate data/WritingPrompts.db`. It also writes the table
+"""Set the demo subreddit's karma beside a real store's: `python -m bench.calibrate data/WritingPrompts.db`. The table also goes
 to docs/calibration.md.
 
 What KarmaModel's defaults were chosen by: score quantiles, thread sizes, how often the longer of two replies has the
