@@ -20,7 +20,7 @@ from bench.record import ROOT, Figure, record
 from rfr import config
 from rfr.build import corpus_of, prepare
 from rfr.evaluate.ranking import accuracies
-from rfr.evaluate.reward_model import Judge
+from rfr.evaluate.reward_model import RewardModelJudge
 from rfr.model.precision import computing_in, resolve
 from rfr.model.reward_model import load_reward_model
 from rfr.reward.confounders import words
@@ -29,10 +29,11 @@ RUNS = ROOT / "runs" / "bench-karma"
 HELD_OUT = 0.15  # of the threads
 OF_THESE = 0.05  # of the threads, a part of those held out: likelihoods of whole stories take long
 BLOCK = 512
+MARGIN = 0.78  # standard deviations of log karma, which are 2.06 here: five times the karma
 COMMON = ["model=smollm2-135m", f"model.block_size={BLOCK}", "strategy=single", "logger=csv", "samples.prompts=0",
           "schedule=cosine", "schedule.warmup_steps=10", "trainer.micro_batch=1", "trainer.validation_rows=40",
           "trainer.keep_best=false", f"preprocess.split.validation_share={HELD_OUT}"]  # fmt: skip
-JUDGE = ["objective=reward_model", "reward=log_karma", "objective.pairing.margin=1.6", "optimizer.lr=5e-5",
+JUDGE = ["objective=reward_model", "reward=log_karma", f"objective.pairing.margin={MARGIN}", "optimizer.lr=5e-5",
          "trainer.accumulate=4", "trainer.max_steps=220", "trainer.validate_every=110",
          "trainer.checkpoint_every=20"]  # fmt: skip
 POLICY = ["reward=thread_rank", "optimizer.lr=5e-5", "trainer.accumulate=8", "trainer.max_steps=50", "trainer.validate_every=50",
@@ -51,7 +52,9 @@ MINUTES = 120
 def main(stories: Path) -> None:
     store = RUNS / "stories.db"
     if not store.exists():
-        _run("collect.py", "source=table", f"source.path={stories}", f"store={store}")
+        partial = RUNS / "partial.db"
+        _run("collect.py", "source=table", f"source.path={stories}", f"store={partial}")
+        partial.rename(store)
     where = [f"corpus.path={store}", f"data_dir={RUNS / 'data'}", f"runs_dir={RUNS}"]
     for name, settings in TRAINED.items():
         _once(RUNS / name / "result.json", lambda name=name, settings=settings: _train(name, [*COMMON, *settings, *where]))  # type: ignore[misc]
@@ -61,8 +64,9 @@ def main(stories: Path) -> None:
 
 
 def _run(*arguments: str) -> None:
-    """One of rfr's commands."""
-    subprocess.run([sys.executable, *arguments], cwd=ROOT, check=True)
+    """One of rfr's commands, which says itself what went wrong."""
+    if (code := subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode) != 0:
+        raise SystemExit(code)
 
 
 def _once(result: Path, work: Callable[[], None]) -> None:
@@ -88,7 +92,7 @@ def _spent() -> dict[str, float]:
 
 
 def _train(name: str, settings: list[str]) -> None:
-    begun = (RUNS / name / "checkpoints").exists()
+    begun = (RUNS / name / "config.yaml").exists()
     _run("train.py", *([f"resume={RUNS / name}"] if begun else [*settings, f"name={name}"]))
 
 
@@ -96,8 +100,9 @@ def _judge() -> None:
     """How often the reward model ranks two held-out replies as karma does."""
     cfg = config.load(RUNS / "judge")
     split = prepare(cfg, corpus_of(cfg)).validation
-    pairs, judge = list(split.pairs), Judge(*load_reward_model(str(RUNS / "judge" / "model")), micro_batch=4)
-    with computing_in(resolve("auto"), "cpu"):
+    model, tokenizer = load_reward_model(str(RUNS / "judge" / "model"))
+    pairs, judge = list(split.pairs), RewardModelJudge(model, tokenizer, micro_batch=4)
+    with computing_in(resolve("auto"), model.device.type):
         scores = {
             "reward_model": judge([(pair.prompt, pair.response) for pair in pairs]),
             "without_prompt": judge([("", pair.response) for pair in pairs]), "length": words(pairs),
@@ -133,7 +138,9 @@ def _of_policies() -> list[Figure]:
     figures = []
     for policy, of_policy in (("bc", beside), ("rwr", found)):
         for end, value in of_policy["nll_by_karma"].items():
-            about = f"held-out NLL per token of each thread's {end.split('_')[0]} quarter by karma, {policy}"
+            quarter, _, bound = end.partition("_")
+            about = f"held-out NLL per token of each thread's {quarter} quarter by karma, {policy}"
+            about = f"{bound}er end of its 95 % interval".replace("highe", "upp") if bound else about
             figures.append(Figure(name=f"nll_{policy}_{end}", value=value, target="", meaning=about))
     likelihoods = {"log-likelihood": "rwr", f"log-likelihood of {RUNS / 'bc' / 'model'}": "bc"}
     for row in found["pair_accuracy"]:

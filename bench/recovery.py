@@ -110,8 +110,9 @@ def _draw(found: dict[str, dict[float, dict[str, Recovered]]], plot: Path) -> No
                 axes.plot(list(by_value), heights, marker=None if dashed else "o", markersize=3, label=reward,
                           linestyle="--" if dashed else "-", color="gray" if dashed else None, linewidth=1.2)  # fmt: skip
             axes.axvline(getattr(KarmaModel(), name), color="black", alpha=0.2, linewidth=1)
-            axes.set(xlabel=name, ylim=(0, None))
+            axes.set(xlabel=name)
             axes.grid(visible=True, alpha=0.3)
         row[0].set_ylabel(f"Spearman's with the\ntrue quality, {label}")
+        row[0].set_ylim(bottom=0)  # last: it also ends the axis' growth at the top
     rows[0][0].legend(fontsize=8)
     figure.savefig(plot, metadata={"Date": None})

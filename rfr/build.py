@@ -32,7 +32,7 @@ from rfr.model.split import SplitAdamW
 from rfr.model.strategy import Layout
 from rfr.ranks import ranks
 from rfr.records import Pair
-from rfr.reference import log_probabilities
+from rfr.reference import Reference
 from rfr.report.table import print_table
 
 
@@ -68,7 +68,7 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     with frugal():
         model = _policy(cfg, prepared.tokenizer, layout.dtype)
     if objective.loss.compares_with_start:
-        material = material.with_reference(partial(log_probabilities, model, precision, Path(cfg.data_dir) / "cache"))
+        material = material.with_reference(Reference(model, precision, Path(cfg.data_dir) / "cache"))
     if not objective.loss.writes:
         model = reward_model(model, cfg.seed, cfg.model.block_size)
     facts = about(model, rows_per_step(cfg))
@@ -134,7 +134,7 @@ def prepare(cfg: DictConfig, corpus: Any) -> Prepared:
         return tokenizer if control is None else add_controls(tokenizer, control.count)
 
     if cfg.model.tokenizer != "corpus":
-        build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)  # raises before a store is read for an hour
+        make_tokenizer([])  # raises before a store is read for an hour
     told = [] if control is None else [control.count]
     identity = OmegaConf.to_container(cfg.preprocess), cfg.model.tokenizer, cfg.model.hub_name, cfg.model.corpus_vocabulary, *told
     with corpus.open() as store:
@@ -153,7 +153,7 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dt
     special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
     make_config = partial(random_config, cfg, len(tokenizer), **special)
     new = control_ids(tokenizer)
-    if Path(cfg.model.weights).is_dir() and control_ids(build_tokenizer(cfg.model.weights, None)) == new:
+    if new and Path(cfg.model.weights).is_dir() and control_ids(build_tokenizer(cfg.model.weights, None)) == new:
         new = []
     model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype, new)
     if cfg.model.block_size > model.config.max_position_embeddings:
@@ -166,7 +166,7 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dt
         model.activation_checkpointing_enable({"use_reentrant": False})
     if cfg.model.compile:
         compile_layers(model)
-    return model
+    return model.train()  # what is loaded comes in evaluation mode, without dropout and checkpointing, and Lightning leaves it so
 
 
 def _say_what_starts(
@@ -181,10 +181,15 @@ def _say_what_starts(
         "parameters": f"{model.num_parameters():,}",
         "pairs": f"{train_ledger['kept']['pairs']:,} of {train_ledger['came_in']['pairs']:,} replies (training threads)",
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
-        **material.shown,
+        **material.shown, **({"told before each prompt": "the best quantile"} if _tells_the_best(cfg, prepared) else {}),
     }  # fmt: skip
     print_ledger(prepared)
     print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)
+
+
+def _tells_the_best(cfg: DictConfig, prepared: Prepared) -> bool:
+    """The policy was conditional before, and this objective does not tell stories apart."""
+    return bool(control_ids(prepared.tokenizer)) and cfg.objective.get("control") is None
 
 
 def print_ledger(prepared: Prepared) -> None:

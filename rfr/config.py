@@ -90,4 +90,7 @@ def load(run_dir: Path) -> DictConfig:
     path = run_dir / "config.yaml"
     if not path.is_file():
         raise UserError(f"{run_dir} is no run folder (it has no config.yaml): give the folder that train.py printed")
-    return read(path)
+    cfg = read(path)
+    if "_target_" not in cfg.objective:
+        raise UserError(f"{run_dir} was made by an older rfr, whose objectives were described otherwise: start it anew")
+    return cfg

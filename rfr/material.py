@@ -61,7 +61,7 @@ class Weighted:
         prefer, arrays = np.zeros(len(split.pairs)), {}
         if self.weight.reads_rewards or self.control is not None:
             reward.fit(split.threads)
-            arrays["rewards"] = rewards_of(reward, split)
+            arrays["rewards"] = story_rewards(reward, split)
         if self.weight.reads_rewards:
             prefer = advantages(arrays["rewards"], split.pairs, self.baseline)
         weights, health = story_weights(self.weight, prefer, split.target_tokens, self.clip, self.ess_floor)
@@ -69,7 +69,7 @@ class Weighted:
             arrays["weights"] = weights
         if self.control is not None:
             tell = partial(_told, self.control, np.array(control_ids(prepared.tokenizer)), arrays["rewards"])
-            train, validation = tell(train, arrays["rewards"]), tell(validation, rewards_of(reward, prepared.validation))
+            train, validation = tell(train, arrays["rewards"]), tell(validation, story_rewards(reward, prepared.validation))
         return Material(
             train=WeightedRows(train, weights), validation=WeightedRows(validation), shown=health.shown(), arrays=arrays,
             figures={f"weights/{name}": value for name, value in health.as_dict().items()},
@@ -91,7 +91,7 @@ class Compared:
 
     def material(self, prepared: Prepared, reward: Reward) -> Material:
         reward.fit(prepared.train.threads)
-        rewards = {name: rewards_of(reward, getattr(prepared, name)) for name in ("train", "validation")}
+        rewards = {name: story_rewards(reward, getattr(prepared, name)) for name in ("train", "validation")}
         rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
         counts = {name: len(found.comparisons.chosen) for name, found in rows.items()}
         told = f"{counts['train']:,}, of {len(rows['train'].comparisons.story):,} stories; {counts['validation']:,} held out"
@@ -104,7 +104,7 @@ class Compared:
         return PairRows(split.rows, self.pairing(rewards, split.pairs.column("thread_id"), split.target_tokens))
 
 
-def rewards_of(reward: Reward, split: PreparedSplit) -> np.ndarray:
+def story_rewards(reward: Reward, split: PreparedSplit) -> np.ndarray:
     """One reward per story of the split, float64, in the order of its pairs."""
     by_reply = {p.reply_id: r for thread in split.threads for p, r in zip(thread, reward(thread), strict=True)}
     return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)

@@ -62,8 +62,10 @@ def setup_of(cfg: DictConfig, gpu: str | None = None) -> Setup:
     """What a config's memory depends on; `gpu`: one that may not be here."""
     on_gpu = gpu is not None or torch.cuda.is_available()
     precision = ("fp16" if cfg.precision == "auto" else cfg.precision) if gpu else resolve(cfg.precision)
+    pairing = cfg.objective.get("pairing")
+    group = 1 if pairing is None else pairing.group  # stories that may stand in one row
     setup = Setup(
-        config=_config(cfg), precision=precision, rows=cfg.trainer.micro_batch, block=cfg.model.block_size,
+        config=_config(cfg), precision=precision, rows=cfg.trainer.micro_batch, block=cfg.model.block_size * group,
         checkpointing=cfg.model.activation_checkpointing, ranks=cfg.trainer.ranks, gpu=on_gpu, masters=splits_masters(cfg),
     )  # fmt: skip
     return replace(setup, **_of_strategy(cfg.strategy))

@@ -17,7 +17,7 @@ from rfr.data.tokenise import Encoder
 from rfr.evaluate.policies import Judged, gain
 from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.quality import in_turn, mean_score
-from rfr.evaluate.reward_model import Judge
+from rfr.evaluate.reward_model import RewardModelJudge
 from rfr.generate import sample
 from rfr.model.build import load_policy
 from rfr.model.precision import computing_in
@@ -44,7 +44,7 @@ class Policy:
 
 def _report(cfg: DictConfig) -> None:
     out = Path(cfg.out or Path(cfg.model.weights).resolve().parent)
-    judge = Judge(*load_reward_model(cfg.judge), cfg.micro_batch) if cfg.judge else None
+    judge = RewardModelJudge(*load_reward_model(cfg.judge), cfg.micro_batch) if cfg.judge else None
     evaluation, stories = _evaluation(cfg, cfg.model.weights, judge)
     for weights in cfg.against:
         others, their_stories = _evaluation(cfg, weights, judge)
@@ -59,7 +59,7 @@ def _report(cfg: DictConfig) -> None:
     print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}))
 
 
-def _evaluation(cfg: DictConfig, weights: str, judge: Judge | None) -> tuple[dict[str, Any], list[Story]]:
+def _evaluation(cfg: DictConfig, weights: str, judge: RewardModelJudge | None) -> tuple[dict[str, Any], list[Story]]:
     """What is found out about a policy, and stories that it wrote."""
     model, tokenizer = load_policy(weights)
     cfg = cfg.copy()
@@ -82,7 +82,8 @@ def _evaluation(cfg: DictConfig, weights: str, judge: Judge | None) -> tuple[dic
     }  # fmt: skip
     written = _write(cfg, model, tokenizer, split) if cfg.stories else []
     if written:
-        evaluation |= _judged(written, corpus.quality, judge)
+        with computing_in(resolve_precision(cfg.precision), model.device.type):
+            evaluation |= _judged(written, corpus.quality, judge)
         encoder = Encoder(tokenizer)
         evaluation |= text_findings([s["response"] for s in written], prepared, lambda texts: [t.ids for t in encoder(texts)])
     return evaluation, written
@@ -114,7 +115,7 @@ def _write(cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokeniz
     return [{"prompt": prompt, "response": story} for prompt, story in zip(prompts, stories, strict=True)]
 
 
-def _judged(written: list[Story], quality: Any, judge: Judge | None) -> dict[str, Any]:
+def _judged(written: list[Story], quality: Any, judge: RewardModelJudge | None) -> dict[str, Any]:
     """Mean scores; each story is told its own."""
     found: dict[str, Any] = {"stories": len(written)}
     scores: dict[str, list[float]] = {}

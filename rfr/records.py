@@ -1,6 +1,7 @@
 """Every noun that crosses a stage. Stages import this file and nothing downstream of themselves.
 
-Shape suffixes: B rows, D documents and P pairs of a micro-batch, T tokens of a row (the block), N rows of a split.
+Shape suffixes: B rows, S stories and P pairs of a micro-batch, T tokens of a row (the block), N rows of a split; in a model D its
+width, V its vocabulary and N targets.
 """
 
 from __future__ import annotations
@@ -135,9 +136,9 @@ class Batch(_OnDevice):
 class PairBatch(_OnDevice):
     """What a model step of a pairwise objective receives: some stories of one thread to a row, and which of them did better.
 
-    `documents_BT` is 0 on padding and else counts through the batch from 1 to D. Of document d + 1, `ends_D[d]` is the place of
-    its last token in the flattened rows and `reference_D[d]` the log-probability of its targets under the policy that training
-    began with (0 where nobody asked). Document `chosen_P[p] + 1` did better than `rejected_P[p] + 1`.
+    `documents_BT` is 0 on padding and else counts the stories of the batch from 1 to S. Of story s + 1, `ends_S[s]` is the place
+    of its last token in the flattened rows and `reference_S[s]` the log-probability of its targets under the policy that training
+    began with (0 where nobody asked). Story `chosen_P[p] + 1` did better than `rejected_P[p] + 1`.
 
     `pairs` and `target_tokens` are those of the *global optimizer batch*. A rank that ran out of rows receives rows without
     pairs and targets.
@@ -147,8 +148,8 @@ class PairBatch(_OnDevice):
     labels_BT: torch.Tensor
     positions_BT: torch.Tensor
     documents_BT: torch.Tensor
-    ends_D: torch.Tensor
-    reference_D: torch.Tensor
+    ends_S: torch.Tensor
+    reference_S: torch.Tensor
     chosen_P: torch.Tensor
     rejected_P: torch.Tensor
     pairs: int

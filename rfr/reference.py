@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -14,31 +15,48 @@ from rfr.data.rows import PackedRows
 from rfr.evaluate.perplexity import piece_nll
 from rfr.model.precision import DTYPE, computing_in
 
+FORMAT = 1  # raise when what is kept changes
 FILE = "log_probabilities.npy"
+SLICE = 1 << 24  # elements hashed at once: tokens are memory-mapped
 
 
-def log_probabilities(model: PreTrainedModel, precision: str, cache_root: Path, rows: PackedRows) -> np.ndarray:
-    """Of each piece's targets, summed; float64. In the precision of the training, so that both begin alike."""
-    key = key_of("reference", precision, _hash(*model.state_dict().values()), _hash(*_what_is_read(rows)))
+class Reference:
+    """Rows -> of each piece's targets the log-probability, summed; float64.
 
-    def build(folder: Path) -> None:
-        device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-        with computing_in("fp32" if model.dtype == DTYPE[precision] else precision, device.type):
-            nll, _ = piece_nll(model.to(device), rows, micro_batch=1)  # type: ignore[arg-type]
+    In the precision of the training, so that both begin alike. Each rank asks; the first works it out for its machine, on its GPU
+    where it has one, which must hold the whole model.
+    """
+
+    def __init__(self, model: PreTrainedModel, precision: str, cache_root: Path) -> None:
+        self._model, self._cache_root = model, cache_root
+        self._precision = "fp32" if model.dtype == DTYPE[precision] else precision
+        weights = [tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy() for tensor in model.state_dict().values()]
+        self._policy = FORMAT, precision, model.config.to_diff_dict(), _hash(weights)
+
+    def __call__(self, rows: PackedRows) -> np.ndarray:
+        pieces = rows.pieces
+        read = _hash([rows.tokens, rows.stories, pieces.story, pieces.start, pieces.end, pieces.row])
+        key = key_of("reference", self._policy, read)
+        return np.load(cached(self._cache_root, key, lambda folder: self._work_out(rows, folder)) / FILE)
+
+    def _work_out(self, rows: PackedRows, folder: Path) -> None:
+        print(f"how likely {len(rows.pieces.story):,} stories are before training: worked out, once ...", flush=True)
+        model, device = self._model, torch.device("cpu")
+        if torch.cuda.is_available():
+            device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))))
+        was_training = model.training
+        with computing_in(self._precision, device.type):
+            nll, _ = piece_nll(model.to(device).eval(), rows, micro_batch=1)  # type: ignore[arg-type]
         np.save(folder / FILE, -nll)
-        model.to("cpu")  # type: ignore[arg-type]
-
-    return np.load(cached(cache_root, key, build) / FILE)
-
-
-def _what_is_read(rows: PackedRows) -> list[torch.Tensor]:
-    pieces = rows.pieces
-    arrays = (rows.tokens, rows.stories, pieces.story, pieces.start, pieces.end, pieces.row)
-    return [torch.from_numpy(np.array(array)) for array in arrays]
+        model.to("cpu").train(was_training)  # type: ignore[arg-type]
+        if device.type == "cuda":
+            torch.cuda.empty_cache()
 
 
-def _hash(*tensors: torch.Tensor) -> str:
+def _hash(arrays: list[np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for tensor in tensors:
-        digest.update(tensor.detach().cpu().reshape(-1).view(torch.uint8).numpy().data)
+    for array in arrays:
+        flat = array.reshape(-1)
+        for start in range(0, len(flat), SLICE):
+            digest.update(np.ascontiguousarray(flat[start : start + SLICE]).data)
     return digest.hexdigest()

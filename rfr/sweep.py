@@ -16,7 +16,16 @@ from rfr.data.cache import key_of
 from rfr.jobs import GROUP, result_of
 from rfr.report.table import print_table
 
-FIGURES = ("val/nll_per_token", "quality", "quality_low", "quality_high", "ess", "tokens_per_second")
+FIGURES = (
+    "val/nll_per_token",
+    "val/pair_loss",
+    "val/pair_accuracy",
+    "quality",
+    "quality_low",
+    "quality_high",
+    "ess",
+    "tokens_per_second",
+)
 
 
 class Comparison(Callback):
@@ -79,6 +88,7 @@ def _differing(configs: list[dict[str, Any]]) -> list[str]:
     different = [
         key for key in differing if key.split(".")[0] not in config.NOT_IDENTITY and not key.startswith("model.suggested")
     ]
+    different = [key for key in different if key != "objective._target_"]  # its name says more
     classes = [key.removesuffix("._target_") for key in different if key.endswith("._target_")]
     kept = [key for key in different if not any(key.startswith(f"{c}.") and not key.endswith("._target_") for c in classes)]
     return [key for key in kept if not key.endswith("weight._target_")]  # the objective's name says the same

@@ -20,6 +20,7 @@ ALLOWED = {
     "memory": set(), "ranks": {"errors"},
     "model": {"records", "errors", "objective", "memory", "ranks"}, "generate": {"data"},
     "evaluate": {"records", "errors", "objective", "data", "model", "reward"},
+    "material": {"data", "objective", "reward"}, "reference": {"data", "evaluate", "model"},
     "report": {"terminal"}, "terminal": set(), "rejects": {"store"}, "display": set(), "fragments": set(),
     "parts": {"records", "store", "reddit", "errors", "rejects"},
     "export": {"records", "store", "arrow"},

@@ -31,18 +31,19 @@ def test_all_pairs_of_a_group_and_no_others(
     except UserError:
         found = Comparisons(**dict.fromkeys(("story", "group", "chosen", "rejected"), np.zeros(0, int)))
     assert len(set(found.story)) == len(found.story), "no story twice"
+    assert set(found.chosen) | set(found.rejected) == set(range(len(found.story))), "none that is not compared"
     assert max(np.bincount(found.group), default=0) <= group
     assert (np.diff(found.group[found.chosen]) >= 0).all()
     got = {(found.story[c], found.story[r]) for c, r in zip(found.chosen, found.rejected, strict=True)}
     groups = dict(zip(found.story, found.group, strict=True))
-    alone = group >= max(map(len, replies))  # a thread is one group
+    whole = group >= max(map(len, replies))  # a thread is one group
     for one in range(len(rewards)):
         for other in range(len(rewards)):
             like = length_ratio is None or max(tokens[one], tokens[other]) <= length_ratio * min(tokens[one], tokens[other])
             wanted = threads[one] == threads[other] and rewards[one] - rewards[other] > margin and like
             together = groups.get(one, -1) == groups.get(other, -2)
             assert ((one, other) in got) == (wanted and together)
-            assert not (alone and wanted) or together
+            assert not (whole and wanted) or together
 
 
 def test_what_can_not_be_compared_is_refused() -> None:
@@ -77,8 +78,8 @@ def test_a_batch_holds_the_stories_it_compares(prepared: Prepared, rows: PairRow
     batch = rows.batch(indices, np.arange(len(rows)))
     assert batch.pairs == len(rows.comparisons.chosen) > len(rows)
     places = np.concatenate([np.flatnonzero(rows.comparisons.group == index) for index in indices])
-    assert batch.reference_D.tolist() == places.tolist()
-    assert len(batch.ends_D) == len(places) == int(batch.documents_BT.max())
+    assert batch.reference_S.tolist() == places.tolist()
+    assert len(batch.ends_S) == len(places) == int(batch.documents_BT.max())
     whole, documents = 0, batch.documents_BT.flatten()
     for number, place in enumerate(places, start=1):
         story = rows.comparisons.story[place]
@@ -89,7 +90,7 @@ def test_a_batch_holds_the_stories_it_compares(prepared: Prepared, rows: PairRow
         labels = batch.labels_BT.flatten()[here]
         assert labels[labels != IGNORE].tolist() == expected[begins - prompt :]
         assert batch.positions_BT.flatten()[here].tolist() == list(range(len(expected) - 1))
-        assert batch.ends_D[number - 1] == np.flatnonzero(here)[-1]
+        assert batch.ends_S[number - 1] == np.flatnonzero(here)[-1]
         whole += expected[-1] == split.rows.eos
     assert 0 < whole < len(places), "some stories are longer than the block"
     scores = np.array([split.pairs[int(rows.comparisons.story[place])].score for place in places])
@@ -113,7 +114,7 @@ def test_a_rank_without_rows_learns_nothing(rows: PairRows) -> None:
 def test_pairs_of_a_step_are_the_same_for_every_layout(rows: PairRows) -> None:
     def pairs(batch: object) -> list[tuple[float, float]]:
         assert isinstance(batch, PairBatch)  # the reference numbers the places
-        both = batch.reference_D[batch.chosen_P].tolist(), batch.reference_D[batch.rejected_P].tolist()
+        both = batch.reference_S[batch.chosen_P].tolist(), batch.reference_S[batch.rejected_P].tolist()
         return list(zip(*both, strict=True))
 
     whole = TrainBatches(rows, micro_batch=8, accumulate=1, steps=20, seed=1, rank=0, ranks=1)

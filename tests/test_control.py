@@ -29,15 +29,17 @@ def test_quantiles_are_of_the_training_stories() -> None:
     training = np.arange(100.0)
     told = Quantiles(count=4)(np.array([-5.0, 24, 25, 60, 99, 1e9]), training)
     assert told.tolist() == [0, 0, 1, 2, 3, 3]
+    tiers = np.repeat([-1.0, 0.0, 1.0], 30)
+    assert Quantiles(count=3)(np.array([-1.0, 0.0, 1.0]), tiers).tolist() == [0, 1, 2]
+    assert Quantiles(count=2)(np.array([0.0, 1.0]), np.repeat([0.0, 1.0], [60, 40])).tolist() == [0, 1]
     assert np.bincount(Quantiles(count=5)(training, training)).tolist() == [20] * 5
-    ties = np.repeat([0.0, 1.0], [90, 10])
-    assert len(set(Quantiles(count=20)(ties, ties)[:90])) == 1, "equal rewards are told alike"
-    assert Quantiles(count=20)(ties, ties)[-1] == 19
 
 
 def test_what_has_no_quantiles_is_refused() -> None:
     with pytest.raises(ValueError, match="all rewards are equal"):
         Quantiles()(np.ones(5), np.ones(5))
+    with pytest.raises(UserError, match=r"1 of objective\.control\.count=3 parts would be empty"):
+        Quantiles(count=3)(np.zeros(1), np.repeat([0.0, 1.0], [99, 1]))
     with pytest.raises(ValueError, match="NaN"):
         Quantiles()(np.array([np.nan]), np.arange(5.0))
     with pytest.raises(ValueError, match=r"objective\.control\.count"):

@@ -58,9 +58,15 @@ def test_nll_of_what_a_thread_liked_best_and_least() -> None:
             Pair(thread_id=name, reply_id=f"{name}{i}", prompt="p", response="r", score=score) for i, score in enumerate(karma)
         ]
 
-    threads = [thread("a", [1, 5, 2, 9]), thread("b", [7, 7]), thread("c", [None, 3]), thread("d", [4, 0])]
-    nll = np.array([10.0, 1, 1, 30, 99, 99, 99, 99, 40, 6])
-    tokens = np.array([5.0, 1, 1, 10, 1, 1, 1, 1, 10, 4])
+    threads = [
+        thread("a", [1, 5, 2, 9]),
+        thread("b", [7, 7]),
+        thread("c", [None, 3]),
+        thread("d", [4, 0]),
+        thread("e", [7, 7, 9]),
+    ]
+    nll = np.array([10.0, 1, 1, 30, 99, 99, 99, 99, 40, 6, 99, 99, 99])
+    tokens = np.array([5.0, 1, 1, 10, 1, 1, 1, 1, 10, 4, 1, 1, 1])
     found = nll_by_karma(nll, tokens, threads)
     assert found["top"] == pytest.approx((30 + 40) / 20)
     assert found["bottom"] == pytest.approx((10 + 6) / 9)

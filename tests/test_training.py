@@ -13,10 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from transformers import AutoModelForCausalLM, AutoTokenizer
+import torch
+from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rfr import callbacks, checkpoints, config
 from rfr.errors import Interrupted
+from rfr.model.module import hidden_states
+from rfr.records import Batch
 from rfr.run import train
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
@@ -92,6 +95,23 @@ def test_a_trained_policy_continues_from_its_folder(folders: list[str], cloned: 
     before = json.loads((cloned / "result.json").read_text())["val/nll_per_token"]
     assert result["val/nll_per_token_before"] == pytest.approx(before, rel=1e-5)
     assert result["val/nll_per_token"] < before
+
+
+def test_what_is_loaded_is_trained_in_training_mode(
+    folders: list[str], cloned: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:  # fmt: skip
+    """Through validations and samples, which want the other mode for themselves."""
+    seen = []
+
+    def spied(model: PreTrainedModel, batch: Batch) -> torch.Tensor:
+        seen.append((torch.is_grad_enabled(), {part.training for part in model.modules()}))
+        return hidden_states(model, batch)
+
+    monkeypatch.setattr("rfr.model.module.hidden_states", spied)
+    where = [f"model.weights={cloned}/model", f"model.tokenizer={cloned}/model", "model.activation_checkpointing=true"]
+    train_small(folders, "loaded", *where)
+    assert {gradients for gradients, _ in seen} == {True, False}
+    assert all(modes == {gradients} for gradients, modes in seen)
 
 
 # --- real processes from here on: DeepSpeed, several ranks, signals

@@ -94,8 +94,8 @@ class PairRows:
         pairs = [self._pairs_of(row) + before[number] for number, row in enumerate(indices) if row >= 0]
         chosen, rejected = torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1))
         return PairBatch(
-            **_tensors(_numbered_through(rows)), ends_D=torch.from_numpy(document_ends(rows.documents)),
-            reference_D=torch.from_numpy(self.reference[np.concatenate(places)].astype(np.float32)),
+            **_tensors(_numbered_through(rows)), ends_S=torch.from_numpy(document_ends(rows.documents)),
+            reference_S=torch.from_numpy(self.reference[np.concatenate(places)].astype(np.float32)),
             chosen_P=chosen, rejected_P=rejected, pairs=int(np.diff(self._pairs)[together].sum()),
             target_tokens=int(self.rows.row_targets[together].sum()),
         )  # fmt: skip

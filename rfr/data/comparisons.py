@@ -68,7 +68,8 @@ class Pairing:
         for members in np.split(np.arange(len(threads)), np.flatnonzero(threads[1:] != threads[:-1]) + 1):
             dealt = generator.permutation(members)
             groups += [dealt[start : start + self.group] for start in range(0, len(dealt), self.group)]
-        found = [(group, *pairs) for group in groups if len((pairs := self._pairs(rewards[group], tokens[group]))[0])]
+        compared = (self._compared(group, rewards[group], tokens[group]) for group in groups)
+        found = [group for group in compared if len(group[0])]
         if not found:
             raise UserError(self._why_none(len(np.unique(threads)), len(threads)))
         starts = np.cumsum([0, *(len(group) for group, _, _ in found)])
@@ -78,13 +79,16 @@ class Pairing:
             rejected=np.concatenate([start + rejected for start, (_, _, rejected) in zip(starts, found, strict=False)]),
         )  # fmt: skip
 
-    def _pairs(self, rewards: np.ndarray, tokens: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """Places of the chosen and of the rejected ones."""
+    def _compared(
+        self, group: np.ndarray, rewards: np.ndarray, tokens: np.ndarray
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+        """The group without the stories that are in no pair; places in it of the chosen and of the rejected ones."""
         wanted = rewards[:, None] - rewards > self.margin
         if self.length_ratio is not None:
             wanted &= np.maximum(tokens[:, None], tokens) <= self.length_ratio * np.minimum(tokens[:, None], tokens)
-        chosen, rejected = np.nonzero(wanted)
-        return chosen, rejected
+        kept, places = np.unique(np.concatenate(np.nonzero(wanted)), return_inverse=True)
+        chosen, rejected = places.reshape(2, -1)
+        return group[kept], chosen, rejected
 
     def _why_none(self, threads: int, stories: int) -> str:
         if threads == stories:

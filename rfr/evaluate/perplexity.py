@@ -27,7 +27,7 @@ def story_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tup
 @torch.no_grad()
 def piece_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
     """Summed -log p and number of target tokens of every piece; two float64 arrays of shape (pieces,)."""
-    batches, model = ValidationBatches(WeightedRows(rows), micro_batch=micro_batch, rank=0, ranks=1), model.eval()
+    batches = ValidationBatches(WeightedRows(rows), micro_batch=micro_batch, rank=0, ranks=1)
     sums, counts = [], []
     for index in range(len(batches)):
         batch = batches[index].to(model.device)
@@ -44,8 +44,9 @@ def piece_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tup
 
 
 def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[SequenceOf[Pair]]) -> dict[str, float]:
-    """NLL per token of the stories that their thread's readers liked best, its upper quarter, and of its lower quarter; 95 %
-    intervals over threads. Empty where no thread has both.
+    """NLL per token of the stories that their thread's readers liked best, its upper quarter, and of its lower quarter.
+
+    Of threads that have both; 95 % intervals over threads. Empty where there is none.
 
     Args:
         threads: all stories, in the order of the other two.
@@ -53,10 +54,11 @@ def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[S
     ranks = [mid_ranks(scores(thread)) if all(pair.score is not None for pair in thread) else None for thread in threads]
     thread = np.repeat(np.arange(len(threads)), [len(thread) for thread in threads])
     rank = np.concatenate([np.full(len(t), 0.5) if r is None else r for t, r in zip(threads, ranks, strict=True)])
+    ends = {"top": rank >= 0.75, "bottom": rank <= 0.25}
+    with_both = np.intersect1d(thread[ends["top"]], thread[ends["bottom"]])
     found: dict[str, float] = {}
-    for name, chosen in (("top", rank >= 0.75), ("bottom", rank <= 0.25)):
-        if not chosen.any():
-            return {}
+    for name, chosen in ends.items() if len(with_both) else ():
+        chosen = chosen & np.isin(thread, with_both)
         sums, sizes = (np.bincount(thread[chosen], values[chosen], len(threads)) for values in (nll_sums, tokens))
         low, high = interval_of_ratio(sums[sizes > 0], sizes[sizes > 0])
         found |= {name: float(sums.sum() / sizes.sum()), f"{name}_low": low, f"{name}_high": high}

@@ -14,12 +14,12 @@ from rfr.data.plan import Plan
 from rfr.data.rows import PackedRows
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.model.module import hidden_states
-from rfr.objective.pairwise import scores
+from rfr.objective.pairwise import read_scores
 
 Story = tuple[str, str]  # prompt and response
 
 
-class Judge:
+class RewardModelJudge:
     """A reward model that remembers what it gave.
 
     Args:
@@ -50,8 +50,8 @@ def story_scores(
     batches, found = ValidationBatches(begun, micro_batch=micro_batch, rank=0, ranks=1), []
     for index in range(len(batches)):
         batch = batches[index].to(model.device)
-        ends_D = torch.from_numpy(document_ends(batch.documents_BT.cpu().numpy())).to(model.device)
-        found.append(scores(hidden_states(model, batch), model.score, ends_D).double().cpu().numpy())
+        ends_S = torch.from_numpy(document_ends(batch.documents_BT.cpu().numpy())).to(model.device)
+        found.append(read_scores(hidden_states(model, batch), model.score, ends_S).double().cpu().numpy())
     in_order = np.empty(len(stories))
     in_order[longest_first] = np.concatenate(found)[: len(stories)]
     return in_order

@@ -71,6 +71,8 @@ def build_model(
             source, config=config, attn_implementation=ATTENTION, dtype=dtype, trust_remote_code=False,
             use_safetensors=True, **options,
         )  # fmt: skip
+    except UserError:
+        raise
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
     found = _without_quantisation(model) if "gguf_file" in options else model

@@ -7,11 +7,19 @@ from pathlib import Path
 
 import torch
 from torch import nn
+from torch.nn.functional import linear
 from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.build import build_tokenizer, fused, is_reward_model, refuse_pickles
+
+
+class Score(nn.Linear):
+    """The score of a hidden state in fp32, in fp32 whatever the parameters are in: in bf16 scores of 1 would be 0.004 apart."""
+
+    def forward(self, hidden: torch.Tensor) -> torch.Tensor:
+        return linear(hidden, self.weight.float())
 
 
 def reward_model(policy: PreTrainedModel, seed: int, block: int) -> PreTrainedModel:
@@ -35,7 +43,7 @@ def reward_model(policy: PreTrainedModel, seed: int, block: int) -> PreTrainedMo
         ) from error
     setattr(model, model.base_model_prefix, policy.base_model)
     torch.manual_seed(seed)
-    model.score = nn.Linear(config.hidden_size, 1, bias=False, dtype=policy.dtype)
+    model.score = Score(config.hidden_size, 1, bias=False, dtype=policy.dtype)
     nn.init.normal_(model.score.weight, std=config.initializer_range)
     return model
 
@@ -47,11 +55,17 @@ def load_reward_model(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenize
         UserError: there is none.
     """
     folder = Path(weights)
-    if not (folder / "config.json").is_file() or not is_reward_model(config := AutoConfig.from_pretrained(folder)):
+    found = AutoConfig.from_pretrained(folder, trust_remote_code=False) if (folder / "config.json").is_file() else None
+    if found is None or not is_reward_model(found):
         raise UserError(f"no reward model at {weights}: train.py objective=reward_model leaves one in runs/<name>/model")
     refuse_pickles(folder)
     model = AutoModelForSequenceClassification.from_pretrained(
-        folder, config=fused(config), attn_implementation=ATTENTION, trust_remote_code=False, use_safetensors=True
+        folder,
+        config=fused(found),
+        attn_implementation=ATTENTION,
+        dtype=torch.float32,
+        trust_remote_code=False,
+        use_safetensors=True,
     )
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval(), build_tokenizer(weights, None)

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rfr.errors import require_whole
+from rfr.errors import UserError, require_whole
 from rfr.objective.weights import require_preferences
 
 
@@ -31,9 +31,20 @@ class Quantiles:
 
         Raises:
             ValueError: these are all equal, or one of either is NaN or infinite.
+            UserError: for ties, a part would be empty.
         """
         if not (np.isfinite(rewards).all() and np.isfinite(training).all()):
             raise ValueError("rewards are NaN or infinite: check the scores in the store")
         require_preferences(training)
-        edges = np.quantile(training, np.arange(1, self.count) / self.count)
-        return np.searchsorted(edges, rewards, side="right")
+        seen = np.sort(training)
+        if missing := self.count - len(np.unique(self._parts(training, seen))):
+            raise UserError(
+                f"{missing} of objective.control.count={self.count} parts would be empty, so many stories have the same reward: "
+                "lower it, or take another reward"
+            )
+        return self._parts(rewards, seen)
+
+    def _parts(self, rewards: np.ndarray, seen: np.ndarray) -> np.ndarray:
+        """By the share of the training stories whose reward is lower, those alike counting half."""
+        lower, not_higher = (np.searchsorted(seen, rewards, side) for side in ("left", "right"))
+        return np.minimum((lower + not_higher) * self.count // (2 * len(seen)), self.count - 1)

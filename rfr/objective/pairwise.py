@@ -33,22 +33,23 @@ class DPO:
     def __call__(self, hidden_BTD: torch.Tensor, head: Head, batch: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         is_target_BT = batch.labels_BT != IGNORE
         hidden_ND, labels_N = hidden_BTD[is_target_BT], batch.labels_BT[is_target_BT]
-        document_N = batch.documents_BT[is_target_BT] - 1
+        story_N = batch.documents_BT[is_target_BT] - 1
         with torch.no_grad():
             _, nll_N = head(hidden_ND, labels_N, torch.zeros_like(labels_N, dtype=torch.float32))
-            logratio_D = -_sums(nll_N, document_N, len(batch.ends_D)) - batch.reference_D
-            margin_P = self._beta * _differences(logratio_D, batch)
+            logratio_S = -_sums(nll_N, story_N, len(batch.ends_S)) - batch.reference_S
+            margin_P = self._beta * _differences(logratio_S, batch)
         loss, shares = _of_margins(margin_P, batch)
-        shares["nll_per_token"] = nll_N.sum() / batch.target_tokens
+        shares["pair_nll_per_token"] = nll_N.sum() / batch.target_tokens
         if not torch.is_grad_enabled():
             return loss, shares
         # d loss / d nll is the same for all tokens of a story: with it as the weights, the head's weighted sum has this loss'
-        # gradient, and need not keep logits.
-        slope_P = self._beta * torch.sigmoid(-margin_P)
-        weight_D = torch.zeros_like(logratio_D).index_put_((batch.chosen_P,), slope_P, accumulate=True)
-        weight_D.index_put_((batch.rejected_P,), -slope_P, accumulate=True)
-        weighted, _ = head(hidden_ND, labels_N, weight_D[document_N])
-        return loss + (weighted - weighted.detach()) / batch.pairs, shares
+        # gradient, and need not keep logits. It takes weights of about 1, since it rounds its gradient before any loss scale.
+        slope_P = torch.sigmoid(-margin_P)
+        weight_S = torch.zeros_like(logratio_S).index_put_((batch.chosen_P,), slope_P, accumulate=True)
+        weight_S.index_put_((batch.rejected_P,), -slope_P, accumulate=True)
+        scale = weight_S.abs().max().clamp(min=1e-30)
+        weighted, _ = head(hidden_ND, labels_N, (weight_S / scale)[story_N])
+        return loss + (weighted - weighted.detach()) * scale * self._beta / batch.pairs, shares
 
 
 class BradleyTerry:
@@ -60,17 +61,17 @@ class BradleyTerry:
     compares_with_start: ClassVar[bool] = False
 
     def __call__(self, hidden_BTD: torch.Tensor, head: Any, batch: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        return _of_margins(_differences(scores(hidden_BTD, head, batch.ends_D), batch), batch)
+        return _of_margins(_differences(read_scores(hidden_BTD, head, batch.ends_S), batch), batch)
 
 
-def scores(hidden_BTD: torch.Tensor, head: Any, ends_D: torch.Tensor) -> torch.Tensor:
-    """Of each document, fp32 of shape (D,); in the head's own precision, since in bf16 scores of 1 would be 0.004 apart."""
+def read_scores(hidden_BTD: torch.Tensor, head: Any, ends_S: torch.Tensor) -> torch.Tensor:
+    """Of each story, fp32 of shape (S,)."""
     with torch.autocast(hidden_BTD.device.type, enabled=False):
-        return head(hidden_BTD.flatten(0, 1)[ends_D].to(head.weight.dtype))[:, 0].float()
+        return head(hidden_BTD.flatten(0, 1)[ends_S].float())[:, 0]
 
 
-def _differences(value_D: torch.Tensor, batch: PairBatch) -> torch.Tensor:
-    return value_D[batch.chosen_P] - value_D[batch.rejected_P]
+def _differences(value_S: torch.Tensor, batch: PairBatch) -> torch.Tensor:
+    return value_S[batch.chosen_P] - value_S[batch.rejected_P]
 
 
 def _of_margins(margin_P: torch.Tensor, batch: PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
@@ -80,6 +81,6 @@ def _of_margins(margin_P: torch.Tensor, batch: PairBatch) -> tuple[torch.Tensor,
     return loss, {"pair_loss": loss.detach(), "pair_accuracy": right, "margin": margins.sum() / batch.pairs}
 
 
-def _sums(value_N: torch.Tensor, document_N: torch.Tensor, documents: int) -> torch.Tensor:
-    """Of each document, whose tokens follow one another; always in the same order, on GPUs too."""
-    return torch.segment_reduce(value_N, "sum", lengths=torch.bincount(document_N, minlength=documents), initial=0.0)
+def _sums(value_N: torch.Tensor, story_N: torch.Tensor, stories: int) -> torch.Tensor:
+    """Of each story, whose tokens follow one another; always in the same order, on GPUs too."""
+    return torch.segment_reduce(value_N, "sum", lengths=torch.bincount(story_N, minlength=stories), initial=0.0)

@@ -42,16 +42,11 @@ def _on_karma(evaluation: Evaluation) -> str | None:
 
 def _on_gain(name: str, found: Mapping[str, float]) -> str:
     """Lengths being equal: a longer story may score higher for its length alone."""
-    score, other = name.split(OVER)
+    score, other = name.split(OVER, 1)
     low, high = found["length_controlled_low"], found["length_controlled_high"]
-    if low > 0:
-        writes = "It writes better than"
-    elif high < 0:
-        writes = "It writes worse than"
-    else:
-        writes = "It is not shown to write better or worse than"
+    more_or_less = "more than" if low > 0 else "less than" if high < 0 else "neither more nor less than"
     return (
-        f"{writes} {other}: on {found['prompts']} prompts and at one length, {score} differs by "
+        f"Its stories get {more_or_less} those of {other}: on {found['prompts']} prompts and at one length, {score} differs by "
         f"{found['length_controlled']:+.3f} ({low:+.3f} to {high:+.3f})."
     )
 
