@@ -124,7 +124,7 @@ class Best(Callback):
         if trainer.sanity_checking or not module.validated[watched] < self.told.get(watched, math.inf):
             return
         self.told = {"step": trainer.global_step, **module.validated}
-        with whole_parameters(module.model):  # every rank: ZeRO-3 gathers
+        with whole_parameters(trainer):  # every rank: ZeRO-3 gathers
             if trainer.is_global_zero:
                 export(module.model, self._tokenizer, self._folder, self.told)
 

@@ -138,7 +138,7 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
         **({"ess": round(ess, 4)} if (ess := job.material.figures.get("weights/ess")) is not None else {}),
         **{f"{name}_before": value for name, value in learner.validated_before.items()},
     }
-    with whole_parameters(job.model):
+    with whole_parameters(trainer):
         if trainer.is_global_zero:
             export(job.model, job.prepared.tokenizer, model_dir, {"step": result["steps"], **learner.validated})
             result |= _judged(job)

@@ -148,6 +148,19 @@ def test_strategies_and_layouts_agree(folders: list[str], tmp_path: Path, layout
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("best", ["true", "false"])
+def test_parameters_that_zero_3_fetches_ahead_are_exported(folders: list[str], tmp_path: Path, best: str) -> None:
+    """A validation ends with some on their way, for a backward pass that it has not: gathering them ended in an assertion."""
+    ahead = "{stage3_max_live_parameters:50000,stage3_max_reuse_distance:0,stage3_param_persistence_threshold:0,"
+    deep = ["model.random.n_layer=6", f"name=ahead-{tmp_path.name}", f"trainer.keep_best={best}"]
+    zero = ["strategy=deepspeed_3", f"+strategy.zero={ahead}stage3_prefetch_bucket_size:20000}}"]
+    found = last_json(command(["train.py", *SMALL, *folders, *deep, *zero]))
+    reference, result = train_small(folders, f"reference-{tmp_path.name}", deep[0])
+    assert found["val/nll_per_token"] == pytest.approx(result["val/nll_per_token"], rel=1e-4)
+    assert largest_difference(reference, Path(found["run_dir"])) < 2e-3
+
+
+@pytest.mark.slow
 def test_ctrl_c_leaves_a_resumable_run(folders: list[str]) -> None:
     arguments = ["train.py", *SMALL, *folders, "strategy=deepspeed_2", "trainer.max_steps=300", "trainer.checkpoint_every=5"]
     child = subprocess.Popen(

@@ -123,14 +123,17 @@ def _forget_shared_memory() -> None:
 
 
 @contextmanager
-def whole_parameters(model: torch.nn.Module) -> Iterator[None]:
-    """Under ZeRO-3 every rank holds a part of each parameter; inside, all of it. Every rank must enter."""
-    parameters = list(model.parameters())
+def whole_parameters(trainer: pl.Trainer) -> Iterator[None]:
+    """Under ZeRO-3 every rank holds a part of each parameter of the model; inside, all of it. Every rank must enter."""
+    parameters = list(trainer.lightning_module.parameters())
     if not any(hasattr(parameter, "ds_id") for parameter in parameters):
         yield
         return
     import deepspeed
 
+    assert isinstance(trainer.strategy, DeepSpeedStrategy)
+    # What was fetched ahead for a backward pass that a validation has not can neither be gathered nor given back.
+    trainer.strategy.deepspeed_engine.empty_partition_cache()
     with deepspeed.zero.GatheredParameters(parameters):
         yield
 
