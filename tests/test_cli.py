@@ -52,6 +52,10 @@ def test_every_choice_composes() -> None:
             override = f"logger=[{choice.split('=')[1]}]" if choice.startswith("logger") else choice
             cfg = config.resolve(compose("train", [override]))
             assert cfg.trainer.max_steps > 0
+        precisions = [choice for choice in GROUPS if choice.startswith("precision=")]
+        assert len(precisions) >= 4
+        for choice in precisions:
+            assert compose("evaluate", ["model.weights=x", choice]).precision == choice.split("=")[1]
         assert len(MODES) >= 4
         assert len(SOURCES) >= 4
         for source, mode in product(SOURCES, MODES):

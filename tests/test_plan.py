@@ -96,6 +96,15 @@ def _setup(*overrides: str, gpu: str | None = None) -> Setup:
         return setup_of(config.resolve(compose("train", list(overrides))), gpu)
 
 
+def test_stories_that_are_compared_stand_in_one_row() -> None:
+    def activations(*overrides: str) -> float:
+        return next(part.device for part in parts(_setup("model=gpt2", *overrides, gpu="A100-40")) if part.name == "activations")
+
+    alone = activations("objective=bc")
+    assert activations("objective=dpo") == pytest.approx(4 * alone, rel=0.05)
+    assert activations("objective=reward_model", "objective.pairing.group=2") == pytest.approx(2 * alone, rel=0.05)
+
+
 def test_what_is_advised_fits() -> None:
     advised = 0
     for gpu in GPUS:

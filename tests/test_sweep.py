@@ -29,6 +29,20 @@ def test_every_point_of_a_ready_sweep_composes(path: Path) -> None:
     assert len(identities) == len(points)
 
 
+def test_objectives_of_another_kind_keep_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for objective in ("bc", "rwr", "dpo", "reward_model"):
+            cfg = config.resolve(compose("train", [f"objective={objective}", f"name=run-{objective}"]))
+            (tmp_path / objective).mkdir()
+            OmegaConf.save(cfg, tmp_path / objective / "config.yaml")
+            (tmp_path / objective / "result.json").write_text('{"val/pair_accuracy": 0.6}' if objective == "dpo" else "{}")
+    compare(tmp_path)
+    with (tmp_path / "comparison.csv").open() as lines:
+        rows = list(csv.DictReader(lines))
+    assert {row["run"]: row["objective.name"] for row in rows} == {name: name for name in ("bc", "rwr", "dpo", "reward_model")}
+    assert [row["val/pair_accuracy"] for row in rows if row["run"] == "dpo"] == ["0.6"]
+
+
 def test_the_table_shows_what_differs_and_nothing_else(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for name, rate in (("slow", "1e-3"), ("fast", "3e-3"), ("unfinished", "9e-3")):
