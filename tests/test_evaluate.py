@@ -146,3 +146,14 @@ def test_the_page_holds_it_all(prepared: Prepared, policy: PreTrainedModel) -> N
     for words in ("length-matched", "within an hour", "not earlier (SHP)", "prompt ranking", "class=verdict"):
         assert words in page
     assert "http" not in page
+
+
+@pytest.mark.parametrize(("low", "high", "place"), [(0.1, 0.3, "above"), (-0.3, -0.1, "below"), (-0.1, 0.1, "not told from")])
+def test_the_verdict_on_another_policy_is_that_of_like_lengths(low: float, high: float, place: str) -> None:
+    gained = {"length_controlled": (low + high) / 2, "length_controlled_low": low, "length_controlled_high": high,
+              "gain": 9.0, "low": 8.0, "high": 10.0, "prompts": 7}  # fmt: skip
+    said = verdict({"pair_accuracy": [], "the reward model's score over that of b over that of c": gained})
+    assert said[0].startswith(
+        f"The reward model's score of its stories is {place} that of b over that of c's, lengths being equal: "
+    )
+    assert said[0].endswith(f"({low:+.3f} to {high:+.3f}) on 7 prompts.")

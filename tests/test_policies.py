@@ -82,7 +82,7 @@ def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]],
     assert judged["gain"] == pytest.approx(found["reward_model_score"] - beside["reward_model_score"], abs=0.05)
     assert found["reward_model_score_low"] <= found["reward_model_score"] <= found["reward_model_score_high"]
     assert found["nll_by_karma"]["top_low"] <= found["nll_by_karma"]["top"] <= found["nll_by_karma"]["top_high"]
-    assert sum(f"those of {other}: on " in line for line in out.splitlines()) == 2, "a sentence for each judge"
+    assert sum(f"that of {other}'s, lengths being equal: " in line for line in out.splitlines()) == 2, "a sentence for each judge"
     page = (tmp_path / "report.html").read_text()
     assert "length controlled" in page
     assert page.count("<article>") == 8

@@ -44,10 +44,10 @@ def _on_gain(name: str, found: Mapping[str, float]) -> str:
     """Lengths being equal: a longer story may score higher for its length alone."""
     score, other = name.split(OVER, 1)
     low, high = found["length_controlled_low"], found["length_controlled_high"]
-    more_or_less = "more than" if low > 0 else "less than" if high < 0 else "neither more nor less than"
+    place = "above" if low > 0 else "below" if high < 0 else "not told from"
     return (
-        f"Its stories get {more_or_less} those of {other}: on {found['prompts']} prompts and at one length, {score} differs by "
-        f"{found['length_controlled']:+.3f} ({low:+.3f} to {high:+.3f})."
+        f"{score[0].upper()}{score[1:]} of its stories is {place} that of {other}'s, lengths being equal: "
+        f"{found['length_controlled']:+.3f} ({low:+.3f} to {high:+.3f}) on {found['prompts']} prompts."
     )
 
 
