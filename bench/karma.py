@@ -45,6 +45,7 @@ SCORES = {
     "reward_model": "the reward model's score", "without_prompt": "the reward model's score of the story without its prompt",
     "length": "its words",
 }  # fmt: skip
+ENDS = {"low": "lower", "high": "upper"}
 CONDITIONS = ("all", "length-matched")
 MINUTES = 120
 
@@ -128,8 +129,8 @@ def _accuracy(name: str, by: str, row: dict[str, Any]) -> list[Figure]:
     aim = ">= 0.65" if key == "reward_model_length_matched_5x" else ""
     about = f"of {row['pairs']:,} pairs, {row['condition']}, one with {row['ratio']} times the karma, ranked by {by}"
     return [Figure(name=key, value=row["accuracy"], target=aim, meaning=about),
-            Figure(name=f"{key}_low", value=row["low"], target="", meaning="lower end of its 95 % interval over threads"),
-            Figure(name=f"{key}_high", value=row["high"], target="", meaning="upper end")]  # fmt: skip
+            Figure(name=f"{key}_low", value=row["low"], target="", meaning=f"{ENDS['low']} end of its 95 % interval over threads"),
+            Figure(name=f"{key}_high", value=row["high"], target="", meaning=f"{ENDS['high']} end")]  # fmt: skip
 
 
 def _of_policies() -> list[Figure]:
@@ -140,7 +141,7 @@ def _of_policies() -> list[Figure]:
         for end, value in of_policy["nll_by_karma"].items():
             quarter, _, bound = end.partition("_")
             about = f"held-out NLL per token of each thread's {quarter} quarter by karma, {policy}"
-            about = f"{bound}er end of its 95 % interval".replace("highe", "upp") if bound else about
+            about = f"{ENDS[bound]} end of its 95 % interval over threads" if bound else about
             figures.append(Figure(name=f"nll_{policy}_{end}", value=value, target="", meaning=about))
     likelihoods = {"log-likelihood": "rwr", f"log-likelihood of {RUNS / 'bc' / 'model'}": "bc"}
     for row in found["pair_accuracy"]:
