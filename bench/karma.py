@@ -46,6 +46,7 @@ SCORES = {
     "length": "its words",
 }  # fmt: skip
 ENDS = {"low": "lower", "high": "upper"}
+LOWER = "lower end of its 95 % interval over threads"
 CONDITIONS = ("all", "length-matched")
 MINUTES = 120
 
@@ -129,8 +130,8 @@ def _accuracy(name: str, by: str, row: dict[str, Any]) -> list[Figure]:
     aim = ">= 0.65" if key == "reward_model_length_matched_5x" else ""
     about = f"of {row['pairs']:,} pairs, {row['condition']}, one with {row['ratio']} times the karma, ranked by {by}"
     return [Figure(name=key, value=row["accuracy"], target=aim, meaning=about),
-            Figure(name=f"{key}_low", value=row["low"], target="", meaning=f"{ENDS['low']} end of its 95 % interval over threads"),
-            Figure(name=f"{key}_high", value=row["high"], target="", meaning=f"{ENDS['high']} end")]  # fmt: skip
+            Figure(name=f"{key}_low", value=row["low"], target="", meaning=LOWER),
+            Figure(name=f"{key}_high", value=row["high"], target="", meaning="upper end")]  # fmt: skip
 
 
 def _of_policies() -> list[Figure]:
