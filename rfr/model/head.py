@@ -50,7 +50,10 @@ class _Lookup(torch.autograd.Function):
         if not gathers(ctx.weight):
             return None, torch.ops.aten.embedding_dense_backward(grad, ids, ctx.rows, -1, False)
         total = ctx.weight.grad
-        total.index_put_((ids,), grad.to(total.dtype), accumulate=True)  # on GPUs, too, always in the same order
+        if total.is_cuda:
+            total.index_put_((ids,), grad.to(total.dtype), accumulate=True)  # always in the same order
+        else:  # where that would be done by threads, in any order
+            total.index_add_(0, ids.flatten(), grad.flatten(0, -2).to(total.dtype))
         return None, None
 
 
