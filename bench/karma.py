@@ -34,7 +34,7 @@ COMMON = ["model=smollm2-135m", f"model.block_size={BLOCK}", "strategy=single", 
           "schedule=cosine", "schedule.warmup_steps=10", "trainer.micro_batch=1", "trainer.validation_rows=40",
           "trainer.keep_best=false", f"preprocess.split.validation_share={HELD_OUT}"]  # fmt: skip
 JUDGE = ["objective=reward_model", "reward=log_karma", f"objective.pairing.margin={MARGIN}", "optimizer.lr=5e-5",
-         "trainer.accumulate=4", "trainer.max_steps=150", "trainer.validate_every=150",
+         "trainer.accumulate=4", "trainer.max_steps=400", "trainer.validate_every=200",
          "trainer.checkpoint_every=20"]  # fmt: skip
 POLICY = ["reward=thread_rank", "optimizer.lr=5e-5", "trainer.accumulate=8", "trainer.max_steps=50", "trainer.validate_every=50",
           "trainer.checkpoint_every=10"]  # fmt: skip
