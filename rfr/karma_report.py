@@ -18,6 +18,8 @@ from rfr.report.karma import karma_page
 from rfr.report.table import print_table
 from rfr.reward.karma import LogKarma
 
+VOTED_S = 7 * 24 * 3600  # a post older than a week is out of every listing that people read
+
 
 class Karma:
     """The mode of evaluate.py that looks at a corpus and needs no policy."""
@@ -53,8 +55,8 @@ def _findings(cfg: DictConfig) -> dict[str, Any]:
     cfg = resolve(cfg)
     corpus, clean = instantiate(cfg.corpus), instantiate(cfg.preprocess.clean)
     with corpus.open() as store:
-        threads = scored_stories(store.threads(), clean)
-    shares = variance_shares(threads)
+        threads, read_again = scored_stories(store.threads(), clean), store.read_again(VOTED_S)
+    shares = variance_shares(threads, read_again)
     rewards, refused = fitted_rewards({"log_karma": LogKarma(), **instantiate(cfg.rewards)}, threads, threads)
     return {
         "threads": len(threads), "stories": sum(map(len, threads)), "variance_shares": shares,

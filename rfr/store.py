@@ -19,6 +19,11 @@ from rfr.records import Observation, Post, Reply, Thread
 from rfr.schema import VERSION, migrate, version_of
 
 TEXTS, READINGS = ("post", "reply"), "observation"
+READ_AGAIN = """SELECT first, second FROM (
+    SELECT score AS first, lead(score) OVER (PARTITION BY item_id, source ORDER BY observation.seen_at) AS second
+    FROM observation JOIN reply ON reply.id = item_id
+    WHERE NOT hidden AND score IS NOT NULL AND observation.seen_at - created_utc >= ?
+) WHERE second IS NOT NULL"""
 CANNOT_WRITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 FLAGS = {"stickied", "hidden", "missing", "archived"}
 
@@ -215,6 +220,10 @@ class Store:
             {"post": post_id},
         )
         return {reading.item_id: reading for reading in readings}
+
+    def read_again(self, age_s: float) -> list[tuple[int, int]]:
+        """Scores of a reply at two readings of one source in a row, neither hidden, both when it was that old or older."""
+        return self.rows(READ_AGAIN, (age_s,))
 
     def select(self, record: type, clause: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> Iterator:
         """Records of this type, one at a time; the clause names the table."""

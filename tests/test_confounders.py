@@ -12,13 +12,14 @@ import numpy as np
 import pytest
 
 from rfr.data.pairs import scored_stories
-from rfr.evaluate.confounders import ADDED, REST, correlations, recommended, variance_shares
+from rfr.evaluate.confounders import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommended, variance_shares
 from rfr.evaluate.correlation import over_all, within_threads
-from rfr.records import Pair
+from rfr.records import Observation, Pair, Reply
 from rfr.report.karma import karma_page
 from rfr.reward.base import log_scores
 from rfr.reward.confounders import NAMES
 from rfr.simulate import DemoSubreddit, KarmaModel
+from rfr.store import Store
 
 
 def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float = 0.0, noise: float = 1.0) -> list[list[Pair]]:
@@ -41,7 +42,7 @@ def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float
 def test_shares_follow_the_causes() -> None:
     shares = variance_shares(_corpus(0, thread=1.0, delay=1.0, length=1.0))
     assert sum(share for share in shares.values() if share) == pytest.approx(1)
-    assert list(shares) == ["thread", *ADDED, "counting noise", REST]
+    assert list(shares) == ["thread", *ADDED, FUZZING, "counting noise", REST]
     for name in ("thread", "delay", "length", REST):
         assert shares[name] == pytest.approx(0.25, abs=0.06), name
     assert abs(shares["hour of the day"] or 0.0) < 0.01
@@ -68,10 +69,40 @@ def test_herding_shows_as_a_head_start() -> None:
     assert head_start(0.75) > head_start(0.0) + 0.01
 
 
+def test_vote_fuzzing_shows_where_settled_scores_are_read_again() -> None:
+    """Two readings of y that each err by sigma: the share is sigma^2 over the variance of y."""
+    threads, generator, sigma = _corpus(7), np.random.default_rng(7), 0.4
+    y = generator.normal(5, 1, size=4000)
+    read_again = [tuple(np.expm1(value + sigma * generator.normal(size=2)).round().astype(int).tolist()) for value in y]
+    shares = variance_shares(threads, read_again)
+    whole = np.concatenate([log_scores(thread) for thread in threads])
+    assert shares[FUZZING] == pytest.approx(sigma**2 / whole.var(), rel=0.1)
+    assert sum(share for share in shares.values() if share) == pytest.approx(1)
+    assert variance_shares(threads, [(7, 7)] * FEW_READINGS)[FUZZING] == 0
+    assert variance_shares(threads, read_again[: FEW_READINGS - 1])[FUZZING] is None
+
+
+def test_scores_read_again_are_those_of_old_replies(tmp_path: Path) -> None:
+    reply = Reply(id="t1_a", post_id="t3_p", body="b", author=None, created_utc=1000.0)
+    young = replace(reply, id="t1_b", created_utc=1900.0)
+    readings = [("t1_a", 1050.0, "api", 3), ("t1_a", 1900.0, "api", 8), ("t1_a", 2000.0, "api", 9), ("t1_a", 2100.0, "api", 7),
+                ("t1_a", 2050.0, "dump", 8), ("t1_b", 2000.0, "api", 1), ("t1_b", 2100.0, "api", 2)]  # fmt: skip
+    with Store(tmp_path / "s.db", write=True) as store:
+        store.add([reply, young, *(Observation(item_id=i, seen_at=t, source=s, score=k) for i, t, s, k in readings)])
+        store.add([Observation(item_id="t1_a", seen_at=2080.0, source="api", score=1, hidden=True)])
+        assert sorted(store.read_again(500)) == [(8, 9), (9, 7)]
+        assert store.read_again(1e9) == []
+
+
 def test_without_times_their_shares_are_not_to_be_had() -> None:
     timeless = [[replace(pair, delay_s=None, created_utc=None) for pair in thread] for thread in _corpus(3, length=1.0)]
     shares = variance_shares(timeless)
-    assert [name for name, share in shares.items() if share is None] == ["delay", "head start (herding)", "hour of the day"]
+    assert [name for name, share in shares.items() if share is None] == [
+        "delay",
+        "head start (herding)",
+        "hour of the day",
+        FUZZING,
+    ]
     assert (shares["length"] or 0.0) > 0.35
     advice = recommended(timeless, shares)
     assert advice.reward == "thread_rank"

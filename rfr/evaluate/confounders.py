@@ -10,7 +10,7 @@ import numpy as np
 from sklearn.model_selection import GroupKFold
 
 from rfr.evaluate.correlation import over_all, within_threads
-from rfr.reward.base import ReplyThread, log_scores, scores
+from rfr.reward.base import ReplyThread, log_scores, scores, symmetric_log
 from rfr.reward.confounders import KNOWN, NAMES, confounders
 from rfr.reward.trees import fit_trees, predict
 
@@ -18,7 +18,8 @@ DELAY, ARRIVAL, HOUR, LENGTH = 0, 1, 4, 5  # their places in NAMES
 # What is added one after the other, causes that come first first; arrival says nothing that the delay does not, but who had a
 # head start, and so herding shows in what it adds.
 ADDED = {"delay": [DELAY], "head start (herding)": [ARRIVAL], "hour of the day": [HOUR], "length": [LENGTH]}
-FOLDS, FEW_THREADS = 5, 50
+FOLDS, FEW_THREADS, FEW_READINGS = 5, 50, 30
+FUZZING = "vote fuzzing"
 REST = "the rest (quality, taste, luck)"
 
 
@@ -30,12 +31,17 @@ class Recommendation:
     reasons: list[str]
 
 
-def variance_shares(threads: SequenceOf[ReplyThread]) -> dict[str, float | None]:
+def variance_shares(threads: SequenceOf[ReplyThread], read_again: SequenceOf[tuple[int, int]] = ()) -> dict[str, float | None]:
     """Of the variance of y = sign(k) log(1 + |k|): shares that add up to 1, None where the corpus lacks what it takes.
 
     The thread's share is that of the means (analysis of variance, unbiased for small threads). Within threads, shares of
-    `ADDED` are what each adds to what trees predict of threads that they have not seen. Counting noise is what Poisson counts
-    of such a size would vary by. The rest is quality, taste, fame and luck.
+    `ADDED` are what each adds to what trees predict of threads that they have not seen. Vote fuzzing is half the mean square
+    by which two readings of one settled score differ: Reddit alters what it shows, and late votes make this an upper bound.
+    Counting noise is what Poisson counts of such a size would vary by. The rest is quality, taste, fame and luck.
+
+    Args:
+        threads: all replies with their newest score.
+        read_again: scores of one reply at two readings, both when voting was over; fewer than `FEW_READINGS` tell nothing.
 
     Raises:
         ValueError: fewer than `FOLDS` threads, or karma that does not vary.
@@ -51,10 +57,17 @@ def variance_shares(threads: SequenceOf[ReplyThread]) -> dict[str, float | None]
     shares: dict[str, float | None] = {"thread": thread_share}
     for name, added in _added(threads, y).items():
         shares[name] = None if added is None else within * added
+    variance, left = float(whole.var()), 1 - sum(share for share in shares.values() if share)
+    shares[FUZZING] = None if len(read_again) < FEW_READINGS else min(_fuzzing(read_again) / variance, left)
+    left -= shares[FUZZING] or 0.0
     karma = np.concatenate([scores(thread) for thread in threads])
-    explained = sum(share for share in shares.values() if share)
-    counting = min(float(np.mean(1 / (1 + np.abs(karma)))) / float(whole.var()), 1 - explained)
-    return {**shares, "counting noise": counting, REST: 1 - explained - counting}
+    counting = min(float(np.mean(1 / (1 + np.abs(karma)))) / variance, left)
+    return {**shares, "counting noise": counting, REST: left - counting}
+
+
+def _fuzzing(read_again: SequenceOf[tuple[int, int]]) -> float:
+    first, second = symmetric_log(np.array(read_again, dtype=float)).T
+    return float(np.mean((second - first) ** 2)) / 2
 
 
 def _between(y: SequenceOf[np.ndarray], whole: np.ndarray) -> float:

@@ -7,7 +7,7 @@ from typing import Any
 
 from rfr.report.page import STYLE, safe
 
-COLOURS = ("#853", "#c96", "#db8", "#9ab", "#79a", "#ccc", "#e8e4dc")
+COLOURS = ("#853", "#c96", "#db8", "#9ab", "#79a", "#a8a", "#ccc", "#e8e4dc")
 BAR = 900  # pixels
 ON_SHARES = (
     "What comes first is counted first: what the length adds is what delay, head start and hour do not tell already. The rest "
