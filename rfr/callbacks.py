@@ -130,7 +130,7 @@ class Best(Callback):
 
 
 class StopCleanly(Callback):
-    """Ctrl-C and SIGTERM end the run after the optimizer step in progress; a second one ends it at once."""
+    """Ctrl-C and SIGTERM end the run after the optimizer step in progress; a second Ctrl-C ends it at once."""
 
     def __init__(self) -> None:
         self.stopped = False
@@ -145,7 +145,8 @@ class StopCleanly(Callback):
         if self._signalled_at is None:
             self.stopped, self._signalled_at = True, time.monotonic()
             print("\nstopping after this step (again: at once) ...", flush=True)
-        elif time.monotonic() - self._signalled_at > 1.0:  # sooner it is the same stop, sent to the process and to its group
+        elif number == signal.SIGINT and time.monotonic() - self._signalled_at > 1.0:
+            # Sooner it is the same stop, sent to the process and to its group; and a SIGTERM may follow from a Ctrl-C.
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -42,7 +42,7 @@ def _exit_code(main: Callable[[], object]) -> int:
     except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
         if os.environ.get("RFR_DEBUG"):
             raise
-        print(f"rfr: {_one_line(error)}", file=sys.stderr)
+        print(f"rfr: {in_one_line(error)}", file=sys.stderr)
         return 2
     except sqlite3.DatabaseError as error:
         if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):  # the others are our mistakes
@@ -63,7 +63,7 @@ def _exit_code(main: Callable[[], object]) -> int:
     return 0
 
 
-def _one_line(error: Exception) -> str:
+def in_one_line(error: Exception) -> str:
     """The message on one line; of errors that Hydra wraps, the cause."""
     cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
     told = str(cause).split("Config search path:")[0]

@@ -28,12 +28,11 @@ from rfr.model.build import export
 from rfr.model.module import Learner
 from rfr.model.precision import DTYPE
 from rfr.model.strategy import whole_parameters
+from rfr.outcome import record_result
 from rfr.ranks import ranks
 
-RESULT = "result.json"
 
-
-def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
+def train(cfg: DictConfig, run_dir: Path) -> dict:
     """Train one run, from the start or from its newest checkpoint; returns (and prints) its result.
 
     Raises:
@@ -43,9 +42,9 @@ def train(cfg: DictConfig, run_dir: Path, *, fresh: bool) -> dict:
     quiet()
     job = build(cfg, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
-    if fresh and ranks().rank == 0:
+    if ranks().rank == 0 and not (ledger := run_dir / "ledger.json").exists():
         OmegaConf.save(cfg, run_dir / "config.yaml")
-        (run_dir / "ledger.json").write_text(json.dumps(job.prepared.ledger, indent=2) + "\n")
+        ledger.write_text(json.dumps(job.prepared.ledger, indent=2) + "\n")
     stop, throughput = StopCleanly(), Throughput(DTYPE[job.precision])
     try:
         trainer = fit(job, [stop, throughput])
@@ -143,7 +142,6 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
             export(job.model, job.prepared.tokenizer, model_dir, {"step": result["steps"], **learner.validated})
             result |= _judged(job)
     if trainer.is_global_zero:
-        (job.run_dir / RESULT).write_text(json.dumps(result, indent=2) + "\n")
         for logger in trainer.loggers:
             logger.log_metrics({k: v for k, v in result.items() if k.startswith("quality")}, trainer.global_step)
             logger.finalize("success")
@@ -151,6 +149,7 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
             sys.modules["wandb"].finish()
         if job.layout.scratch is not None:
             shutil.rmtree(job.layout.scratch, ignore_errors=True)
+        record_result(job.run_dir, result)
         print(json.dumps(result), flush=True)
     return result
 

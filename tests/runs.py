@@ -35,7 +35,7 @@ def small_config(folders: list[str], name: str, *overrides: str) -> Any:
 def train_small(folders: list[str], name: str, *overrides: str) -> tuple[Path, dict]:
     """In this process; the run folder and the result."""
     cfg = small_config(folders, name, *overrides)
-    return config.run_folder(cfg), train(cfg, config.run_folder(cfg), fresh=True)
+    return config.run_folder(cfg), train(cfg, config.run_folder(cfg))
 
 
 def command(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:

@@ -220,7 +220,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(folders: list[str], tmp_path: Path
     (cut / "result.json").unlink()
     assert (cut / "checkpoints" / "step-00000004").exists()
     cfg = small_config([folders[0], f"runs_dir={tmp_path}/runs"], name, *settings)
-    again = train(cfg, cut, fresh=False)
+    again = train(cfg, cut)
     assert largest_difference(whole, cut) == 0
     assert again["val/pair_loss"] == result["val/pair_loss"]
     for figure in ("train/pair_loss", "train/pair_accuracy", "train/margin", "grad_norm"):

@@ -42,8 +42,8 @@ def test_every_schedule_is_kept_under_accumulation_and_over_a_resume(
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.StopCleanly, "on_train_batch_end", stop_at_four)
         with pytest.raises(Interrupted):
-            train(cfg, run_dir, fresh=True)
-    train(config.load(run_dir), run_dir, fresh=False)
+            train(cfg, run_dir)
+    train(config.load(run_dir), run_dir)
     schedule = instantiate(cfg.schedule)
     rates = column(run_dir, "lr")
     assert rates == pytest.approx([cfg.optimizer.lr * schedule(step, 9) for step in range(9)], rel=1e-6)
@@ -73,7 +73,7 @@ def test_a_step_that_fp16_skips_does_not_spend_the_schedule(
     monkeypatch.setattr(precision, "native_precisions", lambda: ["fp16"])  # slow where the processor lacks it, but right
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**19))  # too large at first
     cfg = small_config(folders, "skipping", *PLAIN, *FP16)
-    train(cfg, config.run_folder(cfg), fresh=True)
+    train(cfg, config.run_folder(cfg))
     _check_skips(config.run_folder(cfg), cfg.optimizer.lr)
 
 
@@ -89,7 +89,7 @@ from rfr.run import train
 
 precision.native_precisions = lambda: ["fp16"]
 type(get_accelerator()).is_fp16_supported = lambda self: True
-train(config.read(Path(sys.argv[1])), Path(sys.argv[2]), fresh=True)
+train(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
 """
 
 

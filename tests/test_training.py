@@ -79,12 +79,12 @@ def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], cloned: Path, mon
     with monkeypatch.context() as patch:
         patch.setattr(callbacks.StopCleanly, "on_train_batch_end", stop_at_four)
         with pytest.raises(Interrupted, match=f"stopped at step 4; go on with: python train.py resume={run_dir}"):
-            train(cfg, run_dir, fresh=True)
+            train(cfg, run_dir)
     assert [path.name for path in checkpoints.checkpoints(run_dir / "checkpoints")] == ["step-00000003", "step-00000004"]
     assert not (run_dir / "result.json").exists()
-    train(config.load(run_dir), run_dir, fresh=False)
+    train(config.load(run_dir), run_dir)
     (run_dir / "result.json").unlink()  # cut off again, after the last step and before the end
-    train(config.load(run_dir), run_dir, fresh=False)
+    train(config.load(run_dir), run_dir)
     assert largest_difference(cloned, run_dir) == 0
     assert column(run_dir, "train/loss") == column(cloned, "train/loss")
 

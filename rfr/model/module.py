@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from typing import Any
@@ -14,6 +15,7 @@ from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
+from rfr.errors import RunFailed
 from rfr.memory import frugal
 from rfr.model.attention import document_mask
 from rfr.model.head import output_layer
@@ -21,6 +23,8 @@ from rfr.model.scaling import deepspeed_grad_norm, loss_scale, step_was_taken
 from rfr.model.schedule import Schedule
 from rfr.objective.base import Objective
 from rfr.records import Batch, PairBatch
+
+SKIPPED_IN_A_ROW = 40  # a loss scale of 2^16 and a step is skipped at each halving: what no scale can save
 
 
 class Learner(pl.LightningModule):
@@ -47,6 +51,7 @@ class Learner(pl.LightningModule):
         self.objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
         self._total_steps, self._weight_decay, self._seed = total_steps, weight_decay, seed
         self._step_was_taken = True
+        self._not_finite = 0  # losses in a row
         self._shares: dict[str, torch.Tensor] = {}
         self._validation_sums: dict[str, torch.Tensor] = {}
         self.validated: dict[str, float] = {}  # at the last validation, by the names it is logged under
@@ -61,6 +66,8 @@ class Learner(pl.LightningModule):
     def training_step(self, batch: Batch | PairBatch, batch_idx: int) -> torch.Tensor:
         loss, shares = self._loss(batch)
         self._log_shares(batch_idx, {"loss": loss.detach()} | shares)
+        if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
+            self._require_finite()
         # The shares of an optimizer batch add up to its loss, but Lightning divides each by the accumulation steps and
         # data parallelism averages over the ranks: undo both.
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
@@ -72,6 +79,22 @@ class Learner(pl.LightningModule):
         for name, share in shares.items():
             self._shares[name] += share
             self.log(f"train/{name}", self._shares[name], sync_dist=True, reduce_fx="sum")
+
+    def _require_finite(self) -> None:
+        """End before the step that would make every parameter NaN.
+
+        With a loss scale such a step is skipped, and the scale halved: there it takes many in a row.
+
+        Raises:
+            RunFailed: the loss of an optimizer step is NaN or infinite.
+        """
+        loss = float(self._shares["loss"])
+        self._not_finite = 0 if math.isfinite(loss) else self._not_finite + 1
+        if self._not_finite > (SKIPPED_IN_A_ROW if loss_scale(self.trainer) is not None else 0):
+            raise RunFailed(
+                f"the loss is {loss} at step {self.trainer.global_step + 1}: "
+                "try a lower optimizer.lr, a longer schedule.warmup_steps or a smaller trainer.gradient_clip", 1,
+            )  # fmt: skip
 
     def on_train_start(self) -> None:
         """Gradients are made here and stay: made anew at every step, they would tear memory to holes."""

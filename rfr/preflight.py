@@ -1,0 +1,65 @@
+"""Before a sweep starts: nothing does unless everything can."""
+
+from __future__ import annotations
+
+from collections import Counter
+from pathlib import Path
+
+from omegaconf import DictConfig
+
+from rfr.build import check
+from rfr.checkpoints import newest_whole, step_of
+from rfr.config import run_folder
+from rfr.errors import UserError
+from rfr.outcome import FINISHED, INTERRUPTED, NEW, state_of
+from rfr.points import Point, is_grid, points
+from rfr.report.table import print_table
+
+
+def preflight(master: DictConfig, group: str) -> None:
+    """Say what becomes of every point, or refuse all.
+
+    Args:
+        master: the config of a multirun, with its `hydra` part.
+        group: the sweep's name.
+
+    Raises:
+        UserError: a point can't be composed or a value of it is wrong, or two points are one run.
+    """
+    found = points(master, group)
+    for point in found:
+        try:
+            check(point.cfg)
+        except ValueError as error:
+            raise UserError(f"{point.told}: {error}") from error
+    if is_grid(master):
+        _require_distinct(found)
+        _say_what_starts(found)
+
+
+def _require_distinct(found: list[Point]) -> None:
+    first: dict[Path, Point] = {}
+    for point in found:
+        other = first.setdefault(run_folder(point.cfg), point)
+        if other is not point:
+            why = "leave out name=" if point.cfg.name else "they differ in nothing that makes a run another"
+            raise UserError(f"{other.told} and {point.told} would share a run folder: {why}")
+
+
+def _say_what_starts(found: list[Point]) -> None:
+    run_dirs = [run_folder(point.cfg) for point in found]
+    rows = [
+        {"run": run_dir.name, **point.varied, "state": state_of(run_dir), "now": _now(run_dir)}
+        for run_dir, point in zip(run_dirs, found, strict=True)
+    ]
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in rows).items())
+    print_table(rows, title=f"{run_dirs[0].parent}: {len(rows)} runs, {counts}")
+
+
+def _now(run_dir: Path) -> str:
+    """What becomes of it now."""
+    if (state := state_of(run_dir)) in (FINISHED, NEW):
+        return {FINISHED: "skipped", NEW: "trained"}[state]
+    checkpoint = newest_whole(run_dir / "checkpoints")
+    what = "resumed" if state == INTERRUPTED else "tried again"
+    return f"{what} from step {step_of(checkpoint)}" if checkpoint else f"{what} from the start"
