@@ -8,6 +8,7 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
+from rfr.compare.command import Compare
 from rfr.config import resolve_part
 from rfr.data.prompts import canonical_prompt
 from rfr.errors import UserError
@@ -47,6 +48,6 @@ def evaluate(cfg: DictConfig) -> None:
     """
     quiet()
     mode = instantiate(resolve_part(cfg, "mode"))
-    if not isinstance(mode, (Policy, Karma)):
-        raise UserError(f"mode={HydraConfig.get().runtime.choices['mode']} is collect.py's: give mode=policy or mode=karma")
+    if not isinstance(mode, (Policy, Karma, Compare)):
+        raise UserError(f"mode={HydraConfig.get().runtime.choices['mode']} is collect.py's: give mode=policy, karma or compare")
     mode.run(cfg)

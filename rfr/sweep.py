@@ -11,7 +11,7 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rfr.compare import compare
+from rfr.compare.command import compare
 from rfr.data.cache import key_of
 from rfr.exits import exit_code
 from rfr.jobs import GROUP

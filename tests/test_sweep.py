@@ -11,7 +11,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from rfr import config
-from rfr.compare import compare
+from rfr.compare.command import compare
 from tests.conftest import ROOT
 
 SWEEPS = sorted((ROOT / "sweep").glob("*.yaml"))

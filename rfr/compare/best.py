@@ -1,0 +1,58 @@
+"""The best of each: runs that differ in their seed alone taken together, with an interval."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from statistics import fmean, stdev
+from typing import Any
+
+from scipy.stats import t as students_t
+
+from rfr.compare.runs import Runs
+from rfr.outcome import FINISHED
+
+SEED = "seed"
+HIGHER_IS_BETTER = {"quality", "val/pair_accuracy"}
+METRICS = ("quality", "val/pair_accuracy", "val/nll_per_token", "val/pair_loss")  # the first that all finished runs have
+
+
+def metric_of(runs: Runs) -> str | None:
+    """What to rank the runs by; None where nothing is known of all that are finished."""
+    finished = [row for row in runs.rows if row["state"] == FINISHED]
+    return next((metric for metric in METRICS if finished and all(row.get(metric) is not None for row in finished)), None)
+
+
+def best_groups(runs: Runs) -> list[dict[str, Any]]:
+    """For every value of every varied key, the best settings of the others: mean over seeds, 95 % interval (Student's t).
+
+    Rows of `key`, `of` (key = value), `with` (the other settings), `metric`, `mean`, `low`, `high` (None for one run), `runs`.
+    """
+    metric = metric_of(runs)
+    keys = [key for key in runs.varied if key != SEED]
+    if metric is None or not keys:
+        return []
+    groups: dict[tuple, list[float]] = defaultdict(list)
+    for row in runs.rows:
+        if row["state"] == FINISHED:
+            groups[tuple(str(row[key]) for key in keys)].append(float(row[metric]))
+    sign = -1 if metric in HIGHER_IS_BETTER else 1
+    ranked = sorted(groups.items(), key=lambda group: sign * fmean(group[1]))
+    found: dict[tuple[str, Any], dict[str, Any]] = {}
+    for settings, values in ranked:
+        for place, key in enumerate(keys):
+            others = " ".join(f"{other}={value}" for other, value in zip(keys, settings, strict=True) if other != key)
+            low, high = interval(values)
+            found.setdefault((key, settings[place]), {
+                "key": key, "of": f"{key}={settings[place]}", "with": others, "metric": metric, "mean": fmean(values),
+                "low": low, "high": high, "runs": len(values),
+            })  # fmt: skip
+    return sorted(found.values(), key=lambda row: keys.index(row["key"]))  # stable: the better first within a key
+
+
+def interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
+    """95 % of the mean, by Student's t."""
+    if len(values) < 2:
+        return None, None
+    half = float(students_t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
+    return fmean(values) - half, fmean(values) + half

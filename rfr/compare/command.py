@@ -1,0 +1,102 @@
+"""`evaluate.py mode=compare`, and the end of every sweep: runs side by side in the terminal and on a page."""
+
+from __future__ import annotations
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig
+
+from rfr.compare.best import best_groups, metric_of
+from rfr.compare.curves import curves, samples
+from rfr.compare.runs import Runs, compared, run_dirs_in
+from rfr.errors import UserError
+from rfr.outcome import FINISHED, failure_of, result_of
+from rfr.report.comparison import comparison_page
+from rfr.report.table import print_table
+
+
+class Compare:
+    """The mode of evaluate.py that looks at finished runs and needs no model.
+
+    Args:
+        runs: folders of runs, or of sweeps.
+    """
+
+    def __init__(self, runs: Any) -> None:
+        self._folders = [Path(str(folder)) for folder in runs]
+
+    def run(self, cfg: DictConfig) -> None:
+        """Leave `comparison.html`, `comparison.csv` and `summary.json`, print tables and one JSON line.
+
+        Raises:
+            UserError: there are no runs in a folder.
+        """
+        if not self._folders:
+            raise UserError("nothing to compare: give folders of runs or sweeps, runs=[runs/lr_schedule]")
+        run_dirs = list(dict.fromkeys(found for folder in self._folders for found in _some(folder)))
+        out = Path(cfg.out) if cfg.out else self._folders[0] if len(self._folders) == 1 else Path(cfg.runs_dir)
+        out.mkdir(parents=True, exist_ok=True)
+        page = _write(compared(run_dirs), out, title=", ".join(map(str, self._folders)))
+        print(json.dumps({"page": str(page), "runs": len(run_dirs)}))
+
+
+def compare(folder: Path) -> None:
+    """The same of one sweep's folder; nothing where no run has begun."""
+    if run_dirs := run_dirs_in(folder):
+        page = _write(compared(run_dirs), folder, title=str(folder))
+        print(f"{len(run_dirs)} runs side by side: {page}", flush=True)
+
+
+def _some(folder: Path) -> list[Path]:
+    if not (found := run_dirs_in(folder)):
+        raise UserError(f"there are no runs in {folder}: give folders of runs or sweeps, runs=[runs/lr_schedule]")
+    return found
+
+
+def _write(runs: Runs, out: Path, *, title: str) -> Path:
+    with (out / "comparison.csv").open("w", newline="") as lines:
+        writer = csv.DictWriter(lines, list(runs.rows[0]))
+        writer.writeheader()
+        writer.writerows(runs.rows)
+    results = {run_dir.name: result_of(run_dir) or {} for run_dir in runs.run_dirs}
+    summary = {name: {key.split("/")[-1]: value for key, value in result.items()} for name, result in results.items()}
+    (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
+    _print(runs, title)
+    page = out / "comparison.html"
+    page.write_text(
+        comparison_page(
+            title=title, rows=runs.rows, varied=runs.varied, figures=runs.figures, metric=metric_of(runs),
+            best=best_groups(runs), failures=list(map(failure_of, runs.run_dirs)),
+            curves=list(map(curves, runs.run_dirs)), samples=samples(runs.run_dirs),
+        )
+    )  # fmt: skip
+    return page
+
+
+def _print(runs: Runs, title: str) -> None:
+    unfinished = any(row["state"] != FINISHED for row in runs.rows)
+    print_table([_readable(row, with_state=unfinished) for row in runs.rows], title=f"{title}: {len(runs.rows)} runs")
+    if seeds := [row for row in best_groups(runs) if row["runs"] > 1]:
+        print_table(list(map(_readable_group, seeds)), title="the best of each")
+    failed = [{"run": run_dir.name, "failed, because": why} for run_dir in runs.run_dirs if (why := failure_of(run_dir))]
+    if failed:
+        print_table(failed, title=f"{len(failed)} failed; the same command tries them again")
+
+
+def _readable(row: dict[str, Any], *, with_state: bool) -> dict[str, Any]:
+    """The interval in one column, after the mean it belongs to."""
+    left_out = {"quality_low", "quality_high"} | (set() if with_state else {"state"})
+    shown = {key: value for key, value in row.items() if key not in left_out}
+    if row.get("quality") is not None:
+        shown["quality"] = f"{row['quality']:.3f} [{row['quality_low']:.3f}, {row['quality_high']:.3f}]"
+    for key in ("tokens_per_second",):
+        shown[key] = None if row.get(key) is None else f"{row[key]:,.0f}"
+    return {{"quality": "true quality [95 %]", "ess": "ESS/N"}.get(key, key): value for key, value in shown.items()}
+
+
+def _readable_group(row: dict[str, Any]) -> dict[str, Any]:
+    interval = f" [{row['low']:.4g}, {row['high']:.4g}]" if row["low"] is not None else ""
+    return {"": row["of"], "with": row["with"], row["metric"]: f"{row['mean']:.4g}{interval}", "runs": str(row["runs"])}

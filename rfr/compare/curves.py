@@ -1,0 +1,66 @@
+"""What a run logged on its way: columns of numbers, and the last stories it wrote."""
+
+from __future__ import annotations
+
+import csv
+import json
+import math
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+SHOWN = ("train/loss", "val/nll_per_token", "val/pair_loss", "val/pair_accuracy", "lr", "grad_norm")
+AXES = ("step", "tokens", "seconds")
+MOST = 1_000  # rows; of more, every n-th, the last, and all with a validation
+
+Columns = dict[str, list[float | None]]
+
+
+def curves(run_dir: Path) -> Columns:
+    """Columns of `metrics.csv`, None where a row has no such number; without those that the run never logged."""
+    path = run_dir / "metrics.csv"
+    if not path.is_file():
+        return {}
+    with path.open(newline="") as lines:
+        rows = list(csv.DictReader(lines))
+    _add_seconds(rows)
+    every = max(1, -(-len(rows) // MOST))
+    kept = {*range(0, len(rows), every), len(rows) - 1}
+    rows = [row for place, row in enumerate(rows) if place in kept or any(row.get(name) for name in SHOWN if "val/" in name)]
+    columns: Columns = {name: [_number(row.get(name)) for row in rows] for name in (*AXES, *SHOWN)}
+    return {name: column for name, column in columns.items() if any(value is not None for value in column)}
+
+
+def _add_seconds(rows: Sequence[dict[str, Any]]) -> None:
+    total = 0.0
+    for row in rows:
+        total += _number(row.get("step_seconds")) or 0.0
+        row["seconds"] = total
+
+
+def _number(text: str | float | None) -> float | None:
+    """Six digits will do for a plot; what is not finite can't be drawn, nor be JSON."""
+    if text is None or text == "" or not math.isfinite(value := float(text)):
+        return None
+    return float(f"{value:.6g}")
+
+
+def samples(run_dirs: Sequence[Path]) -> list[dict[str, Any]]:
+    """By prompt, the last story that each run wrote: `prompt` and `stories` of `run` (its place), `step` and `text`."""
+    by_prompt: dict[str, dict[int, dict[str, Any]]] = {}
+    for place, run_dir in enumerate(run_dirs):
+        path = run_dir / "samples.jsonl"
+        for line in path.read_text().splitlines() if path.is_file() else []:
+            if (row := _json(line)) is not None:
+                story = {"run": place, "step": row["step"], "text": row["response"]}
+                by_prompt.setdefault(row["prompt"], {})[place] = story
+    return [{"prompt": prompt, "stories": list(stories.values())} for prompt, stories in by_prompt.items()]
+
+
+def _json(line: str) -> dict[str, Any] | None:
+    """A run that was killed may have left half a line."""
+    try:
+        found: dict[str, Any] = json.loads(line)
+    except json.JSONDecodeError:
+        return None
+    return found

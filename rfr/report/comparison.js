@@ -1,0 +1,403 @@
+"use strict";
+// Everything that came from a run goes through textContent or a canvas: it is shown, never interpreted.
+const data = JSON.parse(document.getElementById("data").textContent);
+const byId = (id) => document.getElementById(id);
+const LOWER_IS_BETTER = !["quality", "val/pair_accuracy"].includes(data.metric);
+const runs = data.rows.map((row, place) => ({
+  row, place, columns: data.curves[place], failure: data.failures[place], shown: true, kept: true, colour: "#888", line: null,
+}));
+const settings = { sort: null, descending: false, ranges: new Map(), under: null };
+
+const element = (name, properties = {}, ...children) => {
+  const made = Object.assign(document.createElement(name), properties);
+  made.append(...children);
+  return made;
+};
+const label = (value) => (value === null || value === undefined ? "" : typeof value === "number" ? String(+value.toPrecision(5)) : String(value));
+const visible = () => runs.filter((run) => run.shown && run.kept);
+const finite = (value) => typeof value === "number" && Number.isFinite(value);
+const goodness = (run) => {
+  const value = run.row[data.metric];
+  return finite(value) ? (LOWER_IS_BETTER ? -value : value) : -Infinity;
+};
+const best = runs.filter((run) => goodness(run) > -Infinity).sort((a, b) => goodness(b) - goodness(a));
+
+// --- colours -------------------------------------------------------------------------------------------------------------
+const hue = (place, count) => `hsl(${(place * 360 * (count > 12 ? 0.618034 : 1 / Math.max(1, count)) + 20) % 360} 62% 45%)`;
+
+function paint(key) {
+  const values = key ? [...new Set(runs.map((run) => label(run.row[key])))] : runs.map((run) => run.row.run);
+  for (const run of runs) {
+    const place = key ? values.indexOf(label(run.row[key])) : run.place;
+    run.colour = hue(place, values.length);
+    run.swatch.style.background = run.colour;
+  }
+}
+
+// --- the table of runs ---------------------------------------------------------------------------------------------------
+const columns = ["run", "state", ...data.varied, ...data.figures];
+
+function makeTable() {
+  const head = element("tr", {}, element("th"));
+  for (const key of columns) {
+    const button = element("button", { textContent: key, onclick: () => sortBy(key) });
+    head.append(element("th", { className: runs.some((run) => finite(run.row[key])) ? "number" : "" }, button));
+  }
+  if (data.failures.some(Boolean)) head.append(element("th", { textContent: "failed, because" }));
+  byId("runs").tHead.append(head);
+  for (const run of runs) {
+    run.box = element("input", { type: "checkbox", checked: true, ariaLabel: `show ${run.row.run}` });
+    run.box.onchange = () => show(run, run.box.checked);
+    run.swatch = element("span", { className: "swatch" });
+    run.line = element("tr", {}, element("td", {}, run.box));
+    for (const key of columns) {
+      const cell = element("td", { className: finite(run.row[key]) ? "number" : "" });
+      if (key === "run") cell.append(run.swatch);
+      cell.append(label(run.row[key]));
+      run.line.append(cell);
+    }
+    const why = run.failure ?? "";
+    if (data.failures.some(Boolean)) run.line.append(element("td", { className: "why", textContent: why, title: why }));
+    if (run === best[0]) run.line.classList.add("first");
+    run.line.onmouseenter = () => under(run);
+    run.line.onmouseleave = () => under(null);
+    byId("runs").tBodies[0].append(run.line);
+  }
+}
+
+function sortBy(key) {
+  settings.descending = settings.sort === key ? !settings.descending : false;
+  settings.sort = key;
+  const sign = settings.descending ? -1 : 1;
+  const compare = (a, b) => {
+    const [x, y] = [a.row[key], b.row[key]];
+    if (finite(x) && finite(y)) return sign * (x - y);
+    if (finite(x) !== finite(y)) return finite(x) ? -1 : 1; // what has no number comes last, whichever way
+    return sign * label(x).localeCompare(label(y));
+  };
+  const sorted = [...runs].sort(compare);
+  byId("runs").tBodies[0].append(...sorted.map((run) => run.line));
+  [...byId("runs").tHead.rows[0].cells].forEach((cell) => cell.removeAttribute("aria-sort"));
+  byId("runs").tHead.rows[0].cells[columns.indexOf(key) + 1].setAttribute("aria-sort", settings.descending ? "descending" : "ascending");
+}
+
+function show(run, on) {
+  run.shown = run.box.checked = on;
+  refresh();
+}
+
+function showThose(wanted) {
+  for (const run of runs) run.shown = run.box.checked = wanted(run);
+  refresh();
+}
+
+function find() {
+  const words = byId("find").value.toLowerCase().split(/\s+/).filter(Boolean);
+  for (const run of runs) {
+    const text = columns.map((key) => label(run.row[key])).join(" ").toLowerCase();
+    run.line.hidden = !words.every((word) => text.includes(word));
+  }
+  showThose((run) => !run.line.hidden);
+}
+
+function under(run) {
+  if (settings.under === run) return;
+  settings.under?.line.classList.remove("under");
+  settings.under = run;
+  run?.line.classList.add("under");
+  byId("hint").textContent = run ? [run.row.run, ...data.varied.map((key) => `${key}=${label(run.row[key])}`)].join("  ") : "";
+  drawSoon();
+}
+
+// --- drawing -------------------------------------------------------------------------------------------------------------
+const INK = "#222", SOFT = "#888", GRID = "#e4e4e4", PAD = { left: 62, right: 12, top: 10, bottom: 26 };
+
+function fit(canvas) {
+  const { width, height } = canvas.getBoundingClientRect();
+  const scale = window.devicePixelRatio || 1;
+  if (canvas.width !== Math.round(width * scale) || canvas.height !== Math.round(height * scale)) {
+    canvas.width = Math.round(width * scale);
+    canvas.height = Math.round(height * scale);
+  }
+  const context = canvas.getContext("2d");
+  context.setTransform(scale, 0, 0, scale, 0, 0);
+  context.clearRect(0, 0, width, height);
+  context.font = "12px system-ui, sans-serif";
+  return { context, width, height };
+}
+
+function ticks(low, high, count) {
+  const rough = (high - low) / count || 1;
+  const power = 10 ** Math.floor(Math.log10(rough));
+  const step = power * [1, 2, 5, 10].find((factor) => power * factor >= rough);
+  const found = [];
+  for (let value = Math.ceil(low / step) * step; value <= high + step * 1e-9; value += step) found.push(+value.toPrecision(12));
+  return found;
+}
+
+function decades(low, high) {
+  const found = [];
+  for (let power = Math.floor(low); power <= Math.ceil(high); power++)
+    for (const factor of high - low > 2 ? [1] : [1, 2, 5]) {
+      const at = power + Math.log10(factor);
+      if (at >= low && at <= high) found.push(at);
+    }
+  return found;
+}
+
+class Chart {
+  constructor(metric) {
+    this.metric = metric;
+    this.canvas = element("canvas", { role: "img", ariaLabel: `${metric} of all runs shown` });
+    this.canvas.onmousemove = (event) => under(this.nearest(event));
+    this.canvas.onmouseleave = () => under(null);
+    byId("charts").append(element("figure", {}, element("figcaption", { textContent: metric }), this.canvas));
+    this.cache = new Map();
+  }
+
+  // Points of a run as [xs, ys], smoothed; made once per setting.
+  points(run, axis, smooth, log) {
+    const key = `${run.place} ${axis} ${smooth} ${log}`;
+    if (this.cache.has(key)) return this.cache.get(key);
+    const xs = [], ys = [], at = run.columns[axis] ?? [], values = run.columns[this.metric] ?? [];
+    let mean = null, weight = 0;
+    for (let i = 0; i < values.length; i++) {
+      if (values[i] === null || at[i] === null || at[i] === undefined || (log && values[i] <= 0)) continue;
+      mean = smooth * (mean ?? 0) + (1 - smooth) * values[i];
+      weight = smooth * weight + (1 - smooth);
+      xs.push(at[i]);
+      ys.push(log ? Math.log10(mean / weight) : mean / weight);
+    }
+    this.cache.set(key, [xs, ys]);
+    return [xs, ys];
+  }
+
+  draw({ axis, smooth, log }) {
+    const { context, width, height } = fit(this.canvas);
+    const drawn = visible().map((run) => [run, ...this.points(run, axis, this.metric === "lr" ? 0 : smooth, log)]).filter(([, xs]) => xs.length);
+    let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
+    for (const [, xs, ys] of drawn)
+      for (let i = 0; i < xs.length; i++) {
+        if (xs[i] < left) left = xs[i];
+        if (xs[i] > right) right = xs[i];
+        if (ys[i] < low) low = ys[i];
+        if (ys[i] > high) high = ys[i];
+      }
+    if (!drawn.length) return;
+    if (low === high) [low, high] = [low - (Math.abs(low) * 0.1 || 1), high + (Math.abs(high) * 0.1 || 1)];
+    if (left === right) right = left + 1;
+    const x = (value) => PAD.left + ((value - left) / (right - left)) * (width - PAD.left - PAD.right);
+    const y = (value) => height - PAD.bottom - ((value - low) / (high - low)) * (height - PAD.top - PAD.bottom);
+    this.scale = { x, y, drawn };
+    context.textAlign = "right";
+    for (const tick of log ? decades(low, high) : ticks(low, high, 5)) {
+      context.fillStyle = GRID;
+      context.fillRect(PAD.left, y(tick), width - PAD.left - PAD.right, 1);
+      context.fillStyle = SOFT;
+      context.fillText(label(log ? 10 ** tick : tick), PAD.left - 6, y(tick) + 4);
+    }
+    context.textAlign = "center";
+    for (const tick of ticks(left, right, 6)) context.fillText(label(tick), x(tick), height - 8);
+    const order = [...drawn.filter(([run]) => run !== settings.under), ...drawn.filter(([run]) => run === settings.under)];
+    for (const [run, xs, ys] of order) {
+      context.strokeStyle = run.colour;
+      context.globalAlpha = settings.under && run !== settings.under ? 0.25 : drawn.length > 40 ? 0.6 : 0.9;
+      context.lineWidth = run === settings.under ? 3 : 1.3;
+      context.beginPath();
+      for (let i = 0; i < xs.length; i++) context.lineTo(x(xs[i]), y(ys[i]));
+      context.stroke();
+      if (xs.length === 1) {
+        context.fillStyle = run.colour;
+        context.fillRect(x(xs[0]) - 3, y(ys[0]) - 3, 6, 6);
+      }
+    }
+    context.globalAlpha = 1;
+  }
+
+  nearest(event) {
+    if (!this.scale) return null;
+    const box = this.canvas.getBoundingClientRect();
+    const [px, py] = [event.clientX - box.left, event.clientY - box.top];
+    let [found, least] = [null, 400]; // no farther than 20 pixels
+    for (const [run, xs, ys] of this.scale.drawn)
+      for (let i = 0; i < xs.length; i++) {
+        const distance = (this.scale.x(xs[i]) - px) ** 2 + (this.scale.y(ys[i]) - py) ** 2;
+        if (distance < least) [found, least] = [run, distance];
+      }
+    return found;
+  }
+}
+
+// --- parallel coordinates ------------------------------------------------------------------------------------------------
+const axes = [...data.varied, ...data.figures].filter((key) => runs.some((run) => label(run.row[key]) !== "")).map((key) => {
+  const values = runs.map((run) => run.row[key]).filter((value) => label(value) !== "");
+  if (values.every(finite)) {
+    const [low, high] = [Math.min(...values), Math.max(...values)];
+    const log = low > 0 && high / low > 20;
+    const scaled = (value) => (log ? Math.log(value / low) / Math.log(high / low) : high > low ? (value - low) / (high - low) : 0.5);
+    return { key, place: (value) => (finite(value) ? scaled(value) : null), ends: [label(low), label(high)] };
+  }
+  const names = [...new Set(values.map(label))].sort();
+  const place = (value) => (label(value) === "" ? null : names.length > 1 ? names.indexOf(label(value)) / (names.length - 1) : 0.5);
+  return { key, place, names };
+});
+const BAND = { top: 40, bottom: 16, side: 90 };
+
+const axisAt = (place, width) => (axes.length > 1 ? BAND.side + (place / (axes.length - 1)) * (width - 2 * BAND.side) : width / 2);
+
+function drawCoordinates() {
+  const { context, width, height } = fit(byId("coordinates"));
+  const y = (share) => height - BAND.bottom - share * (height - BAND.top - BAND.bottom);
+  for (const run of runs) {
+    if (!run.shown) continue;
+    context.strokeStyle = run.kept ? run.colour : "#ddd";
+    context.globalAlpha = settings.under && run !== settings.under ? 0.15 : run.kept ? 0.7 : 0.4;
+    context.lineWidth = run === settings.under ? 3 : 1.2;
+    context.beginPath();
+    axes.forEach((axis, place) => {
+      const share = axis.place(run.row[axis.key]);
+      if (share !== null) context.lineTo(axisAt(place, width), y(share));
+    });
+    context.stroke();
+  }
+  context.globalAlpha = 1;
+  axes.forEach((axis, place) => {
+    const x = axisAt(place, width);
+    context.fillStyle = SOFT;
+    context.fillRect(x, BAND.top, 1, height - BAND.top - BAND.bottom);
+    context.fillStyle = INK;
+    context.textAlign = "center";
+    context.fillText(axis.key, x, 14);
+    context.fillStyle = SOFT;
+    context.textAlign = place === axes.length - 1 ? "right" : "left";
+    const write = (text, at) => {
+      const aside = place === axes.length - 1 ? x - 6 : x + 6;
+      Object.assign(context, { strokeStyle: "white", lineWidth: 4, lineJoin: "round" }); // readable upon lines
+      context.strokeText(text, aside, at);
+      context.fillText(text, aside, at);
+    };
+    if (axis.names) axis.names.slice(0, 40).forEach((name) => write(name, y(axis.place(name)) + 4));
+    else axis.ends.forEach((end, high) => write(end, y(high) + (high ? -4 : 12)));
+    const range = settings.ranges.get(axis.key);
+    if (range) {
+      context.fillStyle = "rgba(181, 101, 29, .25)";
+      context.fillRect(x - 8, y(Math.max(...range)), 17, y(Math.min(...range)) - y(Math.max(...range)));
+    }
+  });
+}
+
+function dragAxes() {
+  const canvas = byId("coordinates");
+  let axis = null, from = 0;
+  const shareAt = (event) => {
+    const box = canvas.getBoundingClientRect();
+    return 1 - (event.clientY - box.top - BAND.top) / (box.height - BAND.top - BAND.bottom);
+  };
+  canvas.onpointerdown = (event) => {
+    const box = canvas.getBoundingClientRect();
+    axis = axes.find((_, place) => Math.abs(axisAt(place, box.width) - (event.clientX - box.left)) < 30) ?? null;
+    from = shareAt(event);
+    if (axis) {
+      settings.ranges.delete(axis.key);
+      canvas.setPointerCapture(event.pointerId);
+      keep();
+    }
+  };
+  canvas.onpointermove = (event) => {
+    if (!axis || Math.abs(shareAt(event) - from) < 0.02) return;
+    settings.ranges.set(axis.key, [from, shareAt(event)]);
+    keep();
+  };
+  canvas.onpointerup = () => (axis = null);
+}
+
+function keep() {
+  const inside = (run, axis, [one, other]) => {
+    const share = axis.place(run.row[axis.key]);
+    return share !== null && share >= Math.min(one, other) && share <= Math.max(one, other);
+  };
+  for (const run of runs) run.kept = axes.every((axis) => !settings.ranges.has(axis.key) || inside(run, axis, settings.ranges.get(axis.key)));
+  refresh();
+}
+
+// --- the best of each, stories, and the rest -----------------------------------------------------------------------------
+function makeBest() {
+  byId("best-section").hidden = !data.best.length;
+  if (!data.best.length) return;
+  const head = ["", "with", `${data.metric} (mean)`, "95 % over seeds", "runs"];
+  byId("best").append(element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { textContent: text })))));
+  const body = element("tbody");
+  for (const row of data.best) {
+    const interval = row.low === null ? "one seed" : `${label(row.low)} to ${label(row.high)}`;
+    const cells = [[row.of, ""], [row.with, ""], [label(row.mean), "number"], [interval, "number"], [label(row.runs), "number"]];
+    body.append(element("tr", {}, ...cells.map(([textContent, className]) => element("td", { textContent, className }))));
+  }
+  byId("best").append(body);
+}
+
+const MOST_STORIES = 12;
+function tellStories() {
+  const prompt = data.samples[byId("prompt").value];
+  if (!prompt) return;
+  const wanted = prompt.stories.filter((story) => runs[story.run].shown && runs[story.run].kept);
+  const rank = new Map(best.map((run, place) => [run.place, place]));
+  wanted.sort((a, b) => (rank.get(a.run) ?? Infinity) - (rank.get(b.run) ?? Infinity));
+  byId("stories").replaceChildren(...wanted.slice(0, MOST_STORIES).map((story) => {
+    const run = runs[story.run];
+    const told = data.varied.map((key) => `${key}=${label(run.row[key])}`).join(" ") || run.row.run;
+    const made = element("article", {}, element("h3", { textContent: `${told} (step ${story.step})` }), element("p", { textContent: story.text }));
+    made.style.borderColor = run.colour;
+    return made;
+  }), ...(wanted.length > MOST_STORIES ? [element("p", { textContent: `and ${wanted.length - MOST_STORIES} more: hide some runs` })] : []));
+}
+
+const charts = [];
+let waiting = false;
+function drawSoon() {
+  if (waiting) return;
+  waiting = true;
+  requestAnimationFrame(() => {
+    waiting = false;
+    const how = { axis: byId("axis").value, smooth: +byId("smooth").value, log: byId("log").checked };
+    for (const chart of charts) chart.draw(how);
+    drawCoordinates();
+  });
+}
+
+function refresh() {
+  for (const run of runs) run.line.classList.toggle("hidden", !(run.shown && run.kept));
+  const states = Object.entries(Object.groupBy ? Object.groupBy(runs, (run) => run.row.state) : {});
+  const counts = states.map(([state, those]) => `${those.length} ${state}`).join(", ");
+  byId("summary").textContent = `${runs.length} runs${counts ? `: ${counts}` : ""}; ${visible().length} shown`;
+  tellStories();
+  drawSoon();
+}
+
+function start() {
+  makeTable();
+  makeBest();
+  const logged = [...new Set(runs.flatMap((run) => Object.keys(run.columns)))];
+  const over = ["step", "tokens", "seconds"].filter((name) => logged.includes(name));
+  byId("axis").append(...over.map((name) => element("option", { textContent: name })));
+  for (const metric of logged.filter((name) => !over.includes(name))) charts.push(new Chart(metric));
+  byId("colour").append(element("option", { textContent: "run", value: "" }), ...data.varied.map((key) => element("option", { textContent: key, value: key })));
+  byId("prompt").append(...data.samples.map((sample, value) => element("option", { value, textContent: sample.prompt })));
+  byId("samples-section").hidden = !data.samples.length;
+  byId("coordinates-section").hidden = axes.length < 2;
+  for (const id of ["axis", "smooth", "log"]) byId(id).oninput = drawSoon;
+  byId("colour").onchange = () => (paint(byId("colour").value), refresh());
+  byId("prompt").onchange = tellStories;
+  byId("find").oninput = find;
+  byId("all").onclick = () => showThose(() => true);
+  byId("none").onclick = () => showThose(() => false);
+  byId("top").hidden = best.length <= 10;
+  byId("top").onclick = () => showThose((run) => best.slice(0, 10).includes(run));
+  window.onresize = drawSoon;
+  dragAxes();
+  byId("colour").value = data.varied.find((key) => new Set(runs.map((run) => label(run.row[key]))).size <= 8) ?? "";
+  paint(byId("colour").value);
+  refresh();
+  document.documentElement.dataset.ready = performance.now();
+}
+
+start();

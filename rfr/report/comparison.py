@@ -1,0 +1,74 @@
+"""Runs side by side on one self-contained HTML page: a table, curves, parallel coordinates, stories. It asks no network."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from rfr.report.page import safe
+
+HERE = Path(__file__).resolve().parent
+SHELL = """<!doctype html>
+<html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">
+<meta http-equiv=Content-Security-Policy
+content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
+<title>rfr: {title}</title><link rel=icon href="data:,"><style>{style}</style></head>
+<body><header><h1>{title}</h1><p id=summary></p></header>
+<section id=best-section><h2>The best of each</h2><table id=best></table></section>
+<section><h2>Runs</h2><div class=tools>
+<label>find <input id=find type=search placeholder="cosine 0.001"></label>
+<button id=all>show all</button><button id=none>hide all</button><button id=top>the ten best</button>
+<label>colour by <select id=colour></select></label></div>
+<div class=wide><table id=runs><thead></thead><tbody></tbody></table></div></section>
+<section><h2>Curves</h2><div class=tools>
+<label>over <select id=axis></select></label><label>smooth <input id=smooth type=range min=0 max=0.98 step=0.02 value=0></label>
+<label><input id=log type=checkbox> logarithmic</label><span id=hint></span></div><div id=charts></div></section>
+<section id=coordinates-section><h2>Settings and what came of them</h2>
+<p>One line per run. Drag along an axis to keep the runs that pass there; click it to let go.</p>
+<canvas id=coordinates></canvas></section>
+<section id=samples-section><h2>Stories</h2><div class=tools><label>prompt <select id=prompt></select></label></div>
+<div id=stories></div></section>
+<script type=application/json id=data>{data}</script><script>{script}</script></body></html>
+"""
+
+
+def comparison_page(
+    *, title: str, rows: Sequence[Mapping[str, Any]], varied: Sequence[str], figures: Sequence[str], metric: str | None,
+    best: Sequence[Mapping[str, Any]], failures: Sequence[str | None], curves: Sequence[Mapping[str, Sequence[float | None]]],
+    samples: Sequence[Mapping[str, Any]],
+) -> str:  # fmt: skip
+    """The page as a string.
+
+    Args:
+        rows: of the runs: `run`, `state`, and values by the keys of `varied` and `figures`.
+        metric: the figure to rank runs by.
+        best: rows of `of`, `with`, `mean`, `low`, `high`, `runs`.
+        failures: why each run failed, or None.
+        curves: of each run, columns of equal length.
+        samples: `prompt`, and `stories` of `run` (a place in `rows`), `step` and `text`.
+    """
+    data = {
+        "varied": varied, "figures": figures, "metric": metric, "rows": rows, "best": best, "failures": failures,
+        "curves": curves, "samples": samples,
+    }  # fmt: skip
+    return SHELL.format(
+        title=safe(title), style=(HERE / "comparison.css").read_text(), script=(HERE / "comparison.js").read_text(),
+        data=_embedded(data),
+    )  # fmt: skip
+
+
+def _embedded(data: Any) -> str:
+    """JSON that can't end its script element, whatever the stories hold."""
+    return json.dumps(_finite(data), separators=(",", ":"), allow_nan=False).replace("<", "\\u003c")
+
+
+def _finite(node: Any) -> Any:
+    """JSON knows neither NaN nor infinity; they are shown as words."""
+    if isinstance(node, float) and not math.isfinite(node):
+        return str(node)
+    if isinstance(node, Mapping):
+        return {key: _finite(value) for key, value in node.items()}
+    return [_finite(value) for value in node] if isinstance(node, list | tuple) else node
