@@ -52,10 +52,10 @@ def _collect(cfg: DictConfig) -> None:
     run(cfg)
 
 
-def _train(cfg: DictConfig) -> None:
+def _train(cfg: DictConfig) -> float | None:
     from rfr.jobs import run
 
-    run(cfg)
+    return run(cfg)
 
 
 def _generate(prompts: list[str], cfg: DictConfig) -> None:
@@ -76,7 +76,7 @@ def _help(name: str, overrides: list[str]) -> None:
     show(name, CONF, overrides)
 
 
-def _command(name: str, task: Callable[[DictConfig], None]) -> None:
+def _command(name: str, task: Callable[[DictConfig], float | None]) -> None:
     """Compose the config, run the task (once per point of a sweep) and exit with the worst of its codes."""
     arguments = sys.argv[1:]
     if refused := exit_code(partial(refuse_on_command_line, arguments)):
@@ -89,20 +89,22 @@ def _command(name: str, task: Callable[[DictConfig], None]) -> None:
     sys.exit(max(_run(name, task)))
 
 
-def _run(name: str, task: Callable[[DictConfig], None]) -> list[int]:
+def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
     """The exit codes of the command and of each point it ran."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
     # A file, since a launcher may run the points in processes of its own.
     with tempfile.NamedTemporaryFile("r", prefix="rfr-codes-") as codes:
         told = codes.name
 
-        def guarded(cfg: DictConfig) -> None:
+        def guarded(cfg: DictConfig) -> float | None:
             # Told here, a point's failure ends neither the sweep nor its table.
-            code = exit_code(lambda: task(cfg))
+            found: list[float | None] = []
+            code = exit_code(lambda: found.append(task(cfg)))
             if code == INTERRUPTED or not os.path.exists(told):  # another machine's point can only tell its launcher
                 raise SystemExit(code)
             with open(told, "a") as file:
                 file.write(f"{code}\n")
+            return found[0] if found else None
 
         def main() -> None:
             import hydra

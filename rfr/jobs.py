@@ -19,8 +19,8 @@ LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a 
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to
 
 
-def run(cfg: DictConfig) -> None:
-    """What `train.py` does with a composed config.
+def run(cfg: DictConfig) -> float | None:
+    """What `train.py` does with a composed config; of a sweep's point returns `metric`, for a search to go by.
 
     Raises:
         UserError: the run folder exists already, `resume` is no run folder, or a value is wrong.
@@ -39,11 +39,12 @@ def run(cfg: DictConfig) -> None:
         if not (cfg.group or GROUP in os.environ):
             raise UserError("this job's launcher keeps the sweep's name from it: give the sweep one, group=...")
         cfg.group = cfg.group or os.environ[GROUP]
-        _sweep_point(config.resolve(cfg), hydra.launcher)
+        return _sweep_point(config.resolve(cfg), hydra.launcher)
     elif cfg.resume:
         _resume(Path(cfg.resume), list(hydra.overrides.task))
     else:
         _single(config.resolve(cfg))
+    return None
 
 
 def _look(cfg: DictConfig, *, alone: bool) -> None:
@@ -87,17 +88,18 @@ def _start(cfg: DictConfig, run_dir: Path) -> None:
         train(cfg, run_dir)
 
 
-def _sweep_point(cfg: DictConfig, launcher: DictConfig) -> None:
-    """One point of a sweep: skipped when finished, resumed when interrupted, always a process of its own."""
+def _sweep_point(cfg: DictConfig, launcher: DictConfig) -> float | None:
+    """Skipped when finished, resumed when interrupted, always a process of its own."""
     run_dir = config.run_folder(cfg)
     if result_of(run_dir) is not None:
         print(f"{run_dir} is finished: skipped", flush=True)
-        return
-    run_dir.mkdir(parents=True, exist_ok=True)
-    if not (path := run_dir / "config.yaml").exists():
-        OmegaConf.save(cfg, path)  # one that fails before its first step is in the tables, too
-    require_processors(cfg.trainer.ranks)
-    train_in_child(cfg, run_dir, at_once=jobs_at_once(launcher))
+    else:
+        run_dir.mkdir(parents=True, exist_ok=True)
+        if not (path := run_dir / "config.yaml").exists():
+            OmegaConf.save(cfg, path)  # one that fails before its first step is in the tables, too
+        require_processors(cfg.trainer.ranks)
+        train_in_child(cfg, run_dir, at_once=jobs_at_once(launcher))
+    return (result_of(run_dir) or {}).get(cfg.metric)
 
 
 def jobs_at_once(launcher: DictConfig) -> int:

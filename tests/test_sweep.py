@@ -4,29 +4,70 @@ from __future__ import annotations
 
 import csv
 import json
+import re
+import sys
 from pathlib import Path
 
 import pytest
+import yaml
 from hydra import compose, initialize_config_dir
-from omegaconf import OmegaConf
+from omegaconf import DictConfig, OmegaConf
 
-from rfr import config
+from rfr import cli, config
 from rfr.compare.command import compare
+from rfr.points import Point, points
 from tests.conftest import ROOT
 
-SWEEPS = sorted((ROOT / "sweep").glob("*.yaml"))
+POINTS = {"lr_schedule": 9, "model_size": 9, "preprocessing": 12, "rewards": 24, "search": 8}
+WANDB = {"wandb_lr": 6, "wandb_rewards": 6}
 
 
-@pytest.mark.parametrize("path", SWEEPS, ids=lambda path: path.stem)
-def test_every_point_of_a_ready_sweep_composes(path: Path) -> None:
-    params = OmegaConf.load(path).hydra.sweeper.params
-    points: list[list[str]] = [[]]
-    for key, values in params.items():
-        points = [[*point, f"{key}={value}"] for point in points for value in str(values).split(",")]
-    assert len(points) == 9
+def test_every_ready_sweep_is_tested() -> None:
+    assert {path.stem for path in (ROOT / "sweep").glob("*.yaml")} == {*POINTS, *WANDB}
+
+
+@pytest.mark.parametrize("name", POINTS)
+def test_every_point_of_a_ready_sweep_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As the command in its first lines would; of a search, every choice and both ends of every interval."""
+    command = re.search(r"python train.py (.*)", (ROOT / "sweep" / f"{name}.yaml").read_text())
+    assert command is not None
+    monkeypatch.chdir(ROOT)
+    monkeypatch.setattr(sys, "argv", ["train.py", *command[1].split()])
+    found: list[Point] = []
+
+    def stop(master: DictConfig) -> int:
+        found.extend(points(master, "group"))
+        return 3
+
+    monkeypatch.setattr("rfr.sweep._preflight", stop)
+    with pytest.raises(SystemExit, match="3"):
+        cli.train()
+    assert len(found) == POINTS[name]
+    assert len({config.identity(point.cfg) for point in found}) == len(found)
+    assert {point.cfg.group for point in found} == {name}
+
+
+@pytest.mark.parametrize("name", WANDB)
+def test_every_value_of_a_wandb_sweep_composes(name: str) -> None:
+    """One parameter at a time, both ends of a distribution, as the agent writes them on the command line."""
+    definition = yaml.safe_load((ROOT / "sweep" / f"{name}.yaml").read_text())
+    assert definition["early_terminate"]["type"] == "hyperband"
+    assert definition["program"] == "train.py"
+    fixed = [part for part in definition["command"] if not part.startswith("${")]
+    assert definition["command"][-1] == "${args_no_hyphens}"
+    values = {key: _values(parameter) for key, parameter in definition["parameters"].items()}
+    first = {key: of_key[0] for key, of_key in values.items()}
+    tried = [first, *({**first, key: value} for key, of_key in values.items() for value in of_key[1:])]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        identities = {config.identity(config.resolve(compose("train", point))) for point in points}
-    assert len(identities) == len(points)
+        composed = [compose("train", [*fixed, *(f"{key}={value}" for key, value in point.items())]) for point in tried]
+        identities = {config.identity(config.resolve(cfg)) for cfg in composed}
+    assert len(identities) == len(tried) == WANDB[name]
+
+
+def _values(parameter: dict) -> list:
+    if "value" in parameter:
+        return [parameter["value"]]
+    return parameter["values"] if "values" in parameter else [parameter["min"], parameter["max"]]
 
 
 def test_objectives_of_another_kind_keep_their_names(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
