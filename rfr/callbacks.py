@@ -35,6 +35,7 @@ class Throughput(Callback):
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.tokens, self.seconds = 0, 0.0
+        self.total_tokens = 0  # of all attempts
         self._dtype, self._peak, self._flops = dtype, 0.0, 0.0
         self._since, self._at_last_step = 0.0, 0.0
 
@@ -56,7 +57,10 @@ class Throughput(Callback):
         self._stop_clock()
         if module.grad_norm is not None:
             module.log("grad_norm", module.grad_norm)
-        self.tokens += int((batch.documents_BT > 0).sum()) * trainer.world_size
+        tokens = int((batch.documents_BT > 0).sum()) * trainer.world_size
+        self.tokens, self.total_tokens = self.tokens + tokens, self.total_tokens + tokens
+        module.log("tokens", float(self.total_tokens))
+        module.log("optimizer_steps", float(trainer.lr_scheduler_configs[0].scheduler.last_epoch))
         module.log("tokens_per_second", self.tokens_per_second)
         module.log("mfu", self.tokens_per_second * self._flops / self._peak)
         module.log("memory_gib", memory_gib(module.device))
@@ -64,6 +68,12 @@ class Throughput(Callback):
             module.log("step_seconds", self.seconds - self._at_last_step)
             self._at_last_step = self.seconds
         self._since = time.perf_counter()
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"total_tokens": self.total_tokens}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        self.total_tokens = state["total_tokens"]
 
     def on_validation_start(self, *_: Any) -> None:
         self._stop_clock()
@@ -81,7 +91,7 @@ class Throughput(Callback):
 
 
 class Samples(Callback):
-    """At each validation, stories on the same prompts, appended to `samples.jsonl` and sent to W&B as a table."""
+    """At each validation, stories on the same prompts, appended to `samples.jsonl`; W&B gets a table of them."""
 
     def __init__(self, run_dir: Path, prompts: list[str], tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
         self._path, self._prompts, self._tokenizer, self._sampling = run_dir / "samples.jsonl", prompts, tokenizer, sampling
@@ -104,8 +114,8 @@ class Samples(Callback):
             with self._path.open("a") as lines:
                 lines.writelines(json.dumps(row) + "\n" for row in rows)
             for logger in trainer.loggers:
-                if hasattr(logger, "log_text"):
-                    logger.log_text("samples", columns=list(rows[0]), data=[list(row.values()) for row in rows])
+                if hasattr(logger, "log_samples"):
+                    logger.log_samples(rows, trainer.global_step - 1)
 
 
 class Best(Callback):

@@ -9,7 +9,7 @@ import csv
 import logging
 import os
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -73,20 +73,11 @@ def tensorboard_logger(run_dir: Path, **_: Any) -> Logger:
     return TensorBoardLogger(save_dir=run_dir, name="", version="tensorboard")
 
 
-def wandb_logger(run_dir: Path, config: dict, run_id: str, name: str, group: str | None, project: str) -> Logger:
+def wandb_logger(run_dir: Path, **settings: Any) -> Logger:
     """W&B online where the user is logged in, else offline in the run folder; the same run id on resume."""
-    import wandb
+    from rfr.wandb_log import start
 
-    os.environ.setdefault("WANDB_SILENT", "true")
-    logged_in = os.environ.get("WANDB_MODE") is None and wandb.login(prompt=False, verify=False)
-    mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
-    # An offline run can't know what the server has, and W&B warns when told to resume.
-    settings = wandb.Settings(console="off", silent=True)
-    run = wandb.init(
-        project=project, group=group, name=name, id=run_id, dir=run_dir, config=config,
-        mode=mode, settings=settings, resume="allow" if mode == "online" else None,  # type: ignore[arg-type]
-    )  # fmt: skip
-    return WandbLogger(experiment=run)
+    return start(run_dir, **settings)
 
 
 def log_start(loggers: Sequence[Any], figures: dict[str, float], arrays: dict[str, np.ndarray]) -> None:
@@ -96,12 +87,22 @@ def log_start(loggers: Sequence[Any], figures: dict[str, float], arrays: dict[st
         if isinstance(logger, WandbLogger):
             import wandb
 
-            logger.experiment.log(
-                {name: wandb.Histogram(np_histogram=np.histogram(values, 64)) for name, values in arrays.items()}
-            )
+            counted: dict[str, Any] = {
+                name: wandb.Histogram(np_histogram=np.histogram(values, 64)) for name, values in arrays.items()
+            }
+            logger.log_metrics(counted, 0)
         elif isinstance(logger, TensorBoardLogger):
             for name, values in arrays.items():
                 logger.experiment.add_histogram(name, values, 0)
+
+
+def finish(loggers: Sequence[Any], figures: dict[str, float], step: int, files: Iterable[Path]) -> None:
+    """What is known after the last step, and files that are kept with the run where a logger can keep them."""
+    for logger in loggers:
+        logger.log_metrics(figures, step)
+        logger.finalize("success")
+        if hasattr(logger, "finish"):
+            logger.finish(files)
 
 
 def quiet() -> None:

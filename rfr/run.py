@@ -23,7 +23,7 @@ from rfr.data.module import RowsModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
 from rfr.generate import sample
-from rfr.loggers import log_start, quiet
+from rfr.loggers import finish, log_start, quiet
 from rfr.model.build import export
 from rfr.model.module import Learner
 from rfr.model.precision import DTYPE
@@ -116,12 +116,18 @@ def _loggers(job: Job) -> list[Any]:
     cfg = job.cfg
     about = {
         "run_dir": job.run_dir, "config": plain(cfg) | job.material.figures,
-        "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group,
+        "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group, "tags": _tags(cfg),
     }  # fmt: skip
     loggers = [make(**about) for make in instantiate(cfg.logger).values()]
     if job.resume_from is None:
         log_start(loggers, job.material.figures, job.material.arrays)
     return loggers
+
+
+def _tags(cfg: DictConfig) -> list[str]:
+    """What runs are looked up by: of the groups that matter most, what was chosen."""
+    chosen = (str(cfg[group]["_target_"]).rsplit(".", 1)[-1] for group in ("corpus", "reward", "schedule", "strategy"))
+    return [cfg.objective.name, str(cfg.model.hub_name or "random"), *chosen]
 
 
 def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
@@ -142,11 +148,8 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
             export(job.model, job.prepared.tokenizer, model_dir, {"step": result["steps"], **learner.validated})
             result |= _judged(job)
     if trainer.is_global_zero:
-        for logger in trainer.loggers:
-            logger.log_metrics({k: v for k, v in result.items() if k.startswith("quality")}, trainer.global_step)
-            logger.finalize("success")
-        if "wandb" in sys.modules:
-            sys.modules["wandb"].finish()
+        quality = {name: value for name, value in result.items() if name.startswith("quality")}
+        finish(trainer.loggers, quality, trainer.global_step, [job.run_dir / "ledger.json"])
         if job.layout.scratch is not None:
             shutil.rmtree(job.layout.scratch, ignore_errors=True)
         record_result(job.run_dir, result)

@@ -14,6 +14,7 @@ from pathlib import Path
 import pytest
 
 from rfr.checkpoints import checkpoints
+from rfr.wandb_file import history
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, largest_difference, last_json
 
@@ -72,7 +73,7 @@ def test_twenty_kills_leave_no_trace(folders: list[str], tmp_path: Path) -> None
     result = last_json(command(["train.py", f"resume={run_dir}"]))
     print(f"{KILLS} kills, newest checkpoints then: {steps}")
     assert largest_difference(whole, run_dir) == 0
-    for name in ("train/loss", "train/nll_per_token", "grad_norm", "lr", "val/nll_per_token"):
+    for name in ("train/loss", "train/nll_per_token", "grad_norm", "lr", "val/nll_per_token", "tokens"):
         assert column(whole, name) == column(run_dir, name), name
     assert len(column(run_dir, "train/loss")) == 360
     assert (whole / "samples.jsonl").read_text() == (run_dir / "samples.jsonl").read_text()
@@ -80,3 +81,7 @@ def test_twenty_kills_leave_no_trace(folders: list[str], tmp_path: Path) -> None
     assert result["val/nll_per_token"] == json.loads((whole / "result.json").read_text())["val/nll_per_token"]
     ids = {path.name.rsplit("-", 1)[1] for path in (run_dir / "wandb").glob("offline-run-*")}
     assert len(ids) == 1, "W&B takes all of them for one run"
+    rows = [row for file in sorted((run_dir / "wandb").glob("offline-run-*/run-*.wandb")) for row in history(file)]
+    told = {int(row["trainer/global_step"]): float(row["train/loss"]) for row in rows if "train/loss" in row}
+    assert list(told.values()) == column(run_dir, "train/loss")
+    assert sum("train/loss" in row for row in rows) == 360, "no step is told twice"

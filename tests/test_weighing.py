@@ -15,9 +15,9 @@ from rfr.build import Job, build
 from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
 from rfr.reward.residual import Residual
+from rfr.wandb_file import history
 from tests.conftest import ROOT
 from tests.runs import column, small_config, train_small
-from tests.wandb_file import history
 
 REWARDS = sorted(path.stem for path in (ROOT / "conf" / "reward").glob("*.yaml"))
 PAIRWISE = {"dpo", "reward_model"}

@@ -20,6 +20,8 @@ def records(file: Path) -> Iterator[Record]:
             place += BLOCK - place % BLOCK
             continue
         _, length, kind = CHUNK.unpack_from(content, place)
+        if place + CHUNK.size + length > len(content):  # its writer was killed
+            return
         parts += content[place + CHUNK.size : place + CHUNK.size + length]
         place += CHUNK.size + length
         if kind in (FULL, LAST):
@@ -30,6 +32,6 @@ def records(file: Path) -> Iterator[Record]:
 
 
 def history(file: Path) -> list[dict[str, str]]:
-    """Each logged row: JSON by key."""
+    """Each logged row: JSON by key. Whole rows only: one that was still growing when its writer was killed was never written."""
     logged = (record.history for record in records(file) if record.HasField("history"))
     return [{item.key or "/".join(item.nested_key): item.value_json for item in row.item} for row in logged]

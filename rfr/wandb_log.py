@@ -1,0 +1,112 @@
+"""A run on W&B: one id however often it is resumed, no step told twice, nothing of the corpus unless asked for."""
+
+from __future__ import annotations
+
+import csv
+import os
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import wandb
+from pytorch_lightning.loggers import WandbLogger
+from pytorch_lightning.utilities import rank_zero_only
+
+from rfr.wandb_file import history
+
+STEP = "trainer/global_step"  # Lightning's name of the x-axis; "tokens" and "optimizer_steps" are logged beside it
+
+
+class WandbLog(WandbLogger):
+    """Rows whose W&B step is the optimizer step.
+
+    A resumed run takes some steps again. Those that W&B knows are left out, those it should know are told again, so that what
+    it holds of all attempts is each step once, whatever was killed when.
+
+    Args:
+        experiment: a run of W&B's.
+        known: the last step of which W&B has the row, -1: none.
+        corpus_text: prompts, which came from Reddit, may be sent with the stories written for them.
+    """
+
+    def __init__(self, experiment: Any, known: int, *, corpus_text: bool) -> None:
+        super().__init__(experiment=experiment)
+        self._known, self._corpus_text = known, corpus_text
+        self._last = known + 1
+
+    @rank_zero_only
+    def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        self._last = self._last if step is None else max(self._last, step)
+        if self._last > self._known and step in (None, self._last):
+            self.experiment.log({**metrics, STEP: self._last}, step=self._last)
+
+    def tell_again(self, file: Path) -> None:
+        """Rows of `metrics.csv` that W&B lacks, all but the last, of which more may come."""
+        with file.open(newline="") as lines:
+            whole = list(csv.DictReader(lines))[:-1]
+        for row in whole:
+            if (step := int(row["step"])) > self._known:
+                self.log_metrics({name: float(value) for name, value in row.items() if value and name != "step"}, step)
+        self._known = max([self._known, *(int(row["step"]) for row in whole)])
+
+    @rank_zero_only
+    def log_samples(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:
+        """A table of stories; instead of its prompt each has that prompt's number, unless corpus text may be sent."""
+        numbers = {prompt: number for number, prompt in enumerate(dict.fromkeys(row["prompt"] for row in rows))}
+        prompts = [row["prompt"] if self._corpus_text else numbers[row["prompt"]] for row in rows]
+        data = [[row["step"], prompt, row["response"]] for row, prompt in zip(rows, prompts, strict=True)]
+        self.log_table("samples", columns=["step", "prompt", "response"], data=data, step=step)
+
+    @rank_zero_only
+    def finish(self, files: Iterable[Path]) -> None:
+        """Send what the run leaves behind, and end it.
+
+        Args:
+            files: each becomes an artifact named after it.
+        """
+        run = self.experiment
+        for file in filter(Path.is_file, files):
+            artifact = wandb.Artifact(f"{file.stem}-{run.id}", type=file.stem)
+            artifact.add_file(str(file))
+            run.log_artifact(artifact)
+        run.finish()
+        if run.settings.mode == "offline":
+            print(f"W&B was not told. To tell it: wandb sync {Path(run.settings.wandb_dir)}", flush=True)
+
+
+def start(
+    run_dir: Path, config: dict, run_id: str, name: str, group: str | None, tags: Sequence[str], project: str, corpus_text: bool
+) -> WandbLog:  # fmt: skip
+    """Online where the user is logged in and the server answers, else offline in the run's folder."""
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logged_in = os.environ.get("WANDB_MODE") is None and wandb.login(prompt=False, verify=False)
+    mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
+    about = {
+        "project": project, "group": group, "name": name, "dir": run_dir, "config": config, "tags": tags, "job_type": "train",
+        "id": os.environ.get("WANDB_RUN_ID", run_id),  # a W&B sweep's agent names its runs itself
+        "settings": wandb.Settings(console="off", silent=True),
+    }  # fmt: skip
+    run, known = _init(mode, about)
+    run.define_metric(STEP)
+    run.define_metric("*", step_metric=STEP, step_sync=True)
+    log = WandbLog(run, known, corpus_text=corpus_text)
+    if (rows := run_dir / "metrics.csv").is_file():
+        log.tell_again(rows)
+    return log
+
+
+def _init(mode: str, about: dict[str, Any]) -> tuple[Any, int]:
+    """The run, and the last step that W&B has of earlier attempts."""
+    files = sorted(Path(about["dir"]).glob("wandb/offline-run-*/run-*.wandb"))
+    # An offline run can't know what the server has, and W&B warns when told to resume.
+    if mode == "online":
+        try:
+            run = wandb.init(mode=mode, resume="allow", **about)  # type: ignore[arg-type]
+            return run, run.step - 1
+        except wandb.errors.CommError as error:
+            told = str(error).partition("\n")[0]
+            print(f"W&B can't be reached ({told}): the run is logged offline", flush=True)
+            wandb.teardown()  # its service holds on to the run's id
+            mode = "offline"
+    run = wandb.init(mode=mode, **about)  # type: ignore[arg-type]
+    return run, max((int(row[STEP]) for file in files for row in history(file) if STEP in row), default=-1)

@@ -1,0 +1,136 @@
+"""W&B: what its real client tells a server of a run, online, offline, resumed, and when the network fails."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from rfr.wandb_file import history
+from rfr.wandb_log import STEP, WandbLog
+from tests.conftest import ROOT
+from tests.runs import SMALL, column, command, last_json
+from tests.wandb_stub import Server, serving
+
+RUN = ["train.py", *(override for override in SMALL if not override.startswith("logger")), "logger=[csv,wandb]", "objective=rwr"]
+
+
+class Told:
+    """Stands in for W&B's run: what it was told, each row of a step merged."""
+
+    def __init__(self) -> None:
+        self.rows: dict[int, dict[str, Any]] = {}
+
+    def log(self, metrics: dict[str, Any], step: int) -> None:
+        assert step >= max(self.rows, default=0), "W&B drops what comes late"
+        self.rows.setdefault(step, {}).update(metrics)
+
+
+def test_a_resumed_run_tells_what_is_missing_and_nothing_twice(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss,val\n0,9.5,\n1,8.5,7.5\n2,7.25,\n3,6,\n")
+    run = Told()
+    log = WandbLog(run, known=0, corpus_text=False)
+    log.tell_again(tmp_path / "metrics.csv")
+    assert run.rows == {1: {"loss": 8.5, "val": 7.5, STEP: 1}, 2: {"loss": 7.25, STEP: 2}}
+    for step in range(1, 5):  # it goes on from a checkpoint at step 1
+        log.log_metrics({"loss": float(step)}, step)
+        log.log_metrics({"more": float(step)})
+    assert run.rows[2] == {"loss": 7.25, STEP: 2}
+    assert run.rows[4] == {"loss": 4.0, "more": 4.0, STEP: 4}
+    assert sorted(run.rows) == [1, 2, 3, 4]
+
+
+def test_a_fresh_run_tells_all_and_a_row_grows(tmp_path: Path) -> None:
+    run = Told()
+    log = WandbLog(run, known=-1, corpus_text=False)
+    log.log_metrics({"weights/ess": 1.0}, 0)
+    log.log_metrics({"loss": 9.0}, 0)
+    log.log_metrics({"loss": 8.0}, 1)
+    assert run.rows == {0: {"weights/ess": 1.0, "loss": 9.0, STEP: 0}, 1: {"loss": 8.0, STEP: 1}}
+
+
+@pytest.mark.parametrize(("corpus_text", "prompts"), [(False, [0, 1]), (True, ["[WP] one", "[WP] two"])])
+def test_prompts_are_sent_only_when_asked_for(corpus_text: bool, prompts: list) -> None:
+    run = Told()
+    rows = [{"step": 3, "prompt": prompt, "response": "a story"} for prompt in ("[WP] one", "[WP] two")]
+    WandbLog(run, known=-1, corpus_text=corpus_text).log_samples(rows, step=2)
+    table = run.rows[2]["samples"]
+    assert [row[1] for row in table.data] == prompts
+    assert [row[2] for row in table.data] == ["a story", "a story"]
+
+
+def _environment(server: Server) -> dict[str, str]:
+    kept = {name: value for name, value in os.environ.items() if name != "WANDB_MODE"}
+    return {**kept, **server.environment}
+
+
+def _losses(rows: list[dict[str, Any]]) -> dict[int, float]:
+    return {row[STEP]: row["train/loss"] for row in rows if "train/loss" in row}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("failing", [0.0, 0.5])
+def test_all_that_is_logged_arrives_online(folders: list[str], failing: float) -> None:
+    with serving(failing) as server:
+        options = ["group=online", f"name=online-{failing}", "trainer.max_steps=40", "trainer.validate_every=10"]
+        done = command([*RUN, *folders, *options], env=_environment(server))
+        result = last_json(done)
+    run_dir = Path(result["run_dir"])
+    if failing:
+        assert server.answered["failed"] > 5
+    assert not server.broken
+    ((name, run),) = server.runs.items()
+    rows = server.rows(name)
+    assert [row["_step"] for row in rows] == list(range(41))  # the last one holds what is known at the end
+    assert list(_losses(rows).values()) == column(run_dir, "train/loss")
+    assert [row["val/nll_per_token"] for row in rows if "val/nll_per_token" in row] == column(run_dir, "val/nll_per_token")
+    assert [row["tokens"] for row in rows if "tokens" in row] == column(run_dir, "tokens")
+    assert column(run_dir, "optimizer_steps") == list(range(1, 41))
+    assert sum("rewards" in row for row in rows) == 1
+    assert run["groupName"] == "online"
+    assert run["jobType"] == "train"
+    assert {"rwr", "random", "Cosine"} <= set(run["tags"])
+    config = json.loads(run["config"])
+    assert config["trainer"]["value"]["max_steps"] == 40
+    assert {artifact["artifactTypeName"] for artifact in server.artifacts} >= {"ledger", "run_table"}
+    assert json.loads(server.files["ledger.json"]) == json.loads((run_dir / "ledger.json").read_text())
+    assert not any(b"[WP]" in content for name, content in server.files.items() if "table" in name), "prompts are the corpus's"
+
+
+@pytest.mark.slow
+def test_a_killed_run_is_resumed_online_as_the_same_run(folders: list[str]) -> None:
+    with serving() as server:
+        options = [*RUN, *folders, "name=cut", "trainer.max_steps=60", "trainer.validate_every=10", "trainer.checkpoint_every=10"]
+        child = subprocess.Popen([sys.executable, *options], cwd=ROOT, env=_environment(server), start_new_session=True)
+        run_dir = Path(folders[1].removeprefix("runs_dir=")) / "cut"
+        while len(list(run_dir.glob("checkpoints/step-*"))) < 2:
+            assert child.poll() is None
+            time.sleep(0.02)
+        os.killpg(child.pid, signal.SIGKILL)
+        child.wait()
+        done = command(["train.py", f"resume={run_dir}"], env=_environment(server))
+        assert last_json(done)["steps"] == 60
+    ((name, _),) = server.runs.items()
+    assert list(_losses(server.rows(name)).values()) == column(run_dir, "train/loss")
+    told = [row["_step"] for row in server.rows(name) if "train/loss" in row]
+    assert told == list(range(60))
+
+
+@pytest.mark.slow
+def test_a_server_that_is_not_there_costs_nothing_but_the_upload(folders: list[str]) -> None:
+    with serving() as server:
+        environment = {**_environment(server), "WANDB_INIT_TIMEOUT": "3"}
+    result = last_json(done := command([*RUN, *folders, "name=alone"], env=environment))
+    run_dir = Path(result["run_dir"])
+    assert "W&B can't be reached" in done.stdout
+    assert f"wandb sync {run_dir / 'wandb'}" in done.stdout
+    (file,) = run_dir.glob("wandb/offline-run-*/run-*.wandb")
+    losses = [float(row["train/loss"]) for row in history(file) if "train/loss" in row]
+    assert losses == column(run_dir, "train/loss")
