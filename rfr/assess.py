@@ -10,6 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr.compare.command import Compare
 from rfr.config import resolve_part
+from rfr.dashboard import Dashboard
 from rfr.data.prompts import canonical_prompt
 from rfr.errors import UserError
 from rfr.generate import sample
@@ -48,6 +49,8 @@ def evaluate(cfg: DictConfig) -> None:
     """
     quiet()
     mode = instantiate(resolve_part(cfg, "mode"))
-    if not isinstance(mode, (Policy, Karma, Compare)):
-        raise UserError(f"mode={HydraConfig.get().runtime.choices['mode']} is collect.py's: give mode=policy, karma or compare")
+    if not isinstance(mode, (Policy, Karma, Compare, Dashboard)):
+        raise UserError(
+            f"mode={HydraConfig.get().runtime.choices['mode']} is collect.py's: give mode=policy, karma, compare or dashboard"
+        )
     mode.run(cfg)

@@ -114,9 +114,10 @@ def _loggers(job: Job) -> list[Any]:
     if ranks().rank > 0:
         return []
     cfg = job.cfg
+    chosen = _chosen(cfg)
     about = {
-        "run_dir": job.run_dir, "config": plain(cfg) | job.material.figures,
-        "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group, "tags": _tags(cfg),
+        "run_dir": job.run_dir, "config": plain(cfg) | job.material.figures | {"chosen": chosen}, "tags": list(chosen.values()),
+        "run_id": key_of(str(job.run_dir.resolve()))[:12], "name": job.run_dir.name, "group": cfg.group,
     }  # fmt: skip
     loggers = [make(**about) for make in instantiate(cfg.logger).values()]
     if job.resume_from is None:
@@ -124,10 +125,10 @@ def _loggers(job: Job) -> list[Any]:
     return loggers
 
 
-def _tags(cfg: DictConfig) -> list[str]:
+def _chosen(cfg: DictConfig) -> dict[str, str]:
     """What runs are looked up by: of the groups that matter most, what was chosen."""
-    chosen = (str(cfg[group]["_target_"]).rsplit(".", 1)[-1] for group in ("corpus", "reward", "schedule", "strategy"))
-    return [cfg.objective.name, str(cfg.model.hub_name or "random"), *chosen]
+    classes = {group: str(cfg[group]["_target_"]).rsplit(".", 1)[-1] for group in ("corpus", "reward", "schedule", "strategy")}
+    return {"objective": cfg.objective.name, "model": str(cfg.model.hub_name or "random"), **classes}
 
 
 def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:

@@ -171,7 +171,7 @@ def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("evaluate", "mode=watch"), "mode=watch is collect.py's: give mode=policy, karma or compare"),
+    (("evaluate", "mode=watch"), "mode=watch is collect.py's: give mode=policy, karma, compare or dashboard"),
     (("collect", "mode=karma"), "mode=karma is evaluate.py's"),
     (("evaluate", "mode=karma", "mode._target_=os.system"), "os.system is refused"),
 ])  # fmt: skip

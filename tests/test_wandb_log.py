@@ -134,3 +134,47 @@ def test_a_server_that_is_not_there_costs_nothing_but_the_upload(folders: list[s
     (file,) = run_dir.glob("wandb/offline-run-*/run-*.wandb")
     losses = [float(row["train/loss"]) for row in history(file) if "train/loss" in row]
     assert losses == column(run_dir, "train/loss")
+
+
+def _keys(node: Any, wanted: set[str]) -> set[str]:
+    """All strings under these keys of a nested spec."""
+    if isinstance(node, dict):
+        here = {text for key in wanted & node.keys() for text in _strings(node[key])}
+        return here.union(*(_keys(value, wanted) for value in node.values()))
+    return set().union(*(_keys(value, wanted) for value in node)) if isinstance(node, list) else set()
+
+
+def _strings(node: Any) -> list[str]:
+    if isinstance(node, str):
+        return [node]
+    return [text for value in node for text in _strings(value)] if isinstance(node, list) else []
+
+
+def _flat(node: Any, prefix: str) -> set[str]:
+    if not isinstance(node, dict):
+        return {prefix}
+    return set().union(*(_flat(value, f"{prefix}.{key}" if prefix else key) for key, value in node.items()))
+
+
+@pytest.mark.slow
+def test_every_key_of_the_dashboard_is_logged(folders: list[str]) -> None:
+    """Its view, saved to a server, names nothing that a run does not tell."""
+    with serving() as server:
+        judged = ["reward=log_karma", "evaluation.stories=2"]
+        last_json(command([*RUN, *folders, "name=shown", *judged], env=_environment(server)))
+        view = ["evaluate.py", "mode=dashboard", "mode.entity=me", "mode.group=lr_schedule"]
+        done = command(view, env=_environment(server))
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not server.broken
+    ((name, run),) = server.runs.items()
+    logged = set().union(*(row for row in server.rows(name)))
+    config = {key: value["value"] for key, value in json.loads(run["config"]).items()}
+    settings = _flat(config, "")
+    (saved,) = server.views
+    spec = json.loads(saved["spec"])
+    shown = _keys(spec, {"metrics", "xAxis"})
+    assert len(shown) >= 8
+    assert shown <= logged, shown - logged
+    grouped = {text.removeprefix("config:").replace(".value", "") for text in _keys(spec, {"groupBy", "accessor"})}
+    assert len(grouped) >= 4
+    assert {key for key in grouped if not key.startswith("summary:")} <= settings

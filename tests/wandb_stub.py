@@ -28,6 +28,7 @@ class Server:
     history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)  # rows by line number, by run
     files: dict[str, bytes] = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
+    views: list[dict[str, Any]] = field(default_factory=list)
     broken: list[str] = field(default_factory=list)  # what this stub could not answer
     answered: Counter = field(default_factory=Counter)
     luck: random.Random = field(default_factory=lambda: random.Random(0))
@@ -114,6 +115,10 @@ class Server:
             for file in values["artifactFiles"]
         ]  # fmt: skip
         return {"createArtifactFiles": {"files": {"edges": [{"node": node} for node in nodes]}}}
+
+    def _UpsertView2(self, values: dict) -> dict:  # noqa: N802
+        self.views.append(values)
+        return {"upsertView": {"view": {"id": "v", "name": values["name"]}, "inserted": True}}
 
     def _CommitArtifact(self, values: dict) -> dict:  # noqa: N802
         return {"commitArtifact": {"artifact": {"id": values["artifactID"], "digest": "d"}}}
