@@ -12,7 +12,7 @@ from rfr.errors import UserError
 
 ALLOWED = ("rfr.", "torch.", "pytorch_lightning.", "transformers.", "wandb.")
 # Where a run lives and who hears of it says nothing about what it is.
-NOT_IDENTITY = ("data_dir", "runs_dir", "name", "group", "resume", "logger", "look", "plan", "metric")
+NOT_IDENTITY = ("data_dir", "runs_dir", "name", "group", "resume", "logger", "look", "plan", "metric", "find_lr", "preview")
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

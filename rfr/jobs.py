@@ -33,6 +33,12 @@ def run(cfg: DictConfig) -> float | None:
         from rfr.plan import show
 
         show(config.resolve(cfg))
+    elif cfg.preview:
+        from rfr.preview import preview
+
+        preview({"this run": config.resolve(cfg)})
+    elif cfg.find_lr is not None:
+        _find_lr(cfg, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
     elif hydra.mode == RunMode.MULTIRUN:
         if ranks().launched:
             raise UserError("a sweep starts the processes of its runs itself: leave out torchrun or srun, set trainer.ranks")
@@ -51,6 +57,16 @@ def _look(cfg: DictConfig, *, alone: bool) -> None:
     if not alone:
         raise UserError(f"look={cfg.look} shows the pairs of one config and trains nothing: leave out -m and resume=")
     from rfr.look import show
+
+    show(config.resolve(cfg))
+
+
+def _find_lr(cfg: DictConfig, *, alone: bool) -> None:
+    if not alone:
+        raise UserError(f"find_lr={cfg.find_lr} tests one config and trains nothing: leave out -m and resume=")
+    if cfg.trainer.ranks > 1 and not ranks().launched:
+        raise UserError("find_lr tests in one process: leave out trainer.ranks, or start it with torchrun")
+    from rfr.finder import show
 
     show(config.resolve(cfg))
 

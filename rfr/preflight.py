@@ -13,6 +13,7 @@ from rfr.config import run_folder
 from rfr.errors import UserError
 from rfr.outcome import FINISHED, INTERRUPTED, NEW, state_of
 from rfr.points import Point, is_grid, points
+from rfr.preview import preview
 from rfr.report.table import print_table
 
 
@@ -27,6 +28,9 @@ def preflight(master: DictConfig, group: str) -> None:
         UserError: a point can't be composed or a value of it is wrong, or two points are one run.
     """
     found = points(master, group)
+    if master.preview:
+        preview({point.told: point.cfg for point in found})
+        return
     for point in found:
         try:
             check(point.cfg)

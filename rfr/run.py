@@ -59,8 +59,12 @@ def train(cfg: DictConfig, run_dir: Path) -> dict:
     return result
 
 
-def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
-    """Run Lightning; on return the newest checkpoint holds the state the model is in."""
+def fit(job: Job, extra_callbacks: list[pl.Callback], *, lasting: bool = True) -> pl.Trainer:
+    """Run Lightning; on return the newest checkpoint holds the state the model is in.
+
+    Args:
+        lasting: False: nothing is validated, logged or saved.
+    """
     cfg, settings, here = job.cfg, job.cfg.trainer, ranks()
     module = Learner(
         job.model, job.objective.loss, instantiate({k: v for k, v in cfg.optimizer.items() if k != "weight_decay"}),
@@ -71,8 +75,6 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         steps=settings.max_steps, seed=cfg.seed, validation_rows=settings.validation_rows,
         start_step=step_of(job.resume_from) if job.resume_from else 0,
     )  # fmt: skip
-    prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))
-    prompts = prompts[: cfg.samples.prompts] if job.objective.loss.writes else []
     pl.seed_everything(cfg.seed, verbose=False)
     trainer = pl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
@@ -85,29 +87,33 @@ def fit(job: Job, extra_callbacks: list[pl.Callback]) -> pl.Trainer:
         accumulate_grad_batches=settings.accumulate,
         gradient_clip_val=settings.gradient_clip,
         val_check_interval=min(settings.validate_every, settings.max_steps) * settings.accumulate,
-        num_sanity_val_steps=-1 if settings.validate_first else 0,
+        limit_val_batches=None if lasting else 0,
+        num_sanity_val_steps=-1 if settings.validate_first and lasting else 0,
         log_every_n_steps=1,
         use_distributed_sampler=False,
         enable_model_summary=False,
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
         logger=_loggers(job),
-        callbacks=[
-            *extra_callbacks,
-            *([Best(job.run_dir / "best", job.prepared.tokenizer)] if settings.keep_best else []),
-            Samples(job.run_dir, prompts, job.prepared.tokenizer, instantiate(cfg.samples.sampling)),
-            Checkpoints(
-                job.run_dir / "checkpoints",
-                every_n_steps=settings.checkpoint_every,
-                validate_every=min(settings.validate_every, settings.max_steps),
-                keep=settings.keep_checkpoints,
-                about=job.about,
-            ),
-            progress_display(),
-        ],
+        callbacks=[*extra_callbacks, *(_keeping(job) if lasting else []), progress_display()],
     )
     trainer.fit(module, data, ckpt_path=job.resume_from / STATE if job.resume_from else None, weights_only=False)
     return trainer
+
+
+def _keeping(job: Job) -> list[pl.Callback]:
+    """What leaves something behind while the run goes on."""
+    cfg, settings = job.cfg, job.cfg.trainer
+    prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))
+    prompts = prompts[: cfg.samples.prompts] if job.objective.loss.writes else []
+    return [
+        *([Best(job.run_dir / "best", job.prepared.tokenizer)] if settings.keep_best else []),
+        Samples(job.run_dir, prompts, job.prepared.tokenizer, instantiate(cfg.samples.sampling)),
+        Checkpoints(
+            job.run_dir / "checkpoints", every_n_steps=settings.checkpoint_every,
+            validate_every=min(settings.validate_every, settings.max_steps), keep=settings.keep_checkpoints, about=job.about,
+        ),
+    ]  # fmt: skip
 
 
 def _loggers(job: Job) -> list[Any]:

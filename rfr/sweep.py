@@ -23,8 +23,10 @@ class Sweep(Callback):
     def on_multirun_start(self, config: DictConfig, **_: Any) -> None:
         # The same sweep started again must find its folder: no clock in the name.
         os.environ[GROUP] = config.group or f"sweep-{key_of(sorted(config.hydra.overrides.task))[:8]}"
-        if config.look == 0 and config.plan in (None, False) and (code := _preflight(config)):
-            raise SystemExit(code)  # of any other exception Hydra would make a warning, and start
+        if config.look == 0 and config.plan in (None, False):
+            code = _preflight(config)
+            if code or config.preview:
+                raise SystemExit(code)  # of any other exception Hydra would make a warning, and start
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         compare(Path(config.runs_dir) / os.environ[GROUP])

@@ -80,6 +80,11 @@ class Learner(pl.LightningModule):
             self._shares[name] += share
             self.log(f"train/{name}", self._shares[name], sync_dist=True, reduce_fx="sum")
 
+    @property
+    def step_loss(self) -> float:
+        """Of the optimizer batch so far, on this rank."""
+        return float(self._shares["loss"])
+
     def _require_finite(self) -> None:
         """End before the step that would make every parameter NaN.
 
@@ -88,7 +93,7 @@ class Learner(pl.LightningModule):
         Raises:
             RunFailed: the loss of an optimizer step is NaN or infinite.
         """
-        loss = float(self._shares["loss"])
+        loss = self.step_loss
         self._not_finite = 0 if math.isfinite(loss) else self._not_finite + 1
         if self._not_finite > (SKIPPED_IN_A_ROW if loss_scale(self.trainer) is not None else 0):
             raise RunFailed(

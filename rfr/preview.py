@@ -1,0 +1,46 @@
+"""`preview=true`: the learning rate of a run, or of all points of a sweep, before any of it is spent."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+
+from rfr.report.lines import lines_page
+from rfr.report.table import print_table
+
+POINTS = 400  # of a curve
+SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the run, in the table
+
+
+def preview(runs: Mapping[str, DictConfig]) -> None:
+    """Print the rates at some moments and leave `schedule.html` beside the runs.
+
+    Args:
+        runs: resolved configs, by what sets them apart.
+
+    Raises:
+        ValueError: a warm-up is longer than its run.
+    """
+    curves = {name: rates(cfg) for name, cfg in runs.items()}
+    print_table([_moments(name, *curve) for name, curve in curves.items()], title="learning rate")
+    (first, *_) = runs.values()
+    page = Path(first.runs_dir) / "schedule.html"
+    page.parent.mkdir(parents=True, exist_ok=True)
+    page.write_text(lines_page("Learning rate over the run", "In optimizer steps; nothing has been trained.", curves))
+    print(json.dumps({"preview": str(page), "schedules": len(curves)}))
+
+
+def rates(cfg: DictConfig) -> tuple[list[float], list[float]]:
+    """Steps, and the rate at each; of a long run every n-th, the last included."""
+    schedule, total = instantiate(cfg.schedule), int(cfg.trainer.max_steps)
+    steps = sorted({*range(0, total, max(1, total // POINTS)), total - 1})
+    return [float(step) for step in steps], [cfg.optimizer.lr * schedule(step, total) for step in steps]
+
+
+def _moments(name: str, steps: list[float], curve: list[float]) -> dict[str, str | float]:
+    nearest = {share: min(range(len(steps)), key=lambda place: abs(steps[place] - share * steps[-1])) for share in SHARES}
+    return {"": name, **{f"at {share:.0%}": f"{curve[nearest[share]]:.3g}" for share in SHARES}, "highest": f"{max(curve):.3g}"}
