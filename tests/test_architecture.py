@@ -17,7 +17,8 @@ ALLOWED = {
     "store": {"records", "errors", "schema", "insertion"},
     "reddit": {"records", "errors", "store", "simulate", "rejects"}, "data": {"records", "errors", "store", "arrow"},
     "reward": {"records", "errors", "grammar", "simulate"}, "objective": {"records", "errors"},
-    "memory": set(), "ranks": {"errors"},
+    "memory": set(), "ranks": {"errors"}, "outcome": set(), "orphans": set(), "wandb_file": set(), "wandb_log": {"wandb_file"},
+    "points": {"config", "errors", "exits"}, "compare": {"config", "errors", "outcome", "report"},
     "model": {"records", "errors", "objective", "memory", "ranks"}, "generate": {"data"},
     "evaluate": {"records", "errors", "objective", "data", "model", "reward"},
     "material": {"data", "objective", "reward"}, "reference": {"data", "evaluate", "model"},
@@ -48,7 +49,7 @@ def test_every_arrow_points_one_way() -> None:
 
 def test_only_the_commands_instantiate() -> None:
     users = {path.name for path in (ROOT / "rfr").rglob("*.py") if "hydra.utils" in path.read_text()}
-    assert users == {"build.py", "run.py", "assess.py", "collect.py", "karma_report.py", "policy_report.py"}
+    assert users == {"build.py", "run.py", "assess.py", "collect.py", "karma_report.py", "policy_report.py", "preview.py"}
 
 
 def test_collecting_imports_no_torch() -> None:
