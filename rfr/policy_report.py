@@ -11,7 +11,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.config import resolve
+from rfr.config import load, resolve
 from rfr.data.prepare import PreparedSplit
 from rfr.data.tokenise import Encoder
 from rfr.evaluate.policies import Judged, gain
@@ -56,6 +56,11 @@ def _report(cfg: DictConfig) -> None:
     _replace(out / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
     _replace(out / "report.html", evaluation_page(evaluation, stories[:SHOWN]))
     _print(evaluation)
+    if cfg.wandb_project:
+        from rfr.wandb_log import tell_evaluation
+
+        trained = (out / "config.yaml").is_file()
+        tell_evaluation(out, evaluation, load(out).group if trained else None, cfg.wandb_project)
     print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}))
 
 

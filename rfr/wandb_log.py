@@ -78,35 +78,56 @@ def start(
     run_dir: Path, config: dict, run_id: str, name: str, group: str | None, tags: Sequence[str], project: str, corpus_text: bool
 ) -> WandbLog:  # fmt: skip
     """Online where the user is logged in and the server answers, else offline in the run's folder."""
-    os.environ.setdefault("WANDB_SILENT", "true")
-    logged_in = os.environ.get("WANDB_MODE") is None and wandb.login(prompt=False, verify=False)
-    mode = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
-    about = {
-        "project": project, "group": group, "name": name, "dir": run_dir, "config": config, "tags": tags, "job_type": "train",
-        "id": os.environ.get("WANDB_RUN_ID", run_id),  # a W&B sweep's agent names its runs itself
-        "settings": wandb.Settings(console="off", silent=True),
-    }  # fmt: skip
-    run, known = _init(mode, about)
+    earlier = sorted(run_dir.glob("wandb/offline-run-*/run-*.wandb"))
+    run_id = os.environ.get("WANDB_RUN_ID", run_id)  # a W&B sweep's agent names its runs itself
+    run = _init(dir=run_dir, config=config, id=run_id, name=name, group=group, tags=tags, project=project, job_type="train")
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
-    log = WandbLog(run, known, corpus_text=corpus_text)
+    log = WandbLog(run, _last_step(earlier) if run.offline else run.step - 1, corpus_text=corpus_text)
     if (rows := run_dir / "metrics.csv").is_file():
         log.tell_again(rows)
     return log
 
 
-def _init(mode: str, about: dict[str, Any]) -> tuple[Any, int]:
-    """The run, and the last step that W&B has of earlier attempts."""
-    files = sorted(Path(about["dir"]).glob("wandb/offline-run-*/run-*.wandb"))
-    # An offline run can't know what the server has, and W&B warns when told to resume.
-    if mode == "online":
+def _last_step(files: Iterable[Path]) -> int:
+    """Of the rows that earlier attempts wrote, -1 where there are none."""
+    return max((int(row[STEP]) for file in files for row in history(file) if STEP in row), default=-1)
+
+
+def tell_evaluation(out: Path, figures: Mapping[str, Any], group: str | None, project: str) -> None:
+    """A run of its own, of job type "evaluate": numbers in its summary, `evaluation.json` as an artifact.
+
+    Args:
+        out: the folder of that file; named after it.
+        figures: of which the numbers are told, nested ones by their path.
+    """
+    run = _init(dir=out, name=f"{out.name}-evaluation", group=group, project=project, job_type="evaluate",
+                config={"model": figures["model"]})  # fmt: skip
+    run.summary.update(_numbers(figures))
+    WandbLog(run, -1, corpus_text=False).finish([out / "evaluation.json"])
+
+
+def _numbers(node: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
+    found: dict[str, float] = {}
+    for key, value in node.items():
+        if isinstance(value, Mapping):
+            found |= _numbers(value, f"{prefix}{key}/")
+        elif isinstance(value, int | float):
+            found[f"{prefix}{key}"] = value
+    return found
+
+
+def _init(**about: Any) -> Any:
+    os.environ.setdefault("WANDB_SILENT", "true")
+    logged_in = os.environ.get("WANDB_MODE") is None and wandb.login(prompt=False, verify=False)
+    mode: Any = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")
+    about["settings"] = wandb.Settings(console="off", silent=True)
+    if mode == "online":  # an offline run can't know what the server has, and W&B warns when told to resume
         try:
-            run = wandb.init(mode=mode, resume="allow", **about)  # type: ignore[arg-type]
-            return run, run.step - 1
+            return wandb.init(mode=mode, resume="allow", **about)
         except wandb.errors.CommError as error:
             told = str(error).partition("\n")[0]
             print(f"W&B can't be reached ({told}): the run is logged offline", flush=True)
             wandb.teardown()  # its service holds on to the run's id
             mode = "offline"
-    run = wandb.init(mode=mode, **about)  # type: ignore[arg-type]
-    return run, max((int(row[STEP]) for file in files for row in history(file) if STEP in row), default=-1)
+    return wandb.init(mode=mode, **about)

@@ -136,6 +136,28 @@ def test_a_server_that_is_not_there_costs_nothing_but_the_upload(folders: list[s
     assert losses == column(run_dir, "train/loss")
 
 
+@pytest.mark.slow
+def test_an_evaluation_is_a_run_of_its_own(folders: list[str]) -> None:
+    run_dir = Path(last_json(command([*RUN, *folders, "name=judged", "group=some"]))["run_dir"])
+    with serving() as server:
+        data = ["corpus=demo", "corpus.demo.threads=40", folders[0], "preprocess.fit.context_tokens=16"]
+        data += ["stories=2", "sampling.max_new_tokens=4", "ranking.stories=0"]
+        done = command(
+            ["evaluate.py", f"model.weights={run_dir / 'model'}", *data, "wandb_project=rfr"], env=_environment(server)
+        )
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert not server.broken
+    ((name, run),) = server.runs.items()
+    assert run["jobType"] == "evaluate"
+    assert run["groupName"] == "some"
+    assert run["displayName"] == "judged-evaluation"
+    found = json.loads((run_dir / "evaluation.json").read_text())
+    assert json.loads(server.files["evaluation.json"]) == found
+    summary = json.loads(server.files[f"{name}/wandb-summary.json"])
+    assert summary["threads"] == found["threads"]
+    assert any(name.startswith("nll_by_karma/") for name in summary)
+
+
 def _keys(node: Any, wanted: set[str]) -> set[str]:
     """All strings under these keys of a nested spec."""
     if isinstance(node, dict):
