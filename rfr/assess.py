@@ -10,7 +10,6 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr.compare.command import Compare
 from rfr.config import resolve_part
-from rfr.dashboard import Dashboard
 from rfr.data.prompts import canonical_prompt
 from rfr.errors import UserError
 from rfr.generate import sample
@@ -18,6 +17,7 @@ from rfr.karma_report import Karma
 from rfr.loggers import quiet
 from rfr.model.build import load_policy
 from rfr.policy_report import Policy
+from rfr.wandb.dashboard import Dashboard
 
 
 def generate(cfg: DictConfig, prompts: list[str]) -> None:

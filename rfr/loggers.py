@@ -75,7 +75,7 @@ def tensorboard_logger(run_dir: Path, **_: Any) -> Logger:
 
 def wandb_logger(run_dir: Path, **settings: Any) -> Logger:
     """W&B online where the user is logged in, else offline in the run folder; the same run id on resume."""
-    from rfr.wandb_log import start
+    from rfr.wandb.log import start
 
     return start(run_dir, **settings)
 

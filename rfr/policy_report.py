@@ -57,7 +57,7 @@ def _report(cfg: DictConfig) -> None:
     _replace(out / "report.html", evaluation_page(evaluation, stories[:SHOWN]))
     _print(evaluation)
     if cfg.wandb_project:
-        from rfr.wandb_log import tell_evaluation
+        from rfr.wandb.log import tell_evaluation
 
         trained = (out / "config.yaml").is_file()
         tell_evaluation(out, evaluation, load(out).group if trained else None, cfg.wandb_project)

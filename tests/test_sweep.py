@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr import cli, config
 from rfr.compare.command import compare
-from rfr.points import Point, points
+from rfr.sweep.points import Point, points
 from tests.conftest import ROOT
 
 POINTS = {"lr_schedule": 9, "model_size": 9, "preprocessing": 12, "rewards": 24, "search": 8}
@@ -39,7 +39,7 @@ def test_every_point_of_a_ready_sweep_composes(name: str, monkeypatch: pytest.Mo
         found.extend(points(master, "group"))
         return 3
 
-    monkeypatch.setattr("rfr.sweep._preflight", stop)
+    monkeypatch.setattr("rfr.sweep.callback._preflight", stop)
     with pytest.raises(SystemExit, match="3"):
         cli.train()
     assert len(found) == POINTS[name]

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from rfr.checkpoints import checkpoints
-from rfr.wandb_file import history
+from rfr.wandb.file import history
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, largest_difference, last_json
 

@@ -13,8 +13,8 @@ from typing import Any
 
 import pytest
 
-from rfr.wandb_file import history
-from rfr.wandb_log import STEP, WandbLog
+from rfr.wandb.file import history
+from rfr.wandb.log import STEP, WandbLog
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, last_json
 from tests.wandb_stub import Server, serving

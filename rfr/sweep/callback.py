@@ -41,6 +41,6 @@ def _preflight(config: DictConfig) -> int:
 
 
 def _checked(config: DictConfig) -> None:
-    from rfr.preflight import preflight
+    from rfr.sweep.preflight import preflight
 
     sys.exit(exit_code(lambda: preflight(config, os.environ[GROUP])))

@@ -12,9 +12,9 @@ from rfr.checkpoints import newest_whole, step_of
 from rfr.config import run_folder
 from rfr.errors import UserError
 from rfr.outcome import FINISHED, INTERRUPTED, NEW, state_of
-from rfr.points import Point, is_grid, points
 from rfr.preview import preview
 from rfr.report.table import print_table
+from rfr.sweep.points import Point, is_grid, points
 
 
 def preflight(master: DictConfig, group: str) -> None:
