@@ -53,22 +53,22 @@ class Job:
     about: dict[str, Any]  # what a checkpoint of this run must have in common with it
 
 
-def check(cfg: DictConfig) -> str:
-    """What can be told before a store is read for an hour; returns the precision.
+def check(cfg: DictConfig) -> None:
+    """What can be told before a store is read for an hour, and wherever the run will be.
 
     Raises:
-        ValueError: a value is wrong, or something is missing on this machine.
+        ValueError: a value is wrong, or weights are missing.
     """
     instantiate(cfg.schedule)(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
     for part in ("objective", "reward", "optimizer", "logger"):
         instantiate(cfg[part])
     require_weights(cfg.model.weights, cfg.model.hub_name)
-    return resolve_precision(cfg.precision)
 
 
 def build(cfg: DictConfig, run_dir: Path) -> Job:
     """Config into objects; everything that can be checked is checked here."""
-    precision, objective = check(cfg), instantiate(cfg.objective)
+    check(cfg)
+    precision, objective = resolve_precision(cfg.precision), instantiate(cfg.objective)
     layout = instantiate(cfg.strategy)(precision, run_dir)
     require_masters(instantiate(cfg.optimizer).func, precision, layout)
     resume_from = newest_whole(run_dir / "checkpoints")

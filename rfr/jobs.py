@@ -114,11 +114,11 @@ def _sweep_point(cfg: DictConfig, launcher: DictConfig) -> float | None:
         if not (path := run_dir / "config.yaml").exists():
             OmegaConf.save(cfg, path)  # one that fails before its first step is in the tables, too
         require_processors(cfg.trainer.ranks)
-        train_in_child(cfg, run_dir, at_once=jobs_at_once(launcher))
+        train_in_child(cfg, run_dir, at_once=_jobs_at_once(launcher))
     return (result_of(run_dir) or {}).get(cfg.metric)
 
 
-def jobs_at_once(launcher: DictConfig) -> int:
+def _jobs_at_once(launcher: DictConfig) -> int:
     """How many jobs a launcher has running on one machine, as far as it says."""
     jobs = int(launcher.get("n_jobs", 1))
     return jobs if jobs > 0 else len(os.sched_getaffinity(0))

@@ -39,8 +39,9 @@ def state_of(run_dir: Path) -> str:
 
 
 def record_failure(run_dir: Path, why: str) -> None:
-    """The first reason that is given for a failure stays: what follows from it says less."""
-    run_dir.mkdir(parents=True, exist_ok=True)
+    """The first reason that is given stays: what follows from it says less. A run that left no folder leaves no reason."""
+    if not run_dir.is_dir():
+        return
     try:
         with (run_dir / FAILURE).open("x") as file:
             json.dump({"why": why}, file)

@@ -42,7 +42,7 @@ def _stands_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
     ],
 )
 def test_how_a_child_ended_is_on_record(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str, why: str) -> None:
-    _stands_in(monkeypatch, code)
+    _stands_in(monkeypatch, f"os.mkdir(run_dir); {code}")
     with pytest.raises(RunFailed) as failed:
         child.train_in_child(CFG, tmp_path / "run")
     assert failed.value.code == (7 if "7" in code else 1)
@@ -60,6 +60,13 @@ def test_what_the_child_says_itself_is_the_reason(tmp_path: Path) -> None:
     assert failure_of(tmp_path) == "MemoryError: no room for 7 bytes"
 
 
+def test_a_run_that_never_began_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _stands_in(monkeypatch, "os._exit(2)")
+    with pytest.raises(RunFailed):
+        child.train_in_child(CFG, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_a_stop_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     _stands_in(monkeypatch, "os.mkdir(run_dir); os._exit(130)")
     with pytest.raises(Interrupted):
@@ -70,7 +77,9 @@ def test_a_stop_is_no_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 
 def test_a_new_attempt_forgets_the_old_failure(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     assert state_of(tmp_path / "run") == NEW
+    (tmp_path / "run").mkdir()
     record_failure(tmp_path / "run", "bad luck")
+    assert state_of(tmp_path / "run") == FAILED
     _stands_in(monkeypatch, f"open(run_dir + '/{child.RESULT}', 'w').write('{{}}')")
     child.train_in_child(CFG, tmp_path / "run")
     assert state_of(tmp_path / "run") == FINISHED
