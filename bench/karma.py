@@ -62,7 +62,7 @@ def main(stories: Path) -> None:
         _once(RUNS / name / "result.json", lambda name=name, settings=settings: _train(name, [*COMMON, *settings, *where]))  # type: ignore[misc]
     _once(RUNS / "accuracies.json", _judge)
     _once(RUNS / "evaluation.json", lambda: _evaluate(where))
-    record("karma", [*_of_pairs(), *_of_policies(), _minutes()], ["torch", "transformers"], {"block": str(BLOCK)})
+    record("karma", [*_of_pairs(), *_of_policies(), *_minutes()], ["torch", "transformers"], {"block": str(BLOCK)})
 
 
 def _run(*arguments: str) -> None:
@@ -152,8 +152,11 @@ def _of_policies() -> list[Figure]:
     return figures
 
 
-def _minutes() -> Figure:
-    return Figure(name="minutes", value=sum(_spent().values()), target=f"<= {MINUTES}", meaning="of training and evaluating")
+def _minutes() -> list[Figure]:
+    spent = _spent()
+    of_judge = spent.pop("judge") + spent.pop("accuracies.json")
+    return [Figure(name="minutes_reward_model", value=of_judge, target=f"<= {MINUTES}", meaning="to train it and rank the held-out pairs"),
+            Figure(name="minutes_policies", value=sum(spent.values()), target="", meaning="to train bc and rwr and evaluate them")]  # fmt: skip
 
 
 if __name__ == "__main__":

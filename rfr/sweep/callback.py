@@ -11,7 +11,6 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rfr.compare.command import compare
 from rfr.data.cache import key_of
 from rfr.exits import exit_code
 from rfr.jobs import GROUP
@@ -29,6 +28,8 @@ class Sweep(Callback):
                 raise SystemExit(code)  # of any other exception Hydra would make a warning, and start
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
+        from rfr.compare.command import compare
+
         compare(Path(config.runs_dir) / os.environ[GROUP])
 
 
