@@ -155,8 +155,10 @@ def _of_policies() -> list[Figure]:
 def _minutes() -> list[Figure]:
     spent = _spent()
     of_judge = spent.pop("judge") + spent.pop("accuracies.json")
-    return [Figure(name="minutes_reward_model", value=of_judge, target=f"<= {MINUTES}", meaning="to train it and rank the held-out pairs"),
-            Figure(name="minutes_policies", value=sum(spent.values()), target="", meaning="to train bc and rwr and evaluate them")]  # fmt: skip
+    return [
+        Figure(name="minutes_reward_model", value=of_judge, target=f"<= {MINUTES}", meaning="to train it and to rank pairs"),
+        Figure(name="minutes_policies", value=sum(spent.values()), target="", meaning="to train bc and rwr and evaluate them"),
+    ]
 
 
 if __name__ == "__main__":

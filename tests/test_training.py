@@ -201,11 +201,3 @@ def test_the_issues_sweep_gives_four_runs_in_one_group(folders: list[str]) -> No
     again = command(["train.py", "-m", *small, *folders, *swept])
     assert again.returncode == 0
     assert again.stdout.count("is finished: skipped") == 4
-
-
-@pytest.mark.slow
-def test_a_failing_point_ends_neither_the_sweep_nor_its_table(folders: list[str]) -> None:
-    done = command(["train.py", "-m", *SMALL, *folders, "schedule.warmup_steps=2,99", "group=half"])
-    assert done.returncode == 2
-    assert "schedule.warmup_steps=99 must be below" in done.stderr
-    assert "1 runs" in done.stdout
