@@ -10,6 +10,7 @@ import numpy as np
 
 LOW, HIGH = 1e-7, 10.0  # rates between which the best one of any model lies
 BELOW_THE_TURN = 2.0
+RISEN = 0.05
 DIVERGED, LOST = 2.0, 0.2
 
 
@@ -31,7 +32,8 @@ def smoothed(losses: Sequence[float]) -> np.ndarray:
 
 
 def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Half the rate at which the smoothed loss turned: where its last rise began.
+    """Half the rate at which the smoothed loss turned: where it began to rise from its lowest by more than noise and a twentieth of
+    what it had fallen. What it does after that tells nothing: Adam, whose steps are bounded, often stays there for long.
 
     With a quadratic loss of curvature h gradient descent diverges above 2 / h, which is where its loss turns, and is fastest at
     1 / h.
@@ -43,8 +45,10 @@ def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
     noise = float(np.std(np.diff(losses[: max(3, len(losses) // 10)])))
     if not curve.min() < curve[0] - 2 * noise:
         raise ValueError("the loss never fell: is there anything to learn, and are there enough steps? find_lr=200 takes more")
-    turn = len(curve) - 1
-    while turn > 0 and curve[turn - 1] < curve[turn]:
+    lowest = int(curve.argmin())
+    risen = curve[lowest:] > curve[lowest] + max(RISEN * (curve[0] - curve[lowest]), noise)
+    turn = lowest + int(risen.argmax()) if risen.any() else len(curve) - 1
+    while turn > lowest and curve[turn - 1] < curve[turn]:
         turn -= 1
     if turn == len(curve) - 1:
         raise ValueError(f"the loss still fell at a rate of {rates[-1]:.3g}: find_lr=200 takes more steps")
