@@ -32,8 +32,10 @@ def smoothed(losses: Sequence[float]) -> np.ndarray:
 
 
 def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
-    """Half the rate at which the smoothed loss turned: where it began to rise from its lowest by more than noise and a twentieth of what
-    it had fallen. What it does after that tells nothing: Adam, whose steps are bounded, often stays there for long.
+    """Half the rate at which the smoothed loss turned.
+
+    That is where it began to rise from its lowest by more than noise and a twentieth of what it had fallen. What it does after
+    that tells nothing: Adam, whose steps are bounded, often stays there for long.
 
     With a quadratic loss of curvature h gradient descent diverges above 2 / h, which is where its loss turns, and is fastest at
     1 / h.
