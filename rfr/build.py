@@ -27,6 +27,7 @@ from rfr.model.offload import require_room
 from rfr.model.optim import StochasticAdamW
 from rfr.model.precision import PURE
 from rfr.model.precision import resolve as resolve_precision
+from rfr.model.recompute import recompute_activations
 from rfr.model.reward_model import reward_model
 from rfr.model.split import SplitAdamW
 from rfr.model.strategy import Layout
@@ -174,6 +175,8 @@ def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dt
         raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
     if cfg.model.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
+    elif not cfg.model.compile:
+        recompute_activations(model)
     if cfg.model.compile:
         compile_layers(model)
     return model.train()  # what is loaded comes in evaluation mode, without dropout and checkpointing, and Lightning leaves it so

@@ -80,8 +80,8 @@ def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -
     }
     assert kept[2, False] == pytest.approx(2 * kept[1, False], rel=0.01)
     assert kept[1, True] == pytest.approx(96 * 64 * 2, rel=0.05), "a layer keeps its input only"
-    # Inputs and outputs of both norms, queries, keys and values, attention's output, and both sides of the GELU.
-    assert kept[1, False] == pytest.approx(96 * 64 * 2 * (2 + 2 + 3 + 1 + 8), rel=0.1)
+    # Inputs and outputs of both norms, queries, keys and values, attention's output, and the GELU's input.
+    assert kept[1, False] == pytest.approx(96 * 64 * 2 * (2 + 2 + 3 + 1 + 4), rel=0.05)
 
 
 def test_only_shapes_are_worked_out() -> None:
@@ -108,7 +108,7 @@ def test_stories_that_are_compared_stand_in_one_row() -> None:
 def test_what_is_advised_fits() -> None:
     advised = 0
     for gpu in GPUS:
-        setup = _setup("model=gpt2-xl", "trainer.micro_batch=2", "model.activation_checkpointing=false", gpu=gpu)
+        setup = _setup("model=gpt2-xl", "trainer.micro_batch=3", "model.activation_checkpointing=false", gpu=gpu)
         assert setup.precision == "fp16"
         assert setup.stage == 2
         room = room_of(gpu)
@@ -116,7 +116,7 @@ def test_what_is_advised_fits() -> None:
             advice = remedy(setup, room)
             assert advice is not None
             advised += 1
-            better = _setup("model=gpt2-xl", "trainer.micro_batch=2", *advice.split(), gpu=gpu)
+            better = _setup("model=gpt2-xl", "trainer.micro_batch=3", *advice.split(), gpu=gpu)
             assert fit(plan(better), room), (gpu, advice)
     assert advised >= 3
 

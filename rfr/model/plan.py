@@ -6,6 +6,7 @@ The parts of model and optimizer states are those of Rajbhandari et al. 2020 (Ze
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from math import prod
 
 import torch
@@ -100,10 +101,11 @@ def _at(place: str, name: str, size: float) -> Part:
 def _activations(setup: Setup, count: int) -> list[Part]:
     """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
-    kept = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=setup.checkpointing)
+    keep = partial(saved, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast)
+    kept = keep(checkpointing=setup.checkpointing)
     total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
     if setup.checkpointing:  # one layer at a time has all of them again, after casts have ended with the forward pass
-        again = saved(setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, checkpointing=False)
+        again = keep(checkpointing=False, recompute=False)
         total, casts = total + again.layer, max(0, casts - again.layer)
     # Freed activations lie between what stays and serve the next step only in part: as much again was measured.
     lying = 0 if setup.gpu else total

@@ -16,6 +16,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.precision import DTYPE
+from rfr.model.recompute import recompute_activations
 
 ODD = 3  # tokens fewer than a block: no activation then has the shape of a weight, by which casts of weights are told
 
@@ -28,23 +29,27 @@ class Saved:
     outside: int
 
 
-def saved(config: PretrainedConfig, rows: int, block: int, precision: str, *, autocast: bool, checkpointing: bool) -> Saved:
+def saved(
+    config: PretrainedConfig, rows: int, block: int, precision: str, *, autocast: bool, checkpointing: bool,
+    recompute: bool = True,
+) -> Saved:  # fmt: skip
     """Of a micro-batch of `rows` full rows.
 
     Args:
         autocast: parameters stay in fp32, matrix products are in `precision`.
         checkpointing: layers keep their input only.
+        recompute: otherwise they do without what activation functions give.
     """
     shape = config.to_json_string(use_diff=False)
     kind: Any = type(config)  # whose instances can't be hashed, and so, mypy thinks, it can't
-    one, two = (_kept(kind, shape, layers, rows, block, precision, autocast, checkpointing) for layers in (1, 2))
+    one, two = (_kept(kind, shape, layers, rows, block, precision, autocast, checkpointing, recompute) for layers in (1, 2))
     return Saved(layer=two - one, outside=max(0, 2 * one - two))
 
 
 @cache
 def _kept(
-    kind: Any, shape: str, layers: int, rows: int, block: int, precision: str, autocast: bool,
-    checkpointing: bool,
+    kind: Any, shape: str, layers: int, rows: int, block: int, precision: str, autocast: bool, checkpointing: bool,
+    recompute: bool,
 ) -> int:  # fmt: skip
     small = kind.from_dict(json.loads(shape))
     small.num_hidden_layers = layers
@@ -53,10 +58,11 @@ def _kept(
         model = AutoModelForCausalLM.from_config(small, attn_implementation=ATTENTION, dtype=torch.float32 if autocast else dtype)
         if checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
-        return round(_bytes_kept(model, rows, block - ODD, dtype if autocast else torch.float32) * block / (block - ODD))
+        kept = _bytes_kept(model, rows, block - ODD, dtype if autocast else torch.float32, recompute and not checkpointing)
+        return round(kept * block / (block - ODD))
 
 
-def _bytes_kept(model: PreTrainedModel, rows: int, length: int, autocast: torch.dtype) -> int:
+def _bytes_kept(model: PreTrainedModel, rows: int, length: int, autocast: torch.dtype, recompute: bool) -> int:
     matrices = [parameter for parameter in model.parameters() if parameter.ndim == 2]
     weights = {parameter.shape for parameter in model.parameters()} | {parameter.T.shape for parameter in matrices}
     sizes: dict[StorageWeakRef, int] = {}
@@ -68,6 +74,8 @@ def _bytes_kept(model: PreTrainedModel, rows: int, length: int, autocast: torch.
             sizes[StorageWeakRef(storage)] = storage.nbytes()
         return bare
 
+    if recompute:
+        recompute_activations(model, keep)
     tokens = torch.zeros(rows, length, dtype=torch.int64)
     positions = torch.arange(length).expand(rows, length)
     computing = torch.autocast("cpu", autocast) if autocast != torch.float32 else nullcontext()
