@@ -151,6 +151,10 @@ class StopCleanly(Callback):
         for number in (signal.SIGINT, signal.SIGTERM):
             self._before[number] = signal.signal(number, self._on_signal)
 
+    def on_train_start(self, *_: Any) -> None:
+        """By now Lightning has put its own before it, which at the next batch ends all without a checkpoint."""
+        signal.signal(signal.SIGTERM, self._on_signal)
+
     def _on_signal(self, number: int, _: Any) -> None:
         if self._signalled_at is None:
             self.stopped, self._signalled_at = True, time.monotonic()

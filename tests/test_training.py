@@ -161,21 +161,23 @@ def test_parameters_that_zero_3_fetches_ahead_are_exported(folders: list[str], t
 
 
 @pytest.mark.slow
-def test_ctrl_c_leaves_a_resumable_run(folders: list[str]) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_signal_leaves_a_resumable_run(folders: list[str], number: signal.Signals) -> None:
+    """Not only what the last checkpoint held: SIGTERM, too, is answered with one of its own."""
     arguments = ["train.py", *SMALL, *folders, "strategy=deepspeed_2", "trainer.max_steps=300", "trainer.checkpoint_every=5"]
     child = subprocess.Popen(
-        [sys.executable, *arguments, "name=ctrl-c"], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        [sys.executable, *arguments, f"name={number.name}"], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
-    run_dir = Path(folders[1].removeprefix("runs_dir=")) / "ctrl-c"
+    run_dir = Path(folders[1].removeprefix("runs_dir=")) / number.name
     while not checkpoints.checkpoints(run_dir / "checkpoints"):
         assert child.poll() is None
         time.sleep(0.2)
-    child.send_signal(signal.SIGINT)
+    child.send_signal(number)
     _, err = child.communicate(timeout=120)
     assert child.returncode == 130, err
-    assert f"python train.py resume={run_dir}" in err
-    assert "Traceback" not in err
     saved = checkpoints.checkpoints(run_dir / "checkpoints")[-1]
+    assert f"stopped at step {checkpoints.step_of(saved)}; go on with: python train.py resume={run_dir}" in err
+    assert "Traceback" not in err
     assert 0 < checkpoints.step_of(saved) < 300
     assert last_json(command(["train.py", f"resume={run_dir}"]))["steps"] == 300
     again = command(["train.py", f"resume={run_dir}"])

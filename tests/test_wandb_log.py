@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 
 from rfr.wandb.file import history
 from rfr.wandb.log import STEP, WandbLog
@@ -121,6 +122,65 @@ def test_a_killed_run_is_resumed_online_as_the_same_run(folders: list[str]) -> N
     assert list(_losses(server.rows(name)).values()) == column(run_dir, "train/loss")
     told = [row["_step"] for row in server.rows(name) if "train/loss" in row]
     assert told == list(range(60))
+
+
+class Orders:
+    """What W&B's server tells an agent: to run each of these in turn, to stop one once it has validated, to end."""
+
+    def __init__(self, server: Server, points: dict[str, dict[str, Any]], stopped: str) -> None:
+        self._server, self._points, self._stopped, self._left = server, points, stopped, list(points)
+
+    def __call__(self, running: set[str]) -> list[dict[str, Any]]:
+        if self._stopped in running and any("val/nll_per_token" in row for row in self._server.rows(self._stopped)):
+            return [{"type": "stop", "run_id": self._stopped}]
+        if running:
+            return []
+        if not self._left:
+            return [{"type": "exit"}]
+        run = self._left.pop(0)
+        arguments = {key: {"value": value} for key, value in self._points[run].items()}
+        return [{"type": "run", "run_id": run, "program": "train.py", "args": arguments}]
+
+
+@pytest.mark.slow
+def test_its_agent_trains_what_its_sweep_asks_for_and_ends_the_worse_ones(folders: list[str], tmp_path: Path) -> None:
+    """Real `wandb sweep` and `wandb agent`; a run that is ended early is no failure, of which one would end the agent here."""
+    sweep = yaml.safe_load((ROOT / "sweep" / "wandb_lr.yaml").read_text())
+    assert sweep["command"].pop() == "${args_no_hyphens}"
+    longer = ["trainer.max_steps=4000", "trainer.validate_every=10", "trainer.validation_rows=4"]
+    small = [*RUN[1:], *folders, *longer, "trainer.checkpoint_every=1000", "samples.prompts=0", "${args_no_hyphens}"]
+    (tmp_path / "sweep.yaml").write_text(yaml.safe_dump({**sweep, "command": [*sweep["command"], *small]}))
+    points: dict[str, dict[str, Any]] = {
+        "first": {"optimizer.lr": 1e-3, "schedule": "constant", "seed": 1, "trainer.max_steps": 20},
+        "ended": {"optimizer.lr": 3e-5, "schedule": "cosine", "seed": 2},
+        "last": {"optimizer.lr": 1e-4, "schedule": "linear", "seed": 0, "trainer.max_steps": 20},
+    }
+    with serving() as server:
+        server.orders = Orders(server, points, stopped="ended")
+        scripts = Path(sys.executable).parent
+        environment = {**_environment(server), "PATH": f"{scripts}:{os.environ['PATH']}", "WANDB_AGENT_MAX_INITIAL_FAILURES": "1"}
+        wandb = [sys.executable, "-m", "wandb"]
+        options: dict[str, Any] = {
+            "cwd": ROOT,
+            "env": environment | {"WANDB_DIR": str(tmp_path)},
+            "capture_output": True,
+            "text": True,
+        }
+        made = subprocess.run([*wandb, "sweep", "--project", "rfr", str(tmp_path / "sweep.yaml")], timeout=120, **options)
+        assert "wandb agent" in made.stderr, made.stderr
+        done = subprocess.run([*wandb, "agent", "me/rfr/swept"], timeout=500, **options)
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert not server.broken
+    assert set(server.runs) == set(points), done.stderr[-3000:]
+    for name, point in points.items():
+        told = json.loads(server.runs[name]["config"])
+        assert told["optimizer"]["value"]["lr"] == point["optimizer.lr"]
+        assert told["seed"]["value"] == point["seed"]
+        assert server.runs[name]["sweep"] == "swept"
+    steps = {name: len(_losses(server.rows(name))) for name in points}
+    assert steps["first"] == steps["last"] == 20
+    assert 10 <= steps["ended"] < 4000
+    assert f"stopped at step {steps['ended']}; go on with" in done.stderr
 
 
 @pytest.mark.slow

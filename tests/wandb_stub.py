@@ -7,7 +7,7 @@ import json
 import random
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,15 +20,18 @@ class Server:
 
     Args:
         failing: the share of requests that are answered with 500.
+        orders: from the ids of the runs that an agent has going to what it is to do next.
     """
 
     failing: float = 0.0
+    orders: Callable[[set[str]], list[dict[str, Any]]] = lambda _: [{"type": "exit"}]
     url: str = ""
     runs: dict[str, dict[str, Any]] = field(default_factory=dict)  # as UpsertBucket named them, by id
     history: dict[str, dict[int, dict[str, Any]]] = field(default_factory=dict)  # rows by line number, by run
     files: dict[str, bytes] = field(default_factory=dict)
     artifacts: list[dict[str, Any]] = field(default_factory=list)
     views: list[dict[str, Any]] = field(default_factory=list)
+    sweep: str = "{}"  # YAML
     broken: list[str] = field(default_factory=list)  # what this stub could not answer
     answered: Counter = field(default_factory=Counter)
     luck: random.Random = field(default_factory=lambda: random.Random(0))
@@ -119,6 +122,22 @@ class Server:
     def _UpsertView2(self, values: dict) -> dict:  # noqa: N802
         self.views.append(values)
         return {"upsertView": {"view": {"id": "v", "name": values["name"]}, "inserted": True}}
+
+    def _UpsertSweep(self, values: dict) -> dict:  # noqa: N802
+        self.sweep = values["config"]
+        project = {"id": "p", "name": "rfr", "entity": {"id": "e", "name": "me"}}
+        return {"upsertSweep": {"sweep": {"name": "swept", "project": project}, "configValidationWarnings": []}}
+
+    def _SweepWithRuns(self, values: dict) -> dict:  # noqa: N802
+        about = {"id": "s", "name": values["sweep"], "state": "RUNNING", "config": self.sweep, "runs": {"edges": []}}
+        return {"project": {"sweep": about}}
+
+    def _CreateAgent(self, _: dict) -> dict:  # noqa: N802
+        return {"createAgent": {"agent": {"id": "agent"}}}
+
+    def _Heartbeat(self, values: dict) -> dict:  # noqa: N802
+        commands = self.orders(set(json.loads(values["runState"])))
+        return {"agentHeartbeat": {"agent": {"id": "agent"}, "commands": json.dumps(commands)}}
 
     def _CommitArtifact(self, values: dict) -> dict:  # noqa: N802
         return {"commitArtifact": {"artifact": {"id": values["artifactID"], "digest": "d"}}}
