@@ -48,7 +48,7 @@ def range_test(cfg: DictConfig) -> tuple[list[float], list[float]]:
     """Rates, and the loss of the optimizer batch that each was used on, until the loss turns for good."""
     steps, ramp = cfg.find_lr, Ramp()
     test: dict[str, Any] = {
-        "schedule": {"_target_": f"{Ramp.__module__}.{Ramp.__qualname__}"}, "optimizer": {"lr": HIGH}, "logger": {},
+        "schedule": {"_target_": f"{Ramp.__module__}.{Ramp.__qualname__}"}, "optimizer": {"lr": HIGH},
         "trainer": {"max_steps": steps},
     }  # fmt: skip
     cfg = OmegaConf.create({**OmegaConf.to_container(cfg), "schedule": {}})  # type: ignore[dict-item]

@@ -94,7 +94,7 @@ def fit(job: Job, extra_callbacks: list[pl.Callback], *, lasting: bool = True) -
         enable_model_summary=False,
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
-        logger=_loggers(job),
+        logger=_loggers(job) if lasting else False,
         callbacks=[*extra_callbacks, *(_keeping(job) if lasting else []), progress_display()],
     )
     trainer.fit(module, data, ckpt_path=job.resume_from / STATE if job.resume_from else None, weights_only=False)

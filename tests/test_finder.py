@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rfr.finder import range_test
 from rfr.model.range_test import HIGH, Ramp, seen_enough, smoothed, suggested
 from rfr.preview import rates
 from rfr.report.lines import lines_page
@@ -96,6 +97,13 @@ def test_what_it_finds_for_a_policy_beats_what_it_does_not(
         for factor in (0.25, 1, 4)
     ]
     assert losses[1] == min(losses), (rate, losses)
+
+
+def test_nobody_is_told_of_it(folders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+    """On W&B it would be a run among the others."""
+    monkeypatch.setattr("rfr.run._loggers", lambda job: pytest.fail("a logger was made"))
+    rates, losses = range_test(small_config(folders, "untold", "logger=[wandb,csv]", "find_lr=20"))
+    assert len(rates) == len(losses) >= 3
 
 
 @pytest.mark.parametrize(
