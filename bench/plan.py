@@ -23,9 +23,13 @@ from rfr.plan import GPUS, fit, plan, room_of, setup_of, totals
 
 AUTOCAST = ["precision=bf16", "optimizer=adamw"]
 PURE = ["precision=bf16_pure", "optimizer=stochastic_adamw"]
-COMPARED = {
-    "gpt2": AUTOCAST, "gpt2-medium": AUTOCAST, "gpt2-large": AUTOCAST, "gpt2-xl": PURE,
-}  # fmt: skip
+MODELS = ("gpt2", "gpt2-medium", "gpt2-large", "gpt2-xl")
+COMPARED = [
+    *((model, ["strategy=single", *(PURE if model == "gpt2-xl" else AUTOCAST)]) for model in MODELS),
+    ("gpt2-large", ["strategy=deepspeed_2", *AUTOCAST]),
+    ("gpt2-medium", ["strategy=deepspeed_3", *AUTOCAST]),
+    ("gpt2-medium", ["strategy=deepspeed_offload", "precision=bf16", "optimizer=cpu_adam"]),
+]
 STRATEGIES = {
     "single": ["strategy=single"], "single, bf16_pure": ["strategy=single", *PURE], "deepspeed_1": ["strategy=deepspeed_1"],
     "deepspeed_2": ["strategy=deepspeed_2"], "deepspeed_3": ["strategy=deepspeed_3"],
@@ -44,9 +48,10 @@ def compared(corpus: Corpus, model: str, settings: list[str]) -> list[Figure]:
     planned = json.loads(done.stdout.splitlines()[-1])["device_gib"]
     measured = train(corpus, model, overrides).peak_gib
     print(f"{model} {' '.join(settings)}: planned {planned:.2f} GiB, took {measured:.2f} GiB", flush=True)
-    name = model.replace("-", "_")
+    strategy = settings[0].partition("=")[2]
+    name = "_".join([model.replace("-", "_"), *([strategy] if strategy != "single" else [])])
     return [
-        Figure(name=f"{name}_planned_gib", value=planned, target="", meaning=f"strategy=single {' '.join(settings)}"),
+        Figure(name=f"{name}_planned_gib", value=planned, target="", meaning=" ".join(settings)),
         Figure(name=f"{name}_measured_gib", value=measured, target="", meaning="peak memory of all its processes"),
         Figure(name=f"{name}_planned_vs_measured", value=planned / measured, target="0.9 to 1.1", meaning="one over the other"),
     ]
@@ -57,7 +62,7 @@ def table(target: Path) -> None:
     places = [*GPUS, None]
     heads = ["model", "strategy", *(gpu or "this machine" for gpu in places)]
     lines = ["# What a run needs of memory", "", EXPLANATION, "", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
-    for model in COMPARED:
+    for model in MODELS:
         for strategy, overrides in STRATEGIES.items():
             on_gpu, here = _setup(model, overrides, gpu=True), _setup(model, overrides, gpu=False)
             needed = {True: plan(on_gpu), False: plan(here)}
@@ -90,7 +95,7 @@ def main(stories: Path, tokenizer: str) -> None:
     require_bf16()
     with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
         corpus = Corpus.collect(stories, tokenizer, Path(scratch))
-        figures = [figure for model, settings in COMPARED.items() for figure in compared(corpus, model, settings)]
+        figures = [figure for model, settings in COMPARED for figure in compared(corpus, model, settings)]
     table(ROOT / "docs" / "memory.md")
     record("plan", figures, ["torch", "transformers", "pytorch-lightning"], {"block": "1,024, one row at a time"})
 

@@ -49,9 +49,9 @@ def _bytes(setup: Setup) -> dict[str, tuple[float, float, float]]:
         ({"precision": "fp16", "stage": 1, "ranks": 4}, (2, 0, 0), (2, 0, 0), (3, 0, 0)),
         ({"precision": "fp16", "stage": 2, "ranks": 4}, (2, 0, 0), (0.5, 0, 0), (3, 0, 0)),
         ({"precision": "fp16", "stage": 3, "ranks": 4}, (0.5, 0, 0), (0.5, 0, 0), (3, 0, 0)),
-        ({"precision": "fp16", "stage": 2, "optimizer_on": "cpu"}, (2, 0, 0), (0, 4, 0), (0, 12, 0)),
+        ({"precision": "fp16", "stage": 2, "optimizer_on": "cpu"}, (2, 0, 0), (0, 6, 0), (0, 12, 0)),
         ({"precision": "bf16", "stage": 3, "optimizer_on": "nvme"}, (2, 0, 0), (0, 4, 0), (0, 0, 12)),
-        ({"precision": "bf16", "stage": 3, "optimizer_on": "cpu", "parameters_on": "cpu"}, (0, 2, 0), (0, 4, 0), (0, 12, 0)),
+        ({"precision": "bf16", "stage": 3, "optimizer_on": "cpu", "parameters_on": "cpu"}, (0, 2, 0), (0, 6, 0), (0, 12, 0)),
     ],
 )
 def test_model_states_are_those_of_the_zero_paper(
@@ -61,6 +61,20 @@ def test_model_states_are_those_of_the_zero_paper(
     assert found["parameters"] == pytest.approx(parameters)
     assert found["gradients"] == pytest.approx(gradients)
     assert found["optimizer states"] == pytest.approx(states)
+
+
+def test_deepspeed_turns_gradients_to_fp32_when_the_passes_are_over() -> None:
+    """Flat, and in fp32: six bytes per parameter, of which the passes' own room is there already."""
+    zero = replace(SETUP, precision="bf16", stage=2, rows=1, block=16)
+    long = replace(zero, rows=64, block=128)
+
+    def extra(setup: Setup) -> float:
+        return next(part.device for part in parts(setup) if part.name == "gradients for the optimizer")
+
+    passes = sum(part.device for part in parts(zero)[-5:-1])
+    assert passes + extra(zero) == pytest.approx(6 * COUNT)
+    assert extra(zero) > 0
+    assert extra(long) == extra(replace(zero, stage=0)) == extra(replace(zero, optimizer_on="cpu")) == 0
 
 
 def test_states_on_a_disk_are_swapped_through_memory() -> None:

@@ -19,6 +19,7 @@ from rfr.objective.logprobs import CHUNK, CHUNK_ON_CPU, PART
 
 FP32 = 4
 NO_OFFLOAD = "none"
+DEEPSPEEDS_SUB_GROUP = 1_000_000_000  # parameters, where a strategy names none
 SWAPPED_AT_ONCE = 5  # groups of parameters that DeepSpeed has buffers for where their states are on a disk
 CUDA_CONTEXT = round(0.8 * GIB)  # what PyTorch holds on a GPU before the first tensor
 
@@ -64,7 +65,8 @@ def parts(setup: Setup) -> list[Part]:
     count = model.num_parameters()
     vocabulary_by_width = model.get_output_embeddings().weight.shape
     swapped = [_swap_buffers(setup, vocabulary_by_width)] if setup.optimizer_on == "nvme" else []
-    return [*_states(setup, count), *swapped, *_activations(setup, count), _logits(setup, vocabulary_by_width)]
+    passes = [*_activations(setup, count), _logits(setup, vocabulary_by_width)]
+    return [*_states(setup, count), *swapped, *passes, _at_the_step(setup, count, sum(part.device for part in passes))]
 
 
 def _states(setup: Setup, count: int) -> list[Part]:
@@ -83,10 +85,25 @@ def _states(setup: Setup, count: int) -> list[Part]:
     return [
         _at(setup.parameters_on, "parameters", parameters),
         Part(name="gradients", device=gradients) if setup.optimizer_on == NO_OFFLOAD
-        else Part(name="gradients", device=computed * min(own, setup.bucket), host=FP32 * own),
+        else Part(name="gradients", device=computed * min(own, setup.bucket), host=_offloaded_gradients(setup) * own),
         _at(setup.optimizer_on, "optimizer states", 3 * FP32 * own),
         Part(name="DeepSpeed's buffers", device=2 * computed * min(count, setup.bucket)),
     ]  # fmt: skip
+
+
+def _offloaded_gradients(setup: Setup) -> int:
+    """Bytes of one: in fp32 for the optimizer, and in main memory also as micro-batches add up."""
+    return FP32 + (DTYPE[setup.precision].itemsize if setup.optimizer_on == "cpu" else 0)
+
+
+def _at_the_step(setup: Setup, count: int, passes: float) -> Part:
+    """DeepSpeed's optimizer takes gradients flat and in fp32, once they are all there: what that takes beyond the room of the
+    forward and backward passes, which are over by then."""
+    computed, own = DTYPE[setup.precision].itemsize, count / setup.ranks
+    if setup.stage == 3:
+        own = min(own, setup.sub_group or DEEPSPEEDS_SUB_GROUP)
+    flat = own * (computed if computed == FP32 else computed + FP32) if setup.stage and setup.optimizer_on == NO_OFFLOAD else 0
+    return Part(name="gradients for the optimizer", device=max(0, flat - passes))
 
 
 def _swap_buffers(setup: Setup, largest: tuple[int, ...]) -> Part:
