@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-masters bench-rewards bench-karma bench-sweep clean
+.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep clean
 
 setup: $(READY)
 
@@ -60,6 +60,9 @@ bench-sweep: $(SWEEP_READY)
 
 bench-xl: $(READY)
 	$(BIN)/python -m bench.xl
+
+bench-gpu: $(BENCH_READY)
+	$(BENCH)/bin/python -m bench.gpu
 
 bench-masters: $(BENCH_READY)
 	$(BENCH)/bin/python -m bench.masters

@@ -1,6 +1,6 @@
 """What `make bench` compares with, each in a process of its own: TRL's SFTTrainer and a plain Hugging Face loop.
 
-`python -m bench.others trl|loop stories.jsonl tokenizer steps settings` prints the seconds and tokens of each optimizer step.
+`python -m bench.others trl|loop stories.jsonl tokenizer steps settings` prints seconds and tokens of each step but the first.
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ import torch
 from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, TrainerCallback
 
 BLOCK, RATE = 1024, 5e-5
+Steps = list[dict[str, float]]  # seconds and tokens of each
 
 
 def gpt2(tokenizer: PreTrainedTokenizerBase) -> GPT2LMHeadModel:
@@ -34,16 +35,17 @@ class Clock:
         self.tokens, self.marks = 0, [(0.0, 0)]
 
     def mark(self) -> None:
+        if torch.cuda.is_available():
+            torch.cuda.synchronize()
         self.marks.append((time.perf_counter(), self.tokens))
 
-    def tell(self) -> None:
+    def steps(self) -> Steps:
         """The first step, which warms up, is left out."""
         (_, _), *marks = self.marks
-        steps = [{"seconds": b[0] - a[0], "tokens": b[1] - a[1]} for a, b in pairwise(marks)]
-        print(json.dumps(steps), flush=True)
+        return [{"seconds": b[0] - a[0], "tokens": b[1] - a[1]} for a, b in pairwise(marks)]
 
 
-def trl(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps: int, settings: dict[str, Any]) -> None:
+def trl(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps: int, settings: dict[str, Any]) -> Steps:
     """SFTTrainer with packing, under bf16 autocast; what `settings` doesn't say stays as TRL has it."""
     from datasets import Dataset, disable_progress_bars
     from trl import SFTConfig, SFTTrainer
@@ -70,10 +72,10 @@ def trl(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps
             train_dataset=Dataset.from_list(stories), processing_class=tokenizer, callbacks=[Marked()],
         )  # fmt: skip
         trainer.train()
-    clock.tell()
+    return clock.steps()
 
 
-def loop(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps: int, settings: dict[str, Any]) -> None:
+def loop(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps: int, settings: dict[str, Any]) -> Steps:
     """The loop that everybody writes: texts joined and cut into rows, documents seeing one another, loss from all logits."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = gpt2(tokenizer).train()
@@ -91,7 +93,7 @@ def loop(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, step
         optimizer.step()
         optimizer.zero_grad()
         clock.mark()
-    clock.tell()
+    return clock.steps()
 
 
 def _rows(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> Iterator[torch.Tensor]:
@@ -105,7 +107,8 @@ def _rows(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> 
 
 def main(which: str, stories: Path, tokenizer: str, steps: int, settings: str) -> None:
     texts = [json.loads(line) for line in stories.read_text().splitlines()]
-    {"trl": trl, "loop": loop}[which](texts, AutoTokenizer.from_pretrained(tokenizer), steps, json.loads(settings))
+    timed = {"trl": trl, "loop": loop}[which](texts, AutoTokenizer.from_pretrained(tokenizer), steps, json.loads(settings))
+    print(json.dumps(timed), flush=True)
 
 
 if __name__ == "__main__":

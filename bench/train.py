@@ -125,11 +125,11 @@ def corpus_settings() -> list[str]:
     return [setting for setting in Corpus.SETTINGS if setting.startswith(("strategy", "precision", "optimizer"))]
 
 
-def write_stories(store: Path, target: Path) -> None:
+def write_stories(store: Path, target: Path, count: int = STORIES) -> None:
     """What TRL takes: prompt and completion, one pair to a line."""
     with Store(store) as opened:
         pairs = (pair for thread in opened.threads() for pair, reason in thread_pairs(thread) if reason is None)
-        rows = [{"prompt": pair.prompt + PROMPT_END, "completion": pair.response} for pair in islice(pairs, STORIES)]
+        rows = [{"prompt": pair.prompt + PROMPT_END, "completion": pair.response} for pair in islice(pairs, count)]
     target.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

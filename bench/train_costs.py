@@ -49,10 +49,13 @@ class Corpus:
         subprocess.run([RFR, *collect], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
         return cls(store=store, tokenizer=tokenizer, folder=folder)
 
-    def command(self, name: str, settings: list[str]) -> list[str]:
+    def overrides(self, name: str) -> list[str]:
         where = [f"corpus.path={self.store}", f"model.tokenizer={self.tokenizer}", f"data_dir={self.folder}",
                  f"runs_dir={self.folder / 'runs'}", f"name={name}"]  # fmt: skip
-        return [RFR, "train.py", *self.SETTINGS, *where, *settings]
+        return [*self.SETTINGS, *where]
+
+    def command(self, name: str, settings: list[str]) -> list[str]:
+        return [RFR, "train.py", *self.overrides(name), *settings]
 
 
 def train(corpus: Corpus, name: str, settings: list[str]) -> Run:

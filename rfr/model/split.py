@@ -36,7 +36,8 @@ class SplitAdamW(AdamWInParts):
     def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
         zeros = torch.zeros_like(parameter, dtype=torch.float32)
         lower = torch.zeros_like(parameter, dtype=torch.int16)
-        return {STEP: torch.zeros(()), LOWER: lower, MEAN: zeros, SQUARE: zeros.clone()}
+        step = torch.zeros((), device=parameter.device)  # where the fused kernel reads it
+        return {STEP: step, LOWER: lower, MEAN: zeros, SQUARE: zeros.clone()}
 
     def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
         state = self.state[parameter]
