@@ -6,10 +6,13 @@ from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+from yaml import YAMLError
 
 from rfr.data.cache import key_of
 from rfr.errors import UserError
 
+CONFIG = "config.yaml"  # in the folder of every run
 ALLOWED = ("rfr.", "torch.", "pytorch_lightning.", "transformers.", "wandb.")
 # Where a run lives and who hears of it says nothing about what it is.
 NOT_IDENTITY = ("data_dir", "runs_dir", "name", "group", "resume", "logger", "look", "plan", "metric", "find_lr", "preview")
@@ -23,9 +26,17 @@ def plain(cfg: DictConfig) -> dict[str, Any]:
 
 
 def read(path: Path) -> DictConfig:
-    """A config file, resolved and checked."""
-    cfg = OmegaConf.load(path)
-    assert isinstance(cfg, DictConfig)
+    """A config file, resolved and checked.
+
+    Raises:
+        UserError: it is damaged, or `resolve`'s.
+    """
+    try:
+        cfg = OmegaConf.load(path)
+    except (YAMLError, OmegaConfBaseException, OSError, UnicodeDecodeError) as error:
+        raise UserError(f"{path} can't be read: {str(error).partition(chr(10))[0]}") from error
+    if not isinstance(cfg, DictConfig) or "objective" not in cfg:
+        raise UserError(f"{path} is no config of a run: it names no objective")
     return resolve(cfg)
 
 
@@ -87,9 +98,9 @@ def load(run_dir: Path) -> DictConfig:
     Raises:
         UserError: it is no run folder.
     """
-    path = run_dir / "config.yaml"
+    path = run_dir / CONFIG
     if not path.is_file():
-        raise UserError(f"{run_dir} is no run folder (it has no config.yaml): give the folder that train.py printed")
+        raise UserError(f"{run_dir} is no run folder (it has no {CONFIG}): give the folder that train.py printed")
     cfg = read(path)
     if "_target_" not in cfg.objective:
         raise UserError(f"{run_dir} was made by an older rfr, whose objectives were described otherwise: start it anew")

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from rfr import config
 from rfr.child import train_in_child
 from rfr.errors import UserError
-from rfr.outcome import result_of
+from rfr.outcome import result_of, write_whole
 from rfr.ranks import ranks, require_processors
 
 LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew
@@ -111,8 +111,8 @@ def _sweep_point(cfg: DictConfig, launcher: DictConfig) -> float | None:
         print(f"{run_dir} is finished: skipped", flush=True)
     else:
         run_dir.mkdir(parents=True, exist_ok=True)
-        if not (path := run_dir / "config.yaml").exists():
-            OmegaConf.save(cfg, path)  # one that fails before its first step is in the tables, too
+        if not (path := run_dir / config.CONFIG).exists():
+            write_whole(path, OmegaConf.to_yaml(cfg))  # one that fails before its first step is in the tables, too
         require_processors(cfg.trainer.ranks)
         train_in_child(cfg, run_dir, at_once=_jobs_at_once(launcher))
     return (result_of(run_dir) or {}).get(cfg.metric)

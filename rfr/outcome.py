@@ -1,4 +1,4 @@
-"""How a run ended, as its folder tells: what it found, why it failed, or neither."""
+"""How a run ended, as its folder tells: what it found, why it failed, or neither. Files are there whole, or not at all."""
 
 from __future__ import annotations
 
@@ -6,27 +6,53 @@ import json
 import os
 from pathlib import Path
 
+from rfr.errors import UserError
+
 RESULT, FAILURE = "result.json", "failure.json"
 FINISHED, FAILED, INTERRUPTED, NEW = "finished", "failed", "interrupted", "new"
 
 
 def result_of(run_dir: Path) -> dict | None:
-    """What a finished run left behind, None for an unfinished one."""
-    path = run_dir / RESULT
-    return json.loads(path.read_text()) if path.is_file() else None
+    """What a finished run left behind, None for an unfinished one.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    return _read(run_dir / RESULT)
 
 
 def record_result(run_dir: Path, result: dict) -> None:
     """The last thing that a run does: from now on it is finished."""
-    partial = run_dir / f"{RESULT}.partial"
-    partial.write_text(json.dumps(result, indent=2) + "\n")
-    os.replace(partial, run_dir / RESULT)
+    write_whole(run_dir / RESULT, json.dumps(result, indent=2) + "\n")
 
 
 def failure_of(run_dir: Path) -> str | None:
-    """Why its last attempt failed, None where it did not."""
-    path = run_dir / FAILURE
-    return json.loads(path.read_text())["why"] if path.is_file() else None
+    """Why its last attempt failed, None where it did not.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    found = _read(run_dir / FAILURE)
+    return found and str(found.get("why"))
+
+
+def _read(path: Path) -> dict | None:
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text("utf-8", "replace"))
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise UserError(f"{path} is damaged: remove it, and the run goes on from its last checkpoint")
+    return found
+
+
+def write_whole(path: Path, text: str) -> None:
+    """A file that is there with all of its text, or not at all, whenever its writer is killed."""
+    partial = path.with_name(f"{path.name}.partial")
+    partial.write_text(text)
+    os.replace(partial, path)
 
 
 def state_of(run_dir: Path) -> str:
@@ -40,13 +66,8 @@ def state_of(run_dir: Path) -> str:
 
 def record_failure(run_dir: Path, why: str) -> None:
     """The first reason that is given stays: what follows from it says less. A run that left no folder leaves no reason."""
-    if not run_dir.is_dir():
-        return
-    try:
-        with (run_dir / FAILURE).open("x") as file:
-            json.dump({"why": why}, file)
-    except FileExistsError:
-        pass
+    if run_dir.is_dir() and not (run_dir / FAILURE).exists():
+        write_whole(run_dir / FAILURE, json.dumps({"why": why}) + "\n")
 
 
 def forget_failure(run_dir: Path) -> None:

@@ -17,7 +17,7 @@ from omegaconf import DictConfig, OmegaConf
 from rfr.build import Job, build
 from rfr.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
 from rfr.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
-from rfr.config import plain
+from rfr.config import CONFIG, plain
 from rfr.data.cache import key_of
 from rfr.data.module import RowsModule
 from rfr.errors import Interrupted
@@ -28,7 +28,7 @@ from rfr.model.build import export
 from rfr.model.module import Learner
 from rfr.model.precision import DTYPE
 from rfr.model.strategy import whole_parameters
-from rfr.outcome import record_result
+from rfr.outcome import record_result, write_whole
 from rfr.ranks import ranks
 
 
@@ -43,8 +43,8 @@ def train(cfg: DictConfig, run_dir: Path) -> dict:
     job = build(cfg, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     if ranks().rank == 0 and not (ledger := run_dir / "ledger.json").exists():
-        OmegaConf.save(cfg, run_dir / "config.yaml")
-        ledger.write_text(json.dumps(job.prepared.ledger, indent=2) + "\n")
+        write_whole(run_dir / CONFIG, OmegaConf.to_yaml(cfg))
+        write_whole(ledger, json.dumps(job.prepared.ledger, indent=2) + "\n")
     stop, throughput = StopCleanly(), Throughput(DTYPE[job.precision])
     try:
         trainer = fit(job, [stop, throughput])

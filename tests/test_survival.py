@@ -63,6 +63,8 @@ def _start(arguments: list[str]) -> subprocess.Popen[str]:
         (("seed=0,0",), "seed=0 and seed=0 would share a run folder: they differ in nothing"),
         (("seed=0,1", "name=same"), "seed=0 and seed=1 would share a run folder: leave out name="),
         (("optimizer.lr=interval(1,2)",), "BasicSweeper does not support sweep type"),
+        (("hydra/sweeper=optuna", "optimizer.lr=interval(1e-4,1e-3)", "metric=val/los"),
+         "metric=val/los: a search goes by one of quality, val/pair_accuracy, val/nll_per_token, val/pair_loss"),
         (("hydra/sweeper=optuna", "optimizer.lr=interval(1e-4,1e-3)", "schedule.warmup_steps=choice(1,2,99)"),
          "schedule.warmup_steps=99 optimizer.lr=0.0001: schedule.warmup_steps=99 must be below"),
     ],

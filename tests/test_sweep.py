@@ -6,6 +6,7 @@ import csv
 import json
 import re
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -15,6 +16,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr import cli, config
 from rfr.compare.command import compare
+from rfr.compare.runs import compared
 from rfr.sweep.points import Point, points
 from tests.conftest import ROOT
 
@@ -103,3 +105,43 @@ def test_the_table_shows_what_differs_and_nothing_else(tmp_path: Path, capsys: p
     out = capsys.readouterr().out
     assert "0.500 [0.400, 0.600]" in out
     assert "3 runs" in out
+
+
+def _runs(folder: Path, *names: str) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for name in names:
+            cfg = config.resolve(compose("train", [f"name={name}"]))
+            (folder / name).mkdir(parents=True)
+            OmegaConf.save(cfg, folder / name / "config.yaml")
+            (folder / name / "result.json").write_text('{"val/nll_per_token": 2.0}')
+
+
+def test_one_run_in_two_sweeps_is_two_rows(tmp_path: Path) -> None:
+    for sweep in ("monday", "friday"):
+        _runs(tmp_path / sweep, "same")
+    _runs(tmp_path / "friday", "another")
+    found = compared([tmp_path / "monday" / "same", tmp_path / "friday" / "same", tmp_path / "friday" / "another"])
+    assert sorted(row["run"] for row in found.rows) == ["another", "friday/same", "monday/same"]
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "message"),
+    [
+        ("config.yaml", "a: [1", "config.yaml can't be read: while parsing"),
+        ("config.yaml", "", "config.yaml is no config of a run"),
+        ("config.yaml", "- 1\n", "config.yaml is no config of a run"),
+        ("config.yaml", "model: 3\n", "config.yaml is no config of a run"),
+        ("result.json", '{"val', "result.json is damaged: remove it"),
+        ("result.json", "3", "result.json is damaged: remove it"),
+        ("failure.json", "", "failure.json is damaged: remove it"),
+    ],
+)
+def test_a_damaged_run_is_named(
+    tmp_path: Path, command: Callable[..., tuple[int, str, str]], file: str, content: str, message: str
+) -> None:
+    _runs(tmp_path, "one", "two")
+    (tmp_path / "two" / file).write_text(content)
+    code, _, err = command("evaluate", "mode=compare", f"runs=[{tmp_path}]")
+    assert code == 2, err
+    assert f"{tmp_path}/two/{message}" in err
+    assert err.count("\n") == 1

@@ -124,6 +124,12 @@ def test_a_killed_run_is_resumed_online_as_the_same_run(folders: list[str]) -> N
     assert told == list(range(60))
 
 
+def test_a_file_of_a_writer_that_was_killed_at_once_holds_nothing(tmp_path: Path) -> None:
+    for content in (b"", b":W&B", b":W&B\x9d\x7a\x00"):
+        (tmp_path / "run.wandb").write_bytes(content)
+        assert history(tmp_path / "run.wandb") == []
+
+
 class Orders:
     """What W&B's server tells an agent: to run each of these in turn, to stop one once it has validated, to end."""
 

@@ -61,7 +61,7 @@ def _write(runs: Runs, out: Path, *, title: str) -> Path:
         writer = csv.DictWriter(lines, list(runs.rows[0]))
         writer.writeheader()
         writer.writerows(runs.rows)
-    results = {run_dir.name: result_of(run_dir) or {} for run_dir in runs.run_dirs}
+    results = {row["run"]: result_of(run_dir) or {} for row, run_dir in zip(runs.rows, runs.run_dirs, strict=True)}
     summary = {name: {key.split("/")[-1]: value for key, value in result.items()} for name, result in results.items()}
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print(runs, title)
@@ -81,7 +81,8 @@ def _print(runs: Runs, title: str) -> None:
     print_table([_readable(row, with_state=unfinished) for row in runs.rows], title=f"{title}: {len(runs.rows)} runs")
     if seeds := [row for row in best_groups(runs) if row["runs"] > 1]:
         print_table(list(map(_readable_group, seeds)), title="the best of each")
-    failed = [{"run": run_dir.name, "failed, because": why} for run_dir in runs.run_dirs if (why := failure_of(run_dir))]
+    whys = [(row["run"], failure_of(run_dir)) for row, run_dir in zip(runs.rows, runs.run_dirs, strict=True)]
+    failed = [{"run": run, "failed, because": why} for run, why in whys if why]
     if failed:
         print_table(failed, title=f"{len(failed)} failed; the same command tries them again")
 

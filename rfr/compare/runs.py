@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -34,7 +35,7 @@ class Runs:
 
 def run_dirs_in(folder: Path) -> list[Path]:
     """The run folders there, or the folder itself where it is one."""
-    return [folder] if (folder / "config.yaml").is_file() else sorted(path.parent for path in folder.glob("*/config.yaml"))
+    return [folder] if (folder / config.CONFIG).is_file() else sorted(path.parent for path in folder.glob(f"*/{config.CONFIG}"))
 
 
 def compared(run_dirs: Sequence[Path]) -> Runs:
@@ -50,14 +51,22 @@ def compared(run_dirs: Sequence[Path]) -> Runs:
     names = [_named(key, None)[0] for key in varied]
     rows = [
         {
-            "run": run_dir.name, "state": state_of(run_dir), **dict(_named(key, flat.get(key)) for key in varied),
+            "run": name, "state": state_of(run_dir), **dict(_named(key, flat.get(key)) for key in varied),
             **{key: result.get(key) for key in figures},
-        } for run_dir, flat, result in zip(run_dirs, configs, results, strict=True)
+        } for run_dir, name, flat, result in zip(run_dirs, _names(run_dirs), configs, results, strict=True)
     ]  # fmt: skip
     order = sorted(range(len(rows)), key=lambda place: [_natural(rows[place][name]) for name in names])
     return Runs(
         rows=[rows[place] for place in order], run_dirs=[run_dirs[place] for place in order], varied=names, figures=figures
     )
+
+
+def _names(run_dirs: Sequence[Path]) -> list[str]:
+    """Those of the folders; where two sweeps hold one run, with the sweep's before it."""
+    count = Counter(run_dir.name for run_dir in run_dirs)
+    return [
+        run_dir.name if count[run_dir.name] == 1 else f"{run_dir.resolve().parent.name}/{run_dir.name}" for run_dir in run_dirs
+    ]
 
 
 def _natural(value: Any) -> tuple[bool, float, str]:

@@ -9,6 +9,7 @@ from omegaconf import DictConfig
 
 from rfr.build import check
 from rfr.checkpoints import newest_whole, step_of
+from rfr.compare.best import METRICS
 from rfr.config import run_folder
 from rfr.errors import UserError
 from rfr.outcome import FINISHED, INTERRUPTED, NEW, state_of
@@ -36,9 +37,17 @@ def preflight(master: DictConfig, group: str) -> None:
             check(point.cfg)
         except ValueError as error:
             raise UserError(f"{point.told}: {error}") from error
-    if is_grid(master):
+    if not is_grid(master):
+        _require_metric(str(master.metric))
+    else:
         _require_distinct(found)
         _say_what_starts(found)
+
+
+def _require_metric(metric: str) -> None:
+    """A search would learn after its first training that there is no such figure."""
+    if metric not in METRICS:
+        raise UserError(f"metric={metric}: a search goes by one of {', '.join(METRICS)}")
 
 
 def _require_distinct(found: list[Point]) -> None:

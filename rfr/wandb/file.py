@@ -14,6 +14,8 @@ FULL, LAST = 1, 4
 
 def records(file: Path) -> Iterator[Record]:
     content, place, parts = file.read_bytes(), HEADER, b""
+    if len(content) < HEADER:  # its writer was killed before it wrote anything
+        return
     assert content[:4] == b":W&B"
     while place + CHUNK.size <= len(content):
         if BLOCK - place % BLOCK < CHUNK.size:  # no room for a chunk's head: zeros to the end of the block
