@@ -33,7 +33,7 @@ def failure_of(run_dir: Path) -> str | None:
         UserError: the file is damaged.
     """
     found = _read(run_dir / FAILURE)
-    return found and str(found.get("why"))
+    return None if found is None else str(found.get("why"))
 
 
 def _read(path: Path) -> dict | None:
