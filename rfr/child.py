@@ -19,6 +19,7 @@ from rfr.errors import Interrupted, RunFailed
 from rfr.exits import INTERRUPTED, exit_code, in_one_line
 from rfr.orphans import end_with_starter, started_by_this
 from rfr.outcome import RESULT, forget_failure, record_failure
+from rfr.ranks import ranks
 
 
 def train_in_child(cfg: DictConfig, run_dir: Path, *, at_once: int = 1) -> None:
@@ -38,6 +39,8 @@ def train_in_child(cfg: DictConfig, run_dir: Path, *, at_once: int = 1) -> None:
             return
         forget_failure(run_dir)
         code = _run(cfg, run_dir, at_once, lock)
+        if (run_dir / RESULT).exists():  # written last: how a process fell over after that says nothing
+            code = 0
         if code not in (0, INTERRUPTED):
             record_failure(run_dir, _ended(code))
     if code == INTERRUPTED:
@@ -64,12 +67,12 @@ def _locked(run_dir: Path) -> Iterator[int]:
 def _run(cfg: DictConfig, run_dir: Path, at_once: int, lock: int) -> int:
     handover = run_dir.parent / f".{run_dir.name}.yaml"
     handover.write_text(OmegaConf.to_yaml(cfg))
-    environment, ranks = dict(os.environ), cfg.trainer.ranks
+    environment, count = dict(os.environ), cfg.trainer.ranks
     started_by_this(environment)
-    if ranks * at_once > 1:
-        threads = max(1, len(os.sched_getaffinity(0)) // (ranks * at_once))
+    if count * at_once > 1:
+        threads = max(1, len(os.sched_getaffinity(0)) // (count * at_once))
         environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torch.distributed.run makes it 1, and says so
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={ranks}"] if ranks > 1 else []
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
     arguments = [sys.executable, *several, "-m", "rfr.child", str(handover), str(run_dir)]
     try:
         child = subprocess.Popen(arguments, env=environment, pass_fds=[lock])
@@ -110,7 +113,12 @@ def _main() -> None:
 
     handover, run_dir = map(Path, sys.argv[1:])
     cfg = config.read(handover)
-    sys.exit(exit_code(lambda: _recorded(lambda: train(cfg, run_dir), run_dir)))
+    code = exit_code(lambda: _recorded(lambda: train(cfg, run_dir), run_dir))
+    if code == 0 and ranks().launched:  # all is done, but at the interpreter's end threads of gloo's may abort it
+        sys.stdout.flush()
+        sys.stderr.flush()
+        os._exit(code)
+    sys.exit(code)
 
 
 if __name__ == "__main__":

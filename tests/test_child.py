@@ -50,6 +50,14 @@ def test_how_a_child_ended_is_on_record(tmp_path: Path, monkeypatch: pytest.Monk
     assert state_of(tmp_path / "run") == FAILED
 
 
+def test_how_it_ends_after_its_result_says_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of two ranks, one may be aborted by its libraries when all is done."""
+    _stands_in(monkeypatch, "os.mkdir(run_dir); open(run_dir + '/result.json', 'w').write('{}'); os.abort()")
+    child.train_in_child(CFG, tmp_path / "run")
+    assert failure_of(tmp_path / "run") is None
+    assert state_of(tmp_path / "run") == FINISHED
+
+
 def test_what_the_child_says_itself_is_the_reason(tmp_path: Path) -> None:
     def train() -> None:
         raise MemoryError("no room for 7 bytes\nand more")
