@@ -67,12 +67,12 @@ def _locked(run_dir: Path) -> Iterator[int]:
 def _run(cfg: DictConfig, run_dir: Path, at_once: int, lock: int) -> int:
     handover = run_dir.parent / f".{run_dir.name}.yaml"
     handover.write_text(OmegaConf.to_yaml(cfg))
-    environment, count = dict(os.environ), cfg.trainer.ranks
+    environment, processes = dict(os.environ), cfg.trainer.ranks
     started_by_this(environment)
-    if count * at_once > 1:
-        threads = max(1, len(os.sched_getaffinity(0)) // (count * at_once))
+    if processes * at_once > 1:
+        threads = max(1, len(os.sched_getaffinity(0)) // (processes * at_once))
         environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torch.distributed.run makes it 1, and says so
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={count}"] if count > 1 else []
+    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     arguments = [sys.executable, *several, "-m", "rfr.child", str(handover), str(run_dir)]
     try:
         child = subprocess.Popen(arguments, env=environment, pass_fds=[lock])
@@ -114,7 +114,7 @@ def _main() -> None:
     handover, run_dir = map(Path, sys.argv[1:])
     cfg = config.read(handover)
     code = exit_code(lambda: _recorded(lambda: train(cfg, run_dir), run_dir))
-    if code == 0 and ranks().launched:  # all is done, but at the interpreter's end threads of gloo's may abort it
+    if code == 0 and ranks().launched:  # loggers too are done, but at the interpreter's end threads of gloo's may abort it
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

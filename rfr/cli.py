@@ -101,7 +101,8 @@ def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
             found: list[float | None] = []
             code = exit_code(lambda: found.append(task(cfg)))
             if code == INTERRUPTED or not os.path.exists(told):  # another machine's point can only tell its launcher
-                raise SystemExit(code)
+                # W&B's agent ends trials early, and takes any other code for a failure.
+                raise SystemExit(0 if code == INTERRUPTED and "WANDB_SWEEP_ID" in os.environ else code)
             with open(told, "a") as file:
                 file.write(f"{code}\n")
             return found[0] if found else None

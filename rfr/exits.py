@@ -35,7 +35,7 @@ def _exit_code(main: Callable[[], object]) -> int:
         main()
     except (Interrupted, KeyboardInterrupt) as stop:
         print(str(stop) or "interrupted", file=sys.stderr)
-        return 0 if "WANDB_SWEEP_ID" in os.environ else INTERRUPTED  # its agent ends runs early, and takes others for failures
+        return INTERRUPTED
     except RunFailed as failure:
         print(f"rfr: {printable(str(failure))}", file=sys.stderr)
         return failure.code

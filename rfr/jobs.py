@@ -12,7 +12,8 @@ from omegaconf import DictConfig, OmegaConf
 from rfr import config
 from rfr.child import train_in_child
 from rfr.errors import UserError
-from rfr.outcome import result_of, write_whole
+from rfr.files import write_whole
+from rfr.outcome import result_of
 from rfr.ranks import ranks, require_processors
 
 LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew

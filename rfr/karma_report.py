@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from rfr.config import resolve
 from rfr.data.pairs import scored_stories
 from rfr.evaluate.confounders import correlations, recommended, variance_shares
 from rfr.evaluate.policy import fitted_rewards
+from rfr.files import write_whole
 from rfr.report.karma import karma_page
 from rfr.report.table import print_table
 from rfr.reward.karma import LogKarma
@@ -38,9 +38,7 @@ def _report(cfg: DictConfig) -> None:
     out = Path(cfg.out or Path(cfg.runs_dir) / "karma")
     out.mkdir(parents=True, exist_ok=True)
     for name, text in (("karma.json", json.dumps(found, indent=2) + "\n"), ("karma.html", karma_page(found))):
-        partial = out / f"{name}.partial"
-        partial.write_text(text)
-        os.replace(partial, out / name)
+        write_whole(out / name, text)
     made_of = [{"cause": name, "share of its variance": _share(share)} for name, share in found["variance_shares"].items()]
     print_table(made_of, title="what log karma is made of")
     print_table(_by_reward(found["correlations"]), title="rank correlation within threads of each reward with what is no merit")

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from rfr.errors import UserError
+from rfr.files import write_whole
 
 RESULT, FAILURE = "result.json", "failure.json"
 FINISHED, FAILED, INTERRUPTED, NEW = "finished", "failed", "interrupted", "new"
@@ -46,13 +46,6 @@ def _read(path: Path) -> dict | None:
     if not isinstance(found, dict):
         raise UserError(f"{path} is damaged: remove it, and the run goes on from its last checkpoint")
     return found
-
-
-def write_whole(path: Path, text: str) -> None:
-    """A file that is there with all of its text, or not at all, whenever its writer is killed."""
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(text)
-    os.replace(partial, path)
 
 
 def state_of(run_dir: Path) -> str:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +17,7 @@ from rfr.evaluate.policies import Judged, gain
 from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.quality import in_turn, mean_score
 from rfr.evaluate.reward_model import RewardModelJudge
+from rfr.files import write_whole
 from rfr.generate import sample
 from rfr.model.build import load_policy
 from rfr.model.precision import computing_in
@@ -148,7 +148,5 @@ def _print(evaluation: dict[str, Any]) -> None:
 
 
 def _replace(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.parent.mkdir(parents=True, exist_ok=True)
-    partial.write_text(text)
-    os.replace(partial, path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(path, text)

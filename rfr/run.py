@@ -22,13 +22,14 @@ from rfr.data.cache import key_of
 from rfr.data.module import RowsModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
+from rfr.files import write_whole
 from rfr.generate import sample
 from rfr.loggers import finish, log_start, quiet
 from rfr.model.build import export
 from rfr.model.module import Learner
 from rfr.model.precision import DTYPE
 from rfr.model.strategy import whole_parameters
-from rfr.outcome import record_result, write_whole
+from rfr.outcome import record_result
 from rfr.ranks import ranks
 
 

@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import csv
 import json
+import os
+import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
 import torch
 from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from rfr import config
+from rfr.callbacks import StopCleanly
+from rfr.errors import Interrupted
 from rfr.run import train
 from tests.conftest import ROOT
 
@@ -41,6 +48,22 @@ def train_small(folders: list[str], name: str, *overrides: str) -> tuple[Path, d
 def command(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
     """In a process of its own."""
     return subprocess.run([sys.executable, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=600, **options)
+
+
+@contextmanager
+def stopped_at(step: int) -> Iterator[None]:
+    """A run trained inside gets a Ctrl-C when it has taken so many steps, and must end for it."""
+    real = StopCleanly.on_train_batch_end
+
+    def interrupted(self: StopCleanly, trainer: Any, *rest: Any) -> None:
+        if trainer.global_step == step:
+            os.kill(os.getpid(), signal.SIGINT)
+        real(self, trainer, *rest)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(StopCleanly, "on_train_batch_end", interrupted)
+        with pytest.raises(Interrupted, match=f"stopped at step {step}; go on with: python train.py resume="):
+            yield
 
 
 def last_json(done: subprocess.CompletedProcess[str]) -> dict:

@@ -17,7 +17,7 @@ ALLOWED = {
     "store": {"records", "errors", "schema", "insertion"},
     "reddit": {"records", "errors", "store", "simulate", "rejects"}, "data": {"records", "errors", "store", "arrow"},
     "reward": {"records", "errors", "grammar", "simulate"}, "objective": {"records", "errors"},
-    "memory": set(), "ranks": {"errors"}, "outcome": {"errors"}, "orphans": set(), "wandb": {"errors"},
+    "memory": set(), "ranks": {"errors"}, "files": set(), "outcome": {"errors", "files"}, "orphans": set(), "wandb": {"errors"},
     "compare": {"config", "errors", "outcome", "report"},
     "model": {"records", "errors", "objective", "memory", "ranks"}, "generate": {"data"},
     "evaluate": {"records", "errors", "objective", "data", "model", "reward"},

@@ -3,18 +3,15 @@
 from __future__ import annotations
 
 import os
-import signal
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
-from rfr import callbacks, config
-from rfr.errors import Interrupted
+from rfr import config
 from rfr.model.precision import native_precisions
 from rfr.run import train
-from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
+from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small
 from tests.test_precision import CHECKPOINTED, COMPILED, CURVE, OFFLOADED, TOLERANCES, ZERO
 
 pytestmark = [
@@ -61,23 +58,14 @@ def test_all_follow_the_curve_of_a_cpu(folders: list[str], on_a_cpu: list[float]
      ["precision=fp16", "strategy=deepspeed_2"], ["precision=bf16", "strategy=deepspeed_3"]],
     ids=" ".join,
 )  # fmt: skip
-def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], monkeypatch: pytest.MonkeyPatch, settings: list[str]) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], settings: list[str]) -> None:
     name = "-".join(settings).replace("=", "-")
     dropout = ["model.dropout=0.1", "trainer.max_steps=10", "trainer.validate_every=5", *settings]
     whole, _ = train_small(folders, f"whole-{name}", *dropout)
     cfg = small_config(folders, f"stopped-{name}", *dropout)
     run_dir = config.run_folder(cfg)
-    real = callbacks.StopCleanly.on_train_batch_end
-
-    def stop_at_four(self: callbacks.StopCleanly, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-        real(self, trainer, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.StopCleanly, "on_train_batch_end", stop_at_four)
-        with pytest.raises(Interrupted):
-            train(cfg, run_dir)
+    with stopped_at(4):
+        train(cfg, run_dir)
     train(config.load(run_dir), run_dir)
     assert column(run_dir, "train/loss") == column(whole, "train/loss")
     assert column(run_dir, "grad_norm") == column(whole, "grad_norm")

@@ -7,42 +7,29 @@ import sys
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from rfr import callbacks, config
-from rfr.errors import Interrupted
+from rfr import config
 from rfr.model import precision
 from rfr.run import train
 from tests.conftest import ROOT
-from tests.runs import column, small_config
+from tests.runs import column, small_config, stopped_at
 
 SCHEDULES = sorted(path.stem for path in (ROOT / "conf" / "schedule").glob("*.yaml"))
 PLAIN = ["samples.prompts=0", "trainer.validate_every=9", "trainer.accumulate=2", "trainer.micro_batch=2", "trainer.max_steps=9"]
 
 
 @pytest.mark.parametrize("name", SCHEDULES)
-def test_every_schedule_is_kept_under_accumulation_and_over_a_resume(
-    folders: list[str],
-    name: str,
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+def test_every_schedule_is_kept_under_accumulation_and_over_a_resume(folders: list[str], name: str) -> None:
     assert len(SCHEDULES) == 8
     cfg = small_config(folders, f"schedule-{name}", *PLAIN, f"schedule={name}")
-    run_dir, real = config.run_folder(cfg), callbacks.StopCleanly.on_train_batch_end
-
-    def stop_at_four(self: callbacks.StopCleanly, trainer: Any, *rest: Any) -> None:
-        self.stopped = self.stopped or trainer.global_step == 4
-        real(self, trainer, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.StopCleanly, "on_train_batch_end", stop_at_four)
-        with pytest.raises(Interrupted):
-            train(cfg, run_dir)
+    run_dir = config.run_folder(cfg)
+    with stopped_at(4):
+        train(cfg, run_dir)
     train(config.load(run_dir), run_dir)
     schedule = instantiate(cfg.schedule)
     rates = column(run_dir, "lr")

@@ -10,19 +10,17 @@ import subprocess
 import sys
 import time
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from rfr import callbacks, checkpoints, config
-from rfr.errors import Interrupted
+from rfr import checkpoints, config
 from rfr.model.module import hidden_states
 from rfr.records import Batch
 from rfr.run import train
 from tests.conftest import ROOT
-from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
+from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small
 
 
 @pytest.fixture(scope="module")
@@ -66,20 +64,11 @@ def test_accumulation_changes_nothing(folders: list[str]) -> None:
     assert first["steps"] == second["steps"] == 1
 
 
-def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], cloned: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], cloned: Path) -> None:
     cfg = small_config(folders, "stopped")
     run_dir = config.run_folder(cfg)
-    real = callbacks.StopCleanly.on_train_batch_end
-
-    def stop_at_four(self: callbacks.StopCleanly, trainer: Any, *rest: Any) -> None:
-        if trainer.global_step == 4:
-            os.kill(os.getpid(), signal.SIGINT)
-        real(self, trainer, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(callbacks.StopCleanly, "on_train_batch_end", stop_at_four)
-        with pytest.raises(Interrupted, match=f"stopped at step 4; go on with: python train.py resume={run_dir}"):
-            train(cfg, run_dir)
+    with stopped_at(4):
+        train(cfg, run_dir)
     assert [path.name for path in checkpoints.checkpoints(run_dir / "checkpoints")] == ["step-00000003", "step-00000004"]
     assert not (run_dir / "result.json").exists()
     train(config.load(run_dir), run_dir)
