@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-all lint smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep clean
+.PHONY: setup demo test test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep clean
 
 setup: $(READY)
 
@@ -41,6 +41,10 @@ lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/codespell
+
+# Known vulnerabilities of what is installed. Where the advisories can't be reached nothing was looked at, which is no pass.
+audit: $(READY)
+	@$(BIN)/python -m bench.audit
 
 # Benchmarks write bench/results/<name>.json and docs/bench-<name>.md; run nothing beside them.
 bench-collect: $(READY)

@@ -116,7 +116,8 @@ def copies(store: Path, target: Path, count: int) -> None:
                 for reply in thread.replies:
                     body = _shuffled(reply.body, rng) if copy else reply.body
                     new.add([Reply(**vars(reply) | {"id": ids[reply.id], "post_id": ids[thread.post.id], "body": body})])
-                new.add(Observation(**vars(seen) | {"item_id": ids[item]}) for item, seen in thread.observations.items())
+                readings = filter(None, [thread.post_observation, *thread.observations.values()])
+                new.add(Observation(**vars(seen) | {"item_id": f"{seen.item_id}-{copy}"}) for seen in readings)
 
 
 def _shuffled(text: str, rng: random.Random) -> str:

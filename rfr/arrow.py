@@ -13,6 +13,6 @@ def schema_of(record: type, **more: str) -> pa.Schema:
     """The columns of a record; `more` names further ones and their types, such as `reason="str | None"`."""
     import pyarrow as pa
 
-    types = {"str": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
+    types = {"str": pa.string(), "Kind": pa.string(), "int": pa.int64(), "float": pa.float64(), "bool": pa.bool_()}
     columns = {field.name: str(field.type) for field in fields(record)} | more
     return pa.schema([pa.field(name, types[annotation.removesuffix(" | None")]) for name, annotation in columns.items()])

@@ -15,8 +15,9 @@ from pytorch_lightning.strategies import SingleDeviceStrategy
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.checkpoints import about, newest_whole, require_match, step_of
+from rfr.config import checked
 from rfr.data.control import add_controls, control_ids
-from rfr.data.ledger import ledger_rows, shift_rows
+from rfr.data.ledger import ledger_rows, notes, shift_rows
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
@@ -35,6 +36,7 @@ from rfr.ranks import ranks
 from rfr.records import Pair
 from rfr.reference import Reference
 from rfr.report.table import print_table
+from rfr.train.settings import Train
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,15 +62,29 @@ def check(cfg: DictConfig) -> None:
     Raises:
         ValueError: a value is wrong, or weights are missing.
     """
-    instantiate(cfg.schedule)(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
-    for part in ("objective", "reward", "optimizer", "logger"):
-        instantiate(cfg[part])
+    require_settings(cfg)
     require_weights(cfg.model.weights, cfg.model.hub_name)
+
+
+def require_settings(cfg: DictConfig) -> DictConfig:
+    """The config with every value checked, alone and beside the others.
+
+    Raises:
+        ValueError: one is wrong; the message names its key.
+    """
+    cfg = checked(cfg, Train)
+    instantiate(cfg.schedule)(0, cfg.trainer.max_steps)  # raises where the warm-up is too long
+    for part in ("corpus", "preprocess", "objective", "reward", "optimizer", "strategy", "logger"):
+        instantiate(cfg[part])
+    for settings in (cfg.samples.sampling, cfg.evaluation.sampling):
+        instantiate(settings)
+    return cfg
 
 
 def build(cfg: DictConfig, run_dir: Path) -> Job:
     """Config into objects; everything that can be checked is checked here."""
-    check(cfg)
+    cfg = require_settings(cfg)
+    require_weights(cfg.model.weights, cfg.model.hub_name)
     precision, objective = resolve_precision(cfg.precision), instantiate(cfg.objective)
     layout = instantiate(cfg.strategy)(precision, run_dir)
     require_masters(instantiate(cfg.optimizer).func, precision, layout)
@@ -196,7 +212,7 @@ def _say_what_starts(
         "rows": f"{train_ledger['rows']:,} of {cfg.model.block_size} tokens, {train_ledger['packing_efficiency']:.1%} full",
         **material.shown, **({"told before each prompt": "the best quantile"} if _tells_the_best(cfg, prepared) else {}),
     }  # fmt: skip
-    print_ledger(prepared)
+    print_ledger(prepared, cfg.preprocess.min_age_h)
     print_table([facts], title=f"{cfg.objective.name} on {len(prepared.train.threads)} threads", vertical=True)
 
 
@@ -205,8 +221,10 @@ def _tells_the_best(cfg: DictConfig, prepared: Prepared) -> bool:
     return bool(control_ids(prepared.tokenizer)) and cfg.objective.get("control") is None
 
 
-def print_ledger(prepared: Prepared) -> None:
-    """Where the replies went, and what leaving out long stories did, where that was done."""
+def print_ledger(prepared: Prepared, min_age_h: float) -> None:
+    """Where the replies went, what is missing, and what leaving out long stories did, where that was done."""
     print_table(ledger_rows(prepared.ledger), title="where the replies went")
+    for line in notes(prepared.ledger, min_age_h):
+        print(line, flush=True)
     if shift := shift_rows(prepared.ledger):
         print_table(shift, title="what leaving out long stories did")

@@ -86,7 +86,29 @@ def _command(name: str, task: Callable[[DictConfig], float | None]) -> None:
         sys.exit(0)
     if {"--help", "-h"} & set(arguments):
         sys.exit(exit_code(partial(_help, name, [argument for argument in arguments if "=" in argument])))
+    if unreadable := exit_code(partial(_require_readable, arguments)):
+        sys.exit(unreadable)
     sys.exit(max(_run(name, task)))
+
+
+def _require_readable(arguments: list[str]) -> None:
+    from rfr.utils.overrides import require_readable
+
+    require_readable(arguments, multirun=bool({"-m", "--multirun"} & set(arguments)))
+
+
+def _naming_references(task: Callable[[DictConfig], float | None], cfg: DictConfig) -> float | None:
+    """Run the task; a reference that leads nowhere is most likely a file's name."""
+    from omegaconf.errors import InterpolationResolutionError
+
+    from rfr.errors import UserError
+
+    try:
+        return task(cfg)
+    except InterpolationResolutionError as error:
+        if holding := [argument for argument in sys.argv[1:] if "${" in argument]:
+            raise UserError(f"{holding[0]} holds ${{, with which Hydra refers to other keys: rename what is called so") from error
+        raise
 
 
 def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
@@ -99,7 +121,7 @@ def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
         def guarded(cfg: DictConfig) -> float | None:
             # Told here, a point's failure ends neither the sweep nor its table.
             found: list[float | None] = []
-            code = exit_code(lambda: found.append(task(cfg)))
+            code = exit_code(lambda: found.append(_naming_references(task, cfg)))
             if code == INTERRUPTED or not os.path.exists(told):  # another machine's point can only tell its launcher
                 # W&B's agent ends trials early, and takes any other code for a failure.
                 raise SystemExit(0 if code == INTERRUPTED and "WANDB_SWEEP_ID" in os.environ else code)

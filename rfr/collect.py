@@ -3,7 +3,12 @@
 from __future__ import annotations
 
 import json
+import re
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
+from typing import TypedDict
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
@@ -13,12 +18,18 @@ from omegaconf import DictConfig
 from rfr import config
 from rfr.data.cache import key_of
 from rfr.display import Display
-from rfr.errors import Interrupted, UserError
+from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.parts import merge_own, part_of
+from rfr.reddit.dumps import missing_posts
 from rfr.reddit.modes import Once
-from rfr.reddit.sources import FileSource
+from rfr.reddit.sources import AUTO, FileSource, Source, say
+from rfr.reddit.table_source import TableSource
+from rfr.store import Store
+from rfr.utils.overrides import quoted
+from rfr.utils.settings import Called
 
 MODES = ("rfr.reddit.", "rfr.export.", "rfr.purge.", "rfr.status.")  # where its modes are defined
+NAMED = re.compile(r"^\+*source\.columns(?:\.(\w+)=|=)(.*)$", re.DOTALL)  # an override that gives columns
 
 
 def run(cfg: DictConfig) -> None:
@@ -26,19 +37,62 @@ def run(cfg: DictConfig) -> None:
     cfg = config.resolve(cfg)
     if not cfg.mode._target_.startswith(MODES):
         raise UserError(f"mode={HydraConfig.get().runtime.choices['mode']} is evaluate.py's: give one of collect.py's")
+    cfg = config.checked(cfg, Collect)
     mode, source = instantiate(cfg.mode), instantiate(cfg.source)
-    store = Path(str(cfg.store))
+    if isinstance(source, TableSource):
+        source = replace(source, optional=_nobody_named(list(source.columns), HydraConfig.get().overrides.task))
+    store = store_path(cfg, source)
     beside = HydraConfig.get().mode == RunMode.MULTIRUN and isinstance(source, FileSource) and isinstance(mode, Once)
     place = part_of(store, key_of(config.plain(cfg.source))) if beside else store
     try:
         with Display() as display:
             figures = mode.run(source, place, display)
     except KeyboardInterrupt:
-        raise Interrupted("interrupted: every page that came is kept, and the same command goes on from there") from None
+        raise Interrupted(
+            "interrupted: nothing of the table was stored; the same command begins again"
+            if isinstance(source, TableSource)
+            else "interrupted: every page that came is kept, and the same command goes on from there"
+        ) from None
     except UserError:
         if beside:  # of a damaged file the part holds what came before the damage
             merge_own(store, place)
         raise
     if beside:
         merge_own(store, place)
+    elif isinstance(mode, Once):
+        _say_what_next(source, store, figures)
     print(json.dumps({"store": str(store), **figures}), flush=True)  # a launcher's process may live on, and its line come last
+    if not_cleaned := figures.get("not_cleaned"):
+        raise RunFailed(f"could not clean {'; '.join(not_cleaned)}: see to it, then purge again", 1)
+
+
+class Collect(TypedDict):
+    """The command's own keys."""
+
+    data_dir: str
+    runs_dir: str
+    store: str
+    source: Called
+    mode: Called
+
+
+def store_path(cfg: DictConfig, source: Source) -> Path:
+    """Where the store lies: as `store=` says, else in the data folder under the source's name."""
+    return Path(cfg.data_dir) / f"{source.store_name()}.db" if cfg.store == AUTO else Path(cfg.store)
+
+
+def _nobody_named(fields: Sequence[str], overrides: Sequence[str]) -> list[str]:
+    """The fields of a table whose columns the user did not give: a preset's guess may be wrong."""
+    given = [match for match in map(NAMED.match, overrides) if match]
+    named = {name for match in given for name in ([match[1]] if match[1] else re.findall(r"(\w+)\s*:", match[2]))}
+    return [name for name in fields if name not in named]
+
+
+def _say_what_next(source: Source, store: Path, figures: dict) -> None:
+    """What a collected store lacks; of a table, last of all, the command that trains on it."""
+    with Store(store) as opened:
+        if isinstance(source, FileSource) and (lacking := missing_posts(opened)):
+            say(lacking)
+    if isinstance(source, TableSource):
+        unscored = "" if figures["scored"] else " preprocess.scored_only=false objective=bc"
+        print(f"python train.py {quoted('corpus.path', str(store))}{unscored}", file=sys.stderr, flush=True)

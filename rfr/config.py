@@ -11,6 +11,7 @@ from yaml import YAMLError
 
 from rfr.data.cache import key_of
 from rfr.errors import UserError
+from rfr.utils.settings import checked as check_values
 
 CONFIG = "config.yaml"  # in the folder of every run
 ALLOWED = ("rfr.", "torch.", "pytorch_lightning.", "transformers.", "wandb.")
@@ -49,6 +50,19 @@ def resolve(cfg: DictConfig) -> DictConfig:
     resolved = plain(cfg)
     _check_targets(resolved)
     return OmegaConf.create(resolved)
+
+
+def checked(cfg: DictConfig, schema: type, *, calls: bool = True) -> DictConfig:
+    """A resolved config with every value held against what it configures; a whole number that stands for a text is one.
+
+    Args:
+        schema: of the command's own keys; groups' keys are held against the parameters of their `_target_`.
+        calls: False: only the former, for which no target need be imported.
+
+    Raises:
+        UserError: a value is of another type or out of its range; the message names the key.
+    """
+    return OmegaConf.create(check_values(plain(cfg), schema, calls=calls))
 
 
 def resolve_part(cfg: DictConfig, key: str) -> DictConfig:

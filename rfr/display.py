@@ -7,6 +7,8 @@ import time
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 
+from rfr.utils.console import PipedConsole
+
 QUIET_S = 10.0  # between lines where nobody watches
 
 
@@ -14,7 +16,7 @@ class Display:
     """Hears reports (`display("threads", 3, 10)`) and tells them, with notes such as the requests that are left."""
 
     def __init__(self, console: Console | None = None) -> None:
-        self._console = console or Console()
+        self._console = console or PipedConsole()
         self._bar = Progress(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[notes]}"), console=self._console, transient=True,

@@ -18,7 +18,8 @@ ROWS = 1 << 16  # in memory at once, and per row group
 ORDER = {
     Post: "post ORDER BY id",
     Reply: "reply ORDER BY post_id, id",
-    Observation: "observation ORDER BY item_id, seen_at, source, score, hidden, missing, archived, num_comments",
+    Observation: "observation ORDER BY kind, item_id, seen_at, import_number, source, score, "
+    "hidden, missing, archived, num_comments",
 }
 EXPORTS = "exports"  # the cursor that holds where exports lie, since a purge must reach them
 

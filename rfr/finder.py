@@ -14,7 +14,7 @@ from pytorch_lightning.callbacks import Callback
 
 from rfr.build import build
 from rfr.checkpoints import inside_accumulation
-from rfr.errors import RunFailed, require_whole
+from rfr.errors import RunFailed
 from rfr.loggers import quiet
 from rfr.model.module import Learner
 from rfr.model.range_test import BELOW_THE_TURN, HIGH, Ramp, seen_enough, smoothed, suggested
@@ -30,7 +30,6 @@ def show(cfg: DictConfig) -> None:
         UserError: too few steps.
         ValueError: the loss never fell.
     """
-    require_whole("find_lr", cfg.find_lr, least=20)
     quiet()
     rates, losses = range_test(cfg)
     rate = suggested(rates, losses)

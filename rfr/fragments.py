@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-import html
 import re
 from collections.abc import Iterable
+
+from rfr.utils.entities import unescape
 
 RUN = 8  # words: rare enough to come from the same text, short enough to survive a cut
 LEAST = 3  # words of a text that is searched for; fewer are everybody's
@@ -34,7 +35,7 @@ class Fragments:
 
     def within(self, text: str) -> bool:
         """Whether the text holds one of the runs. JSON's and HTML's escapes are seen through."""
-        words = _words(html.unescape(ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else " ", text)))
+        words = _words(unescape(ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else " ", text)))
         return any(run in runs for size, runs in self._runs.items() for run in _runs(words, size))
 
 
@@ -46,7 +47,7 @@ def _runs_of(text: str) -> list[Run]:
 
 
 def _words(text: str) -> list[str]:
-    return WORD.findall(INVISIBLE.sub("", html.unescape(text).casefold()))
+    return WORD.findall(INVISIBLE.sub("", unescape(text).casefold()))
 
 
 def _runs(words: list[str], size: int) -> Iterable[Run]:

@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.tokenise import prompt_tokens
+from rfr.ranges import AboveZero, Count, Part, Seed, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,13 +19,13 @@ class Sampling:
     """How to draw. `top_k` 0 and `top_p` 1 leave the policy as it is. `quantile`: how good a conditional policy is told that the
     story will be, 1 being the worst; None: the best."""
 
-    max_new_tokens: int
-    temperature: float = 1.0
-    top_p: float = 1.0
-    top_k: int = 0
-    batch_size: int = 64
-    quantile: int | None = None
-    seed: int = 0
+    max_new_tokens: Count
+    temperature: AboveZero = 1.0
+    top_p: Part = 1.0
+    top_k: Whole = 0
+    batch_size: Count = 64
+    quantile: Count | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:

@@ -15,6 +15,7 @@ from rfr.errors import UserError
 from rfr.files import write_whole
 from rfr.outcome import result_of
 from rfr.ranks import ranks, require_processors
+from rfr.train.settings import Train
 
 LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to
@@ -28,29 +29,30 @@ def run(cfg: DictConfig) -> float | None:
         Interrupted: the run was stopped and can be resumed.
     """
     hydra = HydraConfig.get()
-    if cfg.look != 0:
-        _look(cfg, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
-    elif cfg.plan not in (None, False):
+    own = config.checked(config.resolve(cfg), Train, calls=False)  # the rest is checked where torch is imported
+    if own.look != 0:
+        _look(own, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
+    elif own.plan not in (None, False):
         from rfr.plan import show
 
-        show(config.resolve(cfg))
-    elif cfg.preview:
+        show(own)
+    elif own.preview:
         from rfr.preview import preview
 
-        preview({"this run": config.resolve(cfg)})
-    elif cfg.find_lr is not None:
-        _find_lr(cfg, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
+        preview({"this run": own})
+    elif own.find_lr is not None:
+        _find_lr(own, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
     elif hydra.mode == RunMode.MULTIRUN:
         if ranks().launched:
             raise UserError("a sweep starts the processes of its runs itself: leave out torchrun or srun, set trainer.ranks")
-        if not (cfg.group or GROUP in os.environ):
+        if not (own.group or GROUP in os.environ):
             raise UserError("this job's launcher keeps the sweep's name from it: give the sweep one, group=...")
-        cfg.group = cfg.group or os.environ[GROUP]
-        return _sweep_point(config.resolve(cfg), hydra.launcher)
-    elif cfg.resume:
-        _resume(Path(cfg.resume), list(hydra.overrides.task))
+        own.group = own.group or os.environ[GROUP]
+        return _sweep_point(own, hydra.launcher)
+    elif own.resume:
+        _resume(Path(own.resume), list(hydra.overrides.task))
     else:
-        _single(config.resolve(cfg))
+        _single(own)
     return None
 
 
@@ -59,7 +61,7 @@ def _look(cfg: DictConfig, *, alone: bool) -> None:
         raise UserError(f"look={cfg.look} shows the pairs of one config and trains nothing: leave out -m and resume=")
     from rfr.look import show
 
-    show(config.resolve(cfg))
+    show(cfg)
 
 
 def _find_lr(cfg: DictConfig, *, alone: bool) -> None:
@@ -69,7 +71,7 @@ def _find_lr(cfg: DictConfig, *, alone: bool) -> None:
         raise UserError("find_lr tests in one process: leave out trainer.ranks, or start it with torchrun")
     from rfr.finder import show
 
-    show(config.resolve(cfg))
+    show(cfg)
 
 
 def _single(cfg: DictConfig) -> None:
@@ -87,6 +89,7 @@ def _resume(run_dir: Path, overrides: list[str]) -> None:
     if others:
         raise UserError(f"a resumed run keeps its own config: drop {' '.join(others)}, or start a new run")
     cfg.merge_with_dotlist(layout)
+    cfg = config.checked(cfg, Train, calls=False)
     if result_of(run_dir) is not None:
         raise UserError(f"{run_dir} is finished; its model is in {run_dir / 'model'}")
     if run_dir.stat().st_uid != os.getuid():

@@ -53,7 +53,8 @@ def _findings(cfg: DictConfig) -> dict[str, Any]:
     cfg = resolve(cfg)
     corpus, clean = instantiate(cfg.corpus), instantiate(cfg.preprocess.clean)
     with corpus.open() as store:
-        threads, read_again = scored_stories(store.threads(), clean), store.read_again(VOTED_S)
+        min_age_h = cfg.preprocess.min_age_h
+        threads, read_again = scored_stories(store.threads(), clean, min_age_h), store.read_again(VOTED_S)
     shares = variance_shares(threads, read_again)
     rewards, refused = fitted_rewards({"log_karma": LogKarma(), **instantiate(cfg.rewards)}, threads, threads)
     return {

@@ -18,24 +18,27 @@ TOLD_IN = {".jsonl", ".json", ".html", ".log", ".txt", ".csv", ".md", ".wandb", 
 NO_TEXT = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "config.json", "generation_config.json", "metrics.csv"}
 
 
-def remove_caches(root: Path, ids: set[str]) -> Iterator[Path]:
-    """Prepared corpora that hold one of these items; they are made again when they are needed.
+def caches(root: Path) -> list[Path]:
+    """The folders of prepared corpora, half prepared ones too."""
+    return sorted(path for path in root.glob("*") if path.is_dir())
+
+
+def remove_cache(folder: Path, ids: set[str]) -> bool:
+    """Remove a prepared corpus that holds one of these items, and say so; it is made again when it is needed.
 
     Raises:
-        UserError: a run is preparing one just now.
+        UserError: a run is preparing it just now.
     """
-    for folder in sorted(path for path in root.glob("*") if path.is_dir()):
-        key = folder.name.removesuffix(".partial")
-        try:
-            with FileLock(root / f"{key}.lock", blocking=False):
-                if folder.suffix != ".partial" and not any(_names(pairs, ids) for pairs in folder.rglob("pairs.arrow")):
-                    continue
-                shutil.rmtree(folder.resolve())
-                if folder.is_symlink():
-                    folder.unlink()
-        except Timeout:
-            raise UserError(f"a run is preparing {folder} just now: purge again when it has started to train") from None
-        yield folder
+    try:
+        with FileLock(folder.parent / f"{folder.name.removesuffix('.partial')}.lock", blocking=False):
+            if folder.suffix != ".partial" and not any(_names(pairs, ids) for pairs in folder.rglob("pairs.arrow")):
+                return False
+            shutil.rmtree(folder.resolve())
+            if folder.is_symlink():
+                folder.unlink()
+            return True
+    except Timeout:
+        raise UserError("a run is preparing it just now: purge again when it has started to train") from None
 
 
 def _names(pairs: Path, ids: set[str]) -> bool:
@@ -46,28 +49,31 @@ def _names(pairs: Path, ids: set[str]) -> bool:
         with pa.memory_map(str(pairs)) as source:
             table = pa.ipc.open_file(source).read_all()
             return any(value in ids for name in ("thread_id", "reply_id") for value in table[name].to_pylist())
-    except (pa.ArrowException, KeyError):
+    except (pa.ArrowException, KeyError, OSError):
         return True
 
 
-def remove_from_runs(root: Path, fragments: Fragments) -> Iterator[Path]:
-    """Samples, reports, logs: of JSON lines the ones that quote an erased text go, of other files the whole file."""
-    for path in sorted(set(_told(root))):
-        text = path.read_bytes().decode("utf-8", "ignore")
-        if not fragments.within(text):
-            continue
-        if path.suffix == ".jsonl":
-            lines = text.split("\n")  # and at nothing else: a story may hold other line breaks
-            partial = path.with_suffix(".partial")
-            partial.write_text("\n".join(line for line in lines if not fragments.within(line)))
-            os.replace(partial, path)
-        else:
-            path.unlink()
-        yield path
+def remove_from(path: Path, fragments: Fragments) -> bool:
+    """Of JSON lines remove those that quote an erased text, of another file that quotes one the whole; whether it did."""
+    text = path.read_bytes().decode("utf-8", "ignore")
+    if not fragments.within(text):
+        return False
+    if path.suffix == ".jsonl":
+        lines = text.split("\n")  # and at nothing else: a story may hold other line breaks
+        partial = path.with_suffix(".partial")
+        partial.write_text("\n".join(line for line in lines if not fragments.within(line)))
+        os.replace(partial, path)
+    else:
+        path.unlink()
+    return True
+
+
+def told_files(root: Path) -> list[Path]:
+    """Samples, reports, logs: the files below a folder that people read, wherever links lead."""
+    return sorted(set(_told(root)))
 
 
 def _told(root: Path) -> Iterator[Path]:
-    """The files below a folder that people read, wherever links lead."""
     visited = set()
     for folder, below, names in os.walk(root, followlinks=True):
         place = os.path.realpath(folder)

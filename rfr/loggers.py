@@ -73,11 +73,11 @@ def tensorboard_logger(run_dir: Path, **_: Any) -> Logger:
     return TensorBoardLogger(save_dir=run_dir, name="", version="tensorboard")
 
 
-def wandb_logger(run_dir: Path, **settings: Any) -> Logger:
+def wandb_logger(run_dir: Path, *, project: str, corpus_text: bool = False, **about: Any) -> Logger:
     """W&B online where the user is logged in, else offline in the run folder; the same run id on resume."""
     from rfr.wandb.log import start
 
-    return start(run_dir, **settings)
+    return start(run_dir, project=project, corpus_text=corpus_text, **about)
 
 
 def log_start(loggers: Sequence[Any], figures: dict[str, float], arrays: dict[str, np.ndarray]) -> None:

@@ -11,12 +11,11 @@ import numpy as np
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
-from rfr.build import corpus_of, prepare, print_ledger
+from rfr.build import corpus_of, prepare, print_ledger, require_settings
 from rfr.data.clean import clean_story
 from rfr.data.prepare import PreparedSplit
 from rfr.data.rows import PackedRows
 from rfr.data.text import Removals
-from rfr.errors import UserError
 from rfr.loggers import quiet
 from rfr.records import Pair, Post, Reply
 from rfr.report.look import look_page, print_looks
@@ -27,15 +26,14 @@ PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "e
 
 def show(cfg: DictConfig) -> None:
     """`look=n`: what preparation makes of n training pairs, printed and as a page beside the runs, where a purge looks."""
-    if type(cfg.look) is not int or cfg.look < 0:
-        raise UserError(f"look={cfg.look}: give the number of pairs to look at")
+    cfg = require_settings(cfg)
     quiet()
     corpus = corpus_of(cfg)
     prepared = prepare(cfg, corpus)
     with corpus.open() as store:
         looks = list(looks_at(prepared.train, prepared.tokenizer, store, cfg.look))
     print_looks(looks)
-    print_ledger(prepared)
+    print_ledger(prepared, cfg.preprocess.min_age_h)
     page = Path(cfg.runs_dir) / "look.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(look_page(looks, prepared.ledger, f"{len(looks)} of {len(prepared.train.pairs):,} training pairs"), "utf-8")

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Gt, Lt
 
 from rfr.data.batches import BatchSource, PairRows, WeightedRows
 from rfr.data.comparisons import Pairing
@@ -52,8 +54,8 @@ class Weighted:
     loss: Objective
     weight: WeightFunction
     baseline: Baseline | None
-    clip: float | None
-    ess_floor: float
+    clip: Annotated[float, Gt(1)] | None
+    ess_floor: Annotated[float, Ge(0), Lt(1)]
     control: Quantiles | None = None
 
     def material(self, prepared: Prepared, reward: Reward) -> Material:

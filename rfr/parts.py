@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +19,10 @@ from omegaconf import DictConfig
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.dumps import MARKS as FILE_MARKS
+from rfr.reddit.dumps import missing_posts
+from rfr.reddit.sources import AUTO, say
 from rfr.rejects import write_rejects
-from rfr.store import Store
+from rfr.store import READ, Store
 
 BEGUN = "begun/"  # before the name of a mark in a part: what it was in the store when the part began
 MOVED = """SELECT name, value FROM cursor AS mark WHERE name NOT LIKE :begun || '%'
@@ -30,13 +33,25 @@ class Tell(Callback):
     """What all jobs of a multirun made together."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        path = Path(str(config.store))
+        path = _store_of(config)
+        if path is None:
+            return
         with suppress(UserError):  # another process writes to the store: the next multirun will
             merge(path)  # what an interrupted job left
         tidy(path)
         if path.exists():
             with Store(path) as store:
+                if lacking := missing_posts(store):
+                    say(lacking)
                 print(json.dumps({"store": str(path), **store.counts(), "digest": store.digest()}))
+
+
+def _store_of(config: DictConfig) -> Path | None:
+    """The store that all jobs share; None where each table has one of its own."""
+    if config.store != AUTO:
+        return Path(str(config.store))
+    name = config.source.subreddit if "columns" not in config.source else None
+    return Path(str(config.data_dir)) / f"{name}.db" if name else None
 
 
 def folder_of(path: Path) -> Path:
@@ -99,13 +114,28 @@ def _merge_one(path: Path, part: Path) -> bool:
         return False
     with source, Store(path, write=True) as store:
         with store.transaction():
-            for record in (Post, Reply, Observation):
+            for record in (Post, Reply):
                 store.add(source.select(record, record.__name__.lower()))
+            _merge_readings(store, source)
             # Only the marks that its job moved: a copy of another file's would set that one back.
             for name, value in source.rows(MOVED, {"begun": BEGUN}):
                 store.set_cursor(name, value)
-            for reject in source.rows("SELECT source, offset, reason, line FROM reject"):
-                store.reject(*reject)
+            for (what,) in source.rows("SELECT value FROM cursor WHERE name LIKE ? || '%'", (READ,)):
+                store.forget_rejects(*json.loads(what))
+            for *first, file, columns, piece in source.rows(
+                "SELECT source, offset, reason, line, file, columns, part FROM reject"
+            ):
+                store.reject(*first, file=file, columns=columns, part=piece)
         write_rejects(store)
         source.discard()
     return True
+
+
+def _merge_readings(store: Store, part: Store) -> None:
+    """Each import of readings without a time becomes the store's next one."""
+    store.add(part.select(Observation, "observation WHERE import_number IS NULL"))
+    for (number,) in part.rows("SELECT DISTINCT import_number FROM observation WHERE import_number IS NOT NULL ORDER BY 1"):
+        new = store.next_import()
+        readings = part.select(Observation, "observation WHERE import_number = ?", (number,))
+        store.add(replace(reading, import_number=new) for reading in readings)
+        store.drop_repeated(new)

@@ -15,9 +15,8 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
-from rfr.build import random_config, splits_masters
+from rfr.build import random_config, require_settings, splits_masters
 from rfr.cli import CONF
-from rfr.errors import UserError
 from rfr.loggers import quiet
 from rfr.memory import GIB
 from rfr.model.build import build_tokenizer, pretrained_config
@@ -25,7 +24,14 @@ from rfr.model.plan import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
 from rfr.model.precision import PURE, resolve
 from rfr.report.table import print_table
 
-GPUS = {"A100-80": 79.1, "A100-40": 39.4, "V100-32": 31.7, "V100-16": 15.8, "24GiB": 23.6, "H100": 79.1}  # GiB that CUDA sees
+GPUS = {
+    "A100-80": 79.1,
+    "A100-40": 39.4,
+    "V100-32": 31.7,
+    "V100-16": 15.8,
+    "24GiB": 23.6,
+    "H100": 79.1,
+}  # GiB that CUDA sees
 LIGHTNINGS_BUCKET = 200_000_000  # elements, where a strategy names none
 ALMOST = 0.95  # of a memory that a plan may fill: freed blocks lie about in the rest
 CHANGES: dict[str, dict[str, Any]] = {  # what needs less, the fastest first; all that is not so already goes together
@@ -43,9 +49,8 @@ STRATEGIES = {  # after these, one of them
 def show(cfg: DictConfig) -> None:
     """Print the plan of a config for this machine (`plan=true`) or a GPU (`plan=A100-40`), and one JSON line."""
     quiet()
+    cfg = require_settings(cfg)
     gpu = None if cfg.plan is True else str(cfg.plan)
-    if gpu is not None and gpu not in GPUS:
-        raise UserError(f"plan={gpu}: give true for this machine, or one of {', '.join(GPUS)}")
     setup = setup_of(cfg, gpu)
     room = room_of(gpu)
     needed = plan(setup)

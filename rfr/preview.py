@@ -9,6 +9,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
+from rfr.build import require_settings
 from rfr.report.lines import lines_page
 from rfr.report.table import print_table
 
@@ -25,6 +26,8 @@ def preview(runs: Mapping[str, DictConfig]) -> None:
     Raises:
         ValueError: a warm-up is longer than its run.
     """
+    for cfg in runs.values():
+        require_settings(cfg)
     curves = {name: rates(cfg) for name, cfg in runs.items()}
     print_table([_moments(name, *curve) for name, curve in curves.items()], title="learning rate")
     (first, *_) = runs.values()

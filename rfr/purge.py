@@ -6,15 +6,19 @@ Model weights can't be searched: the folders of runs that were trained on erased
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le
 
 from rfr.export import remembered, write
 from rfr.fragments import Fragments
-from rfr.leftovers import remove_caches, remove_from_runs
+from rfr.leftovers import caches, remove_cache, remove_from, told_files
 from rfr.parts import merge
-from rfr.records import GONE, MADE_UP
+from rfr.ranges import Fraction
+from rfr.records import NOT_REDDITS, Kind
 from rfr.reddit.sources import Source
 from rfr.rejects import write_rejects
 from rfr.store import Store
@@ -22,14 +26,21 @@ from rfr.store import Store
 if TYPE_CHECKING:
     from rfr.reddit.crawler import Crawler, Report
 
-EVERYTHING = f"""WITH item AS (SELECT id, 't3_' || id AS name FROM post UNION ALL SELECT id, 't1_' || id FROM reply)
-    SELECT name FROM item WHERE id NOT LIKE '{MADE_UP}%' AND id NOT IN (SELECT item_id FROM tombstone WHERE reason = 'text')"""
+ERASED = "(SELECT kind, item_id FROM tombstone WHERE reason = 'text')"
+EVERYTHING = f"""WITH item AS (
+    SELECT 'post' AS kind, id, 't3_' || id AS name FROM post UNION ALL SELECT 'reply', id, 't1_' || id FROM reply
+) SELECT name FROM item WHERE id NOT LIKE '{NOT_REDDITS}%' AND (kind, id) NOT IN {ERASED}"""
 # Left out by every reading since it was last given, and by more than one of these, well apart.
-LEFT_OUT = """WITH given AS (SELECT item_id, max(ifnull(seen_at, -1)) AS at FROM observation WHERE NOT missing GROUP BY item_id)
-    SELECT observation.item_id FROM observation LEFT JOIN given ON given.item_id = observation.item_id
-    WHERE missing AND seen_at > ifnull(given.at, -1)
-        AND observation.item_id NOT IN (SELECT item_id FROM tombstone WHERE reason = 'text')
-    GROUP BY observation.item_id HAVING max(seen_at) - min(seen_at) >= ?"""
+LEFT_OUT = f"""WITH given AS (
+    SELECT kind, item_id, max(ifnull(seen_at, -1)) AS at FROM observation WHERE NOT missing GROUP BY kind, item_id
+)
+    SELECT observation.kind, observation.item_id FROM observation
+    LEFT JOIN given ON given.kind = observation.kind AND given.item_id = observation.item_id
+    WHERE missing AND seen_at > ifnull(given.at, -1) AND (observation.kind, observation.item_id) NOT IN {ERASED}
+    GROUP BY observation.kind, observation.item_id HAVING max(seen_at) - min(seen_at) >= ?"""
+# An earlier version of a table's own text was not taken back by anybody.
+RESIDUE = f"SELECT kind, item_id, part, text FROM residue WHERE NOT (part = 'edited' AND item_id LIKE '{NOT_REDDITS}%')"
+Item = tuple[Kind, str]
 FEW = 10  # items that may be left out whatever their share
 
 
@@ -38,7 +49,7 @@ class Purge:
     """Ask Reddit about every item, then erase what is gone; an interrupted purge is finished by the next.
 
     Reddit leaves items out by mistake, and all those of a subreddit that went private. So an item that is left out counts as
-    deleted only if it was before too, and if not too many are.
+    deleted only if it was before too, and if not too many are. Whatever it can't clean, it goes on, and says so at the end.
 
     Args:
         ask: False: erase only what earlier readings showed as deleted (sources that can't be asked).
@@ -48,27 +59,32 @@ class Purge:
     """
 
     ask: bool
-    apart_h: float
-    most_left_out: float
+    apart_h: Annotated[float, Ge(0), Le(10**6)]
+    most_left_out: Fraction
     data_dir: str
     runs_dir: str
 
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
+        """`not_cleaned` of the figures has what went wrong; the next purge tries again."""
         Store(path).close()  # a store that is not there is told, not made
-        merge(path)  # what an interrupted import left beside it
+        failures = _Failures()
+        failures.during("the parts beside the store", lambda: merge(path))  # what an interrupted import left there
         with Store(path, write=True) as store:
-            before = len(erased_ids(store))
+            before = len(erased_items(store))
             if self.ask:
                 source.crawl(ask_about_everything, store, report)
-            left_out = {item for (item,) in store.rows(LEFT_OUT, (3600 * self.apart_h,))}
+            left_out: set[Item] = {(kind, item) for kind, item in store.rows(LEFT_OUT, (3600 * self.apart_h,))}
             believed = self._is_believable(store, left_out)
             erase(store, left_out if believed else set())
-            touched = self._clean_up(store)
-            store.forget_residue()
-            figures = {"newly_erased": len(erased_ids(store)) - before, "erased": len(erased_ids(store)), "files": touched}
-            return {**figures, "left_out_kept": 0 if believed else len(left_out), **store.counts(), "digest": store.digest()}
+            touched = self._clean_up(store, failures)
+            if not failures.found:  # what is still to be looked for must be remembered
+                failures.during("the store's free pages", store.forget_residue)
+            erased = len(erased_items(store))
+            figures = {"newly_erased": erased - before, "erased": erased, "files": touched}
+            figures |= {"left_out_kept": 0 if believed else len(left_out), **store.counts(), "digest": store.digest()}
+        return figures | {"not_cleaned": failures.found}
 
-    def _is_believable(self, store: Store, left_out: set[str]) -> bool:
+    def _is_believable(self, store: Store, left_out: set[Item]) -> bool:
         total = len(store.rows(EVERYTHING))
         if len(left_out) <= max(FEW, self.most_left_out * total):
             return True
@@ -79,22 +95,46 @@ class Purge:
         )
         return False
 
-    def _clean_up(self, store: Store) -> list[str]:
+    def _clean_up(self, store: Store, failures: _Failures) -> list[str]:
         """Remove what the erased texts left behind; the paths of the files that were changed or removed."""
         with store.transaction():
             store.blank_rejects()  # nobody can ask Reddit about a line that could not be read
-        write_rejects(store)
-        residue = store.rows("SELECT item_id, kind, text FROM residue")
+        failures.during("the file of rejects", lambda: write_rejects(store))
+        residue = store.rows(RESIDUE)
         if not residue:
             return []
-        fragments = Fragments(text for _, kind, text in residue if kind != "author")
-        fragments.forget(current_texts(store, {item for item, kind, _ in residue if kind == "edited"}))
-        touched = [folder for folder in map(Path, remembered(store)) if folder.is_dir()]
-        for folder in touched:
-            write(store, folder)
-        touched += remove_caches(Path(self.data_dir) / "cache", {item for item, kind, _ in residue if kind != "author"})
-        touched += remove_from_runs(Path(self.runs_dir), fragments)
+        fragments = Fragments(text for _, _, part, text in residue if part != "author")
+        fragments.forget(current_texts(store, {(kind, item) for kind, item, part, _ in residue if part == "edited"}))
+        ids = {item for _, item, part, _ in residue if part != "author"}
+        exports = [folder for folder in map(Path, remembered(store)) if failures.during(str(folder), folder.is_dir)]
+        touched = failures.over(exports, lambda folder: _rewritten(store, folder))
+        touched += failures.over(caches(Path(self.data_dir) / "cache"), lambda folder: remove_cache(folder, ids))
+        touched += failures.over(told_files(Path(self.runs_dir)), lambda file: remove_from(file, fragments))
         return [str(path) for path in touched]
+
+
+def _rewritten(store: Store, export: Path) -> bool:
+    write(store, export)
+    return True
+
+
+@dataclass(kw_only=True)
+class _Failures:
+    """What could not be done, while the rest was."""
+
+    found: list[str] = field(default_factory=list)
+
+    def during(self, what: str, work: Callable[[], Any]) -> Any:
+        """Do this work; None where it failed."""
+        try:
+            return work()
+        except Exception as error:
+            self.found.append(f"{what} ({type(error).__name__}: {error})")
+            return None
+
+    def over(self, paths: Iterable[Path], work: Callable[[Path], bool]) -> list[Path]:
+        """Do this work on each path; those where it returned true."""
+        return [path for path in paths if self.during(str(path), lambda: work(path))]  # noqa: B023
 
 
 async def ask_about_everything(crawler: Crawler) -> None:
@@ -104,24 +144,26 @@ async def ask_about_everything(crawler: Crawler) -> None:
     await crawler.read_again([name for (name,) in crawler.store.rows(EVERYTHING)])
 
 
-def erase(store: Store, left_out: set[str]) -> None:
+def erase(store: Store, left_out: set[Item]) -> None:
     """Texts and authors out of the tables, tombstones in; what was erased stays in `residue` until the files are clean."""
-    markers = ", ".join(f"'{marker}'" for marker in sorted(GONE))
-    for table in ("post", "reply"):
-        gone = [item for item, marked in store.rows(f"SELECT id, body IN ({markers}) FROM {table}") if marked or item in left_out]
+    kinds: dict[Kind, str] = {"post": "deleted OR is_gone(body) OR is_gone(title)", "reply": "deleted OR is_gone(body)"}
+    for kind, marked in kinds.items():
+        gone = [
+            item for item, is_marked in store.rows(f"SELECT id, {marked} FROM {kind}") if is_marked or (kind, item) in left_out
+        ]
         with store.transaction():
             for item in gone:
-                store.erase(table, item)
+                store.erase(kind, item)
     with store.transaction():
-        for (item,) in store.rows("SELECT DISTINCT item_id FROM residue WHERE kind = 'author'"):
-            store.erase_author(item)
+        for kind, item in store.rows("SELECT DISTINCT kind, item_id FROM residue WHERE part = 'author'"):
+            store.erase_author(kind, item)
 
 
-def erased_ids(store: Store) -> set[str]:
-    return {item for (item,) in store.rows("SELECT item_id FROM tombstone WHERE reason = 'text'")}
+def erased_items(store: Store) -> set[Item]:
+    return set(store.rows("SELECT kind, item_id FROM tombstone WHERE reason = 'text'"))
 
 
-def current_texts(store: Store, ids: set[str]) -> list[str]:
+def current_texts(store: Store, items: set[Item]) -> list[str]:
     """What these items say now, where they still say something."""
-    rows = store.rows("SELECT id, title || ' ' || body FROM post UNION ALL SELECT id, body FROM reply")
-    return [text for item, text in rows if item in ids]
+    rows = store.rows("SELECT 'post', id, title || ' ' || body FROM post UNION ALL SELECT 'reply', id, body FROM reply")
+    return [text for kind, item, text in rows if (kind, item) in items]

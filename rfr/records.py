@@ -6,8 +6,9 @@ width, V its vocabulary and N targets.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 if TYPE_CHECKING:
     from typing import Self
@@ -16,9 +17,20 @@ if TYPE_CHECKING:
     import torch
 
 DELETED = "[deleted]"
-GONE = {DELETED, "[removed]", "[ Removed by Reddit ]", "[deleted by user]"}  # what Reddit shows for what it took down
-MADE_UP = "~"  # begins the id of an item whose source has none; Reddit knows no such id
+NOT_REDDITS = "~"  # begins an id that Reddit does not know: a table's own, or one that was made up
+Kind = Literal["post", "reply"]  # of an item: the ids of posts and of replies are two name spaces
 IGNORE = -100  # a label that is no target; torch's cross_entropy uses the same number
+# "[deleted]", "[ Removed by Reddit ]", "[deleted by user]", "[Comment removed by moderator]" ...: what is shown for a lost text
+_PLACEHOLDER = re.compile(
+    r"\s*\\?\[\s*(?:(?:this|the) )?(?:(?:content|comment|post|submission|prompt|story|text|title) (?:(?:has been|was|is) )?)?"
+    r"(?:deleted|removed)\b[^\[\]\n]{0,200}\]\s*",
+    re.IGNORECASE,
+)
+
+
+def is_gone(text: str | None) -> bool:
+    """Whether a title, a body or an author's name is nothing but a placeholder for what was deleted or removed."""
+    return text is not None and "]" in text[-9:] and _PLACEHOLDER.fullmatch(text) is not None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,6 +47,7 @@ class Post:
     stickied: bool = False
     distinguished: str | None = None
     seen_at: float | None = None  # when this text was read; None: the source does not say
+    deleted: bool = False  # the source says that it was deleted after it was read; its text is not kept
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,12 +62,14 @@ class Reply:
     stickied: bool = False
     distinguished: str | None = None
     seen_at: float | None = None
+    deleted: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
 class Observation:
     """One reading of a score. Karma is a time series, so an item has many of these."""
 
+    kind: Kind
     item_id: str
     seen_at: float | None  # None: the source does not say when it read the score
     source: str
@@ -63,15 +78,17 @@ class Observation:
     missing: bool = False  # asked for, and Reddit did not give it
     archived: bool = False  # the score can't change any more
     num_comments: int | None = None  # of a post, at all depths
+    import_number: int | None = None  # of a reading without a time: which import of a table it came with; the highest counts
 
 
 @dataclass(frozen=True, kw_only=True)
 class Thread:
-    """A post, all its top-level replies, and the newest usable observation of each item (by item id)."""
+    """A post, all its top-level replies, and the newest usable observation of each (of replies by their ids)."""
 
     post: Post
     replies: tuple[Reply, ...]
     observations: dict[str, Observation]
+    post_observation: Observation | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

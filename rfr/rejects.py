@@ -8,26 +8,28 @@ from pathlib import Path
 
 from rfr.store import Store
 
-REJECTS = "SELECT source, offset, reason, line FROM reject ORDER BY source, offset"
-FILES = "SELECT name, value FROM cursor WHERE name LIKE 'dump/%'"
+REJECTS = "SELECT source, file, columns, offset, part, reason, line FROM reject ORDER BY source, file, columns, offset, part"
+
+
+def rejects_file(store: Store) -> Path:
+    """Where they are to be found."""
+    return Path(f"{store.path}.rejects.jsonl")
 
 
 def write_rejects(store: Store) -> None:
     """All rejects, as JSON lines beside the store; no file where there are none."""
-    path = Path(f"{store.path}.rejects.jsonl")
+    path = rejects_file(store)
     partial = path.with_suffix(".partial")
     partial.unlink(missing_ok=True)  # of a process that was killed
     rejects = store.rows(REJECTS)
     if not rejects:
         path.unlink(missing_ok=True)
         return
-    files = {name.rsplit("/", 1)[1]: json.loads(value).get("file") for name, value in store.rows(FILES)}
     with partial.open("w") as lines:
-        for source, offset, reason, line in rejects:
-            shown = {"file": files.get(source), "source": source, "offset": offset, "reason": reason, "line": _text(line)}
+        for source, file, columns, offset, part, reason, line in rejects:
+            shown = {
+                "source": source, "file": file or None, "columns": json.loads(columns) if columns else None, "offset": offset,
+                "part": part, "reason": reason, "line": line.decode("utf-8", "backslashreplace"),
+            }  # fmt: skip
             lines.write(json.dumps(shown) + "\n")
     os.replace(partial, path)
-
-
-def _text(line: bytes) -> str:
-    return line.decode("utf-8", "backslashreplace")

@@ -75,7 +75,61 @@ END;
 """
     for table, column, kind in TRACED
 )
-STEPS = (FIRST, SECOND, THIRD, FOURTH)
+# The ids of posts and of replies are two name spaces; a source may say that a text was deleted after it was read; readings
+# without a time have the number of their import; a reject has the path and the columns it was read with; and whatever asks
+# whether a text is gone asks `records.is_gone`, which the store makes known to SQLite.
+_KIND_OF = "CASE WHEN item_id IN (SELECT id FROM reply) AND item_id NOT IN (SELECT id FROM post) THEN 'reply' ELSE 'post' END"
+FIFTH = (
+    "".join(f"ALTER TABLE {table} ADD COLUMN deleted INTEGER NOT NULL DEFAULT 0;" for table in ("post", "reply"))
+    + "".join(f"DROP TRIGGER {table}_{column};" for table, column, _ in TRACED)
+    + f"""
+ALTER TABLE observation RENAME TO earlier_observation;
+DROP INDEX observation_once;
+CREATE TABLE observation (
+    kind TEXT NOT NULL, item_id TEXT NOT NULL, seen_at REAL, source TEXT NOT NULL, score INTEGER, hidden INTEGER NOT NULL,
+    missing INTEGER NOT NULL, archived INTEGER NOT NULL, num_comments INTEGER, import_number INTEGER
+);
+INSERT INTO observation SELECT {_KIND_OF}, item_id, seen_at, source, score, hidden, missing, archived, num_comments, NULL
+    FROM earlier_observation;
+DROP TABLE earlier_observation;
+CREATE UNIQUE INDEX observation_once ON observation (
+    item_id, kind, ifnull(seen_at, -1), source, ifnull(score, ''), hidden, missing, archived, ifnull(num_comments, ''),
+    ifnull(import_number, '')
+);
+CREATE TABLE kept_tombstone (
+    kind TEXT NOT NULL, item_id TEXT NOT NULL, reason TEXT NOT NULL, PRIMARY KEY (item_id, kind)
+) WITHOUT ROWID;
+INSERT INTO kept_tombstone SELECT {_KIND_OF}, item_id, reason FROM tombstone;
+DROP TABLE tombstone;
+ALTER TABLE kept_tombstone RENAME TO tombstone;
+CREATE TABLE kept_residue (
+    kind TEXT NOT NULL, item_id TEXT NOT NULL, part TEXT NOT NULL, text TEXT NOT NULL, PRIMARY KEY (kind, item_id, part, text)
+) WITHOUT ROWID;
+INSERT INTO kept_residue SELECT {_KIND_OF}, item_id, kind, text FROM residue;
+DROP TABLE residue;
+ALTER TABLE kept_residue RENAME TO residue;
+CREATE TABLE kept_reject (
+    source TEXT NOT NULL, file TEXT NOT NULL, columns TEXT NOT NULL, offset INTEGER NOT NULL, part INTEGER NOT NULL,
+    reason TEXT NOT NULL, line BLOB NOT NULL, PRIMARY KEY (source, file, columns, offset, part)
+) WITHOUT ROWID;
+INSERT INTO kept_reject SELECT source, '', '', offset, 0, reason, line FROM reject;
+DROP TABLE reject;
+ALTER TABLE kept_reject RENAME TO reject;
+"""
+    + "".join(
+        f"""
+CREATE TRIGGER {table}_{column} AFTER UPDATE OF {column} ON {table}
+WHEN OLD.{column} != '' AND NOT is_gone(OLD.{column}) AND NEW.{column} IS NOT OLD.{column}
+    AND ('{part}' = 'text' OR is_gone(NEW.{column}))
+BEGIN
+    INSERT OR IGNORE INTO residue
+    SELECT '{table}', OLD.id, CASE WHEN is_gone(NEW.{column}) THEN '{part}' ELSE 'edited' END, OLD.{column};
+END;
+"""
+        for table, column, part in TRACED
+    )
+)
+STEPS = (FIRST, SECOND, THIRD, FOURTH, FIFTH)
 VERSION = len(STEPS)
 
 

@@ -16,43 +16,49 @@ import math
 import random
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge, Le
 
 from rfr.grammar import PROMPTS, Plot, all_plots, fill, true_quality, write_story
+from rfr.ranges import Count, Fraction, Seed
 from rfr.records import Observation, Post, Reply, Thread
 
 SUBREDDIT = "rfr_demo"
 EPOCH = 1_700_000_000  # the first post's time; fixed, so that a seed gives the same subreddit on any day
 QUALITY_MEAN, QUALITY_SD = 0.421, 0.237  # of stories by `write_story`, so that quality_effect is per standard deviation
 ROUNDS_H = np.geomspace(0.25, 48.0, 24)  # hours after the post at which the rounds of voting happen
+LogMean = Annotated[float, Ge(-20), Le(20)]  # what can still be drawn
+LogDeviation = Annotated[float, Ge(0), Le(3)]
+Effect = Annotated[float, Ge(-20), Le(20)]
 
 
 @dataclass(frozen=True, kw_only=True)
 class KarmaModel:
     """Every cause of karma. The defaults are set beside the real corpus (`bench/calibrate.py` prints both)."""
 
-    popularity_log_mean: float = 10.3
-    popularity_log_sd: float = 0.4
-    thread_size_log_mean: float = 2.64
-    thread_size_log_sd: float = 0.6
-    delay_log_mean: float = 1.0  # of the reply's delay in hours
-    delay_log_sd: float = 0.9
-    quality_effect: float = 0.8
-    herding: float = 0.75
-    length_bias: float = 0.05
-    noise: float = 1.0
-    downvotes: float = 0.002
-    deleted_share: float = 0.03
-    bot_share: float = 0.3  # of threads that carry a sticky moderator comment
+    popularity_log_mean: LogMean = 10.3
+    popularity_log_sd: LogDeviation = 0.4
+    thread_size_log_mean: Annotated[float, Ge(-20), Le(6)] = 2.64  # larger threads than any
+    thread_size_log_sd: Annotated[float, Ge(0), Le(2)] = 0.6
+    delay_log_mean: LogMean = 1.0  # of the reply's delay in hours
+    delay_log_sd: LogDeviation = 0.9
+    quality_effect: Effect = 0.8
+    herding: Effect = 0.75
+    length_bias: Effect = 0.05
+    noise: Annotated[float, Ge(0), Le(20)] = 1.0
+    downvotes: Fraction = 0.002
+    deleted_share: Fraction = 0.03
+    bot_share: Fraction = 0.3  # of threads that carry a sticky moderator comment
 
 
 @dataclass(frozen=True, kw_only=True)
 class DemoSubreddit:
     """Deterministic by seed: the same arguments give the same threads, text and karma."""
 
-    threads: int = 480
-    seed: int = 0
+    threads: Count = 480
+    seed: Seed = 0
     karma: KarmaModel = field(default_factory=KarmaModel)
 
     def __iter__(self) -> Iterator[Thread]:
@@ -87,10 +93,13 @@ class DemoSubreddit:
         if rng.random() < self.karma.bot_share:
             replies.append(_moderator_note(index, post))
         by_id = dict(zip([reply.id for reply in replies], [int(s) for s in scores] + [1], strict=False))
-        by_id[post.id] = int(scores.clip(0).sum() * 2 + rng.randint(20, 400))
-        seen_at = created + 30 * 86400
-        readings = {item: Observation(item_id=item, seen_at=seen_at, source="demo", score=score) for item, score in by_id.items()}
-        return Thread(post=post, replies=tuple(replies), observations=readings)
+        post_score, seen_at = int(scores.clip(0).sum() * 2 + rng.randint(20, 400)), created + 30 * 86400
+        readings = {
+            item: Observation(kind="reply", item_id=item, seen_at=seen_at, source="demo", score=score)
+            for item, score in by_id.items()
+        }
+        of_post = Observation(kind="post", item_id=post.id, seen_at=seen_at, source="demo", score=post_score)
+        return Thread(post=post, replies=tuple(replies), observations=readings, post_observation=of_post)
 
 
 def draw_karma(

@@ -10,14 +10,19 @@ from pathlib import Path
 from typing import Any
 
 from rfr.reddit.agenda import changed_threads, due, orphaned_posts
-from rfr.reddit.modes import ages_in_seconds
+from rfr.reddit.dumps import missing_posts
+from rfr.reddit.modes import Ages, ages_in_seconds
+from rfr.reddit.sources import say
 from rfr.report.table import print_table
 from rfr.store import Store
 
 HOUR = 3600.0
 # The newest reading of each reply that is not hidden, as `Store.threads` takes it.
-NEWEST = """SELECT item_id, score, max(ifnull(seen_at, -1)) AS seen_at FROM observation
-    WHERE NOT hidden AND score IS NOT NULL GROUP BY item_id"""
+NEWEST = """SELECT item_id, score, ifnull(seen_at, -1) AS seen_at FROM (
+    SELECT *, row_number() OVER (
+        PARTITION BY item_id ORDER BY seen_at DESC, import_number DESC, source DESC, score DESC) AS place
+    FROM observation WHERE kind = 'reply' AND NOT hidden AND score IS NOT NULL
+) WHERE place = 1"""
 AGES = f"""SELECT reply.created_utc, newest.seen_at FROM reply LEFT JOIN ({NEWEST}) newest ON item_id = id"""
 KARMA = f"""SELECT score FROM ({NEWEST}) JOIN reply ON id = item_id"""
 BAR = 40  # characters of the longest
@@ -31,7 +36,7 @@ class Status:
         ages_h: hours after which scores are to be read again; they bound the rows of the table of ages.
     """
 
-    ages_h: Sequence[float]
+    ages_h: Ages
 
     def run(self, source: Any, path: Path, report: Any) -> dict[str, Any]:
         ages_s = ages_in_seconds(self.ages_h)
@@ -39,6 +44,8 @@ class Status:
             covered = coverage(store, str(source.subreddit), ages_s, source.now())
             told = {name.replace("_", " "): f"{value:,}" if isinstance(value, int) else value for name, value in covered.items()}
             print_table([told], title=str(path), vertical=True)
+            if lacking := missing_posts(store):
+                say(lacking)
             if gaps := gap_rows(store):
                 print_table(gaps, title="gaps: listed once, never seen")
             print_table(bars(ages(store, ages_s), "age of the newest score"), title="replies by the age of their score")
@@ -47,7 +54,7 @@ class Status:
 
 
 def coverage(store: Store, subreddit: str, ages_s: Sequence[float], now: float | None) -> dict[str, Any]:
-    """How much there is, and how much is known to be missing. README.md says what the names mean.
+    """How much there is, and how much is known to be missing. docs/collecting.md says what the names mean.
 
     Args:
         now: Unix seconds; None where no score is to be read again.
@@ -58,7 +65,7 @@ def coverage(store: Store, subreddit: str, ages_s: Sequence[float], now: float |
     ((unread,),) = store.rows("SELECT count(*) FROM post WHERE 'thread/' || id NOT IN (SELECT name FROM cursor)")
     return {
         "posts": posts, "from": _day(first), "to": _day(last), "replies": replies, "readings": readings,
-        "newest_reading": _day(newest), "threads_never_read": unread,
+        "newest_reading": _day(newest), "replies_without_post": store.replies_without_post(), "threads_never_read": unread,
         "threads_to_read": len(changed_threads(store, subreddit)), "posts_only_named": len(orphaned_posts(store)),
         "scores_due": None if now is None else len(due(store, subreddit, ages_s, now)),
         "left_out_by_reddit": _count(store, "SELECT count(DISTINCT item_id) FROM observation WHERE missing"),

@@ -3,131 +3,75 @@
 from __future__ import annotations
 
 import hashlib
-import sqlite3
+import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
 from dataclasses import fields
 from itertools import groupby
-from pathlib import Path
 from typing import Any
-
-from filelock import FileLock, Timeout
 
 from rfr.errors import UserError
 from rfr.insertion import INSERTIONS, table_of
-from rfr.records import Observation, Post, Reply, Thread
-from rfr.schema import VERSION, migrate, version_of
+from rfr.records import Kind, Observation, Post, Reply, Thread
+from rfr.store_file import StoreFile
 
+READ = "read/"  # before the names of the cursors that hold which files were read with which columns
 TEXTS, READINGS = ("post", "reply"), "observation"
 READ_AGAIN = """SELECT first, second FROM (
     SELECT score AS first, lead(score) OVER (PARTITION BY item_id, source ORDER BY observation.seen_at) AS second
-    FROM observation JOIN reply ON reply.id = item_id
+    FROM observation JOIN reply ON kind = 'reply' AND reply.id = item_id
     WHERE NOT hidden AND score IS NOT NULL AND observation.seen_at - created_utc >= ?
 ) WHERE second IS NOT NULL"""
-CANNOT_WRITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
-FLAGS = {"stickied", "hidden", "missing", "archived"}
+WITHOUT_POST = "post_id NOT IN (SELECT id FROM post)"
+# Of the readings of one import, those of items whose karma an earlier import had told already.
+REPEATED = """SELECT kind, item_id FROM observation AS new WHERE import_number = :number GROUP BY kind, item_id
+    HAVING max(score) = (
+        SELECT max(score) FROM observation AS old
+        WHERE old.item_id = new.item_id AND old.kind = new.kind AND old.import_number = (
+            SELECT max(import_number) FROM observation AS earlier
+            WHERE earlier.item_id = new.item_id AND earlier.kind = new.kind AND import_number < :number))"""
+FLAGS = {"stickied", "hidden", "missing", "archived", "deleted"}
 
 
-class Store:
-    """One SQLite file. Writes go through `transaction()`, so that a page and its cursor commit together.
-
-    Args:
-        write: create the file where there is none, and keep other writers out until `close`.
-
-    Raises:
-        UserError: the file does not exist, is no store or is of a newer version; another process is writing to it.
-    """
-
-    def __init__(self, path: str | Path, *, write: bool = False) -> None:
-        self.path = Path(path)
-        if not write and not self.path.is_file():
-            raise UserError(
-                f"no store at {self.path}: run collect.py first, name another (store=..., source=demo), or train on corpus=demo"
-            )
-        if self.path.is_dir():
-            raise UserError(f"{self.path} is a folder: a store is a file, such as {self.path / 'store.db'}")
-        self.path.parent.mkdir(parents=True, exist_ok=True)
-        self._lock = FileLock(f"{self.path}.lock", blocking=False) if write else None
-        self._take_lock()
-        self._db = sqlite3.connect(self.path, isolation_level=None)
-        try:
-            self._open(writing=write)
-        except sqlite3.DatabaseError as error:
-            self.close()
-            self._tell_if_unwritable(error)
-            raise UserError(f"{self.path} is no rfr store ({error}): give another path, or move that file away") from error
-        except UserError:
-            self.close()
-            raise
-
-    def _take_lock(self) -> None:
-        try:
-            if self._lock is not None:
-                self._lock.acquire()
-        except Timeout:
-            raise UserError(f"another process is writing to {self.path}: wait for it to end, or give another store") from None
-
-    def _open(self, *, writing: bool) -> None:
-        version = version_of(self._db)
-        if version is None or version > VERSION:
-            shown = "no" if version is None else str(version)
-            raise UserError(f"{self.path} has schema version {shown}, this rfr reads up to {VERSION}: install a newer rfr")
-        if writing:
-            self._db.execute("PRAGMA journal_mode=WAL")
-            self._db.execute("PRAGMA synchronous=FULL")
-            self._db.execute("PRAGMA secure_delete=ON")  # what is erased is overwritten, not just unlinked
-        migrate(self._db, version)
-
-    def close(self) -> None:
-        self._db.close()
-        if self._lock is not None:
-            self._lock.release()
-
-    def discard(self) -> None:
-        """Close and remove a store into which nothing came, or whose content another one has."""
-        self._db.close()
-        for path in (self.path, Path(f"{self.path}.rejects.jsonl")):
-            path.unlink(missing_ok=True)
-        Path(f"{self.path}.lock").unlink()  # still held: who waits for it will see that it lost its name
-        self.close()
-
-    def __enter__(self) -> Store:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    @contextmanager
-    def transaction(self) -> Iterator[None]:
-        """All or nothing: what is written inside commits at the end, or not at all.
-
-        Raises:
-            UserError: the disk is full, or the file may not be written.
-        """
-        try:
-            self._db.execute("BEGIN IMMEDIATE")
-            yield
-            self._db.execute("COMMIT")
-        except BaseException as error:
-            if self._db.in_transaction:
-                self._db.execute("ROLLBACK")
-            self._tell_if_unwritable(error)
-            raise
-
-    def _tell_if_unwritable(self, error: BaseException) -> None:
-        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF == sqlite3.SQLITE_BUSY:
-            raise UserError(f"another program keeps {self.path} locked: close it, then go on") from None
-        if isinstance(error, sqlite3.OperationalError) and error.sqlite_errorcode & 0xFF in CANNOT_WRITE:
-            raise UserError(f"can't write to {self.path} ({error}): what was committed is kept, make room, go on") from None
+class Store(StoreFile):
+    """What a store holds. Writes go through `transaction()`, so that a page and its cursor commit together."""
 
     def add(self, records: Iterable[Post | Reply | Observation]) -> None:
         """Append observations, each once; keep the best version of a post or reply, and none of what was erased."""
         for record in records:
             self._db.execute(INSERTIONS[type(record)], vars(record))  # `asdict` would copy every text
 
-    def reject(self, source: str, offset: int, reason: str, line: bytes) -> None:
-        """Keep what could not be read: where it stood, why, and the line itself."""
-        self._db.execute("INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?)", (source, offset, reason, line))
+    def reject(
+        self, source: str, offset: int, reason: str, line: bytes, *, file: str = "", columns: str = "", part: int = 0
+    ) -> None:
+        """Keep what could not be read: where it stood, why, and the line itself.
+
+        Args:
+            source: "dump", "table", or the name of a live source.
+            offset: in bytes of a dump, in lines of a table (rows of Parquet).
+            file: its path.
+            columns: which columns a table was read with.
+            part: which of a row's stories.
+        """
+        self._db.execute(
+            "INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?, ?, ?, ?)", (source, file, columns, offset, part, reason, line)
+        )
+
+    def forget_rejects(self, source: str, file: str, columns: str = "") -> None:
+        """What a file was rejected for when it was read before: it is read again, which is on record."""
+        key = hashlib.sha256(f"{source}\0{file}\0{columns}".encode()).hexdigest()[:16]
+        self.set_cursor(f"{READ}{key}", json.dumps([source, file, columns]))
+        self._db.execute("DELETE FROM reject WHERE source = ? AND file = ? AND columns = ?", (source, file, columns))
+
+    def next_import(self) -> int:
+        """The number of the next import of readings without times."""
+        return self.rows("SELECT ifnull(max(import_number), 0) + 1 FROM observation")[0][0]
+
+    def drop_repeated(self, import_number: int) -> None:
+        """Of an import, the readings that say what the import before said of the item: a file read again changes nothing."""
+        self._db.execute(
+            f"DELETE FROM observation WHERE import_number = :number AND (kind, item_id) IN ({REPEATED})",
+            {"number": import_number},
+        )
 
     def blank_rejects(self) -> None:
         """Forget what the rejected lines held; where they stood and why they were rejected stays."""
@@ -138,15 +82,15 @@ class Store:
         for table in (*TEXTS, READINGS):
             self._db.execute(f"UPDATE OR REPLACE {table} SET seen_at = ? WHERE seen_at > ?", (now, now))
 
-    def erase(self, table: str, item_id: str) -> None:
+    def erase(self, kind: Kind, item_id: str) -> None:
         """Text and author of a post or reply; a tombstone keeps later imports from bringing them back."""
-        title = "title = '[deleted]', flair = NULL, " if table == "post" else ""
-        self._db.execute(f"UPDATE {table} SET {title}body = '[deleted]', author = '[deleted]' WHERE id = ?", (item_id,))
-        self._db.execute("INSERT OR REPLACE INTO tombstone VALUES (?, 'text')", (item_id,))
+        title = "title = '[deleted]', flair = NULL, " if kind == "post" else ""
+        self._db.execute(f"UPDATE {kind} SET {title}body = '[deleted]', author = '[deleted]' WHERE id = ?", (item_id,))
+        self._db.execute("INSERT OR REPLACE INTO tombstone VALUES (?, ?, 'text')", (kind, item_id))
 
-    def erase_author(self, item_id: str) -> None:
+    def erase_author(self, kind: Kind, item_id: str) -> None:
         """The author alone: the account is gone, the text stays on Reddit."""
-        self._db.execute("INSERT OR IGNORE INTO tombstone VALUES (?, 'author')", (item_id,))
+        self._db.execute("INSERT OR IGNORE INTO tombstone VALUES (?, ?, 'author')", (kind, item_id))
 
     def forget_residue(self) -> None:
         """The last of what was erased; freed pages and the write-ahead log are emptied.
@@ -172,33 +116,37 @@ class Store:
     def set_cursor(self, name: str, value: str) -> None:
         self._db.execute("INSERT OR REPLACE INTO cursor VALUES (?, ?)", (name, value))
 
-    def rows(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[tuple]:
-        """What a SELECT finds; schema.py has the tables."""
-        return self._db.execute(query, parameters).fetchall()
-
     def drop_cursor(self, name: str) -> None:
         self._db.execute("DELETE FROM cursor WHERE name = ?", (name,))
+
+    def replies_without_post(self) -> int:
+        """How many replies answer a post that never came in."""
+        return self.rows(f"SELECT count(*) FROM reply WHERE {WITHOUT_POST}")[0][0]
 
     def counts(self) -> dict[str, int]:
         """Rows per table."""
         return {table: self._db.execute(f"SELECT count(*) FROM {table}").fetchone()[0] for table in (*TEXTS, READINGS)}
 
     def digest(self) -> str:
-        """SHA-256 over the content in key order: equal for equal content, however it was collected."""
+        """SHA-256 over the content in key order: equal for equal content, however it was collected and however often.
+
+        The one exception are readings without times, which count by the order of their imports: their numbers are content.
+        """
         sha = hashlib.sha256()
         for record in (Post, Reply, Observation):
             names = [field.name for field in fields(record)]
             for row in self._db.execute(f"SELECT {', '.join(names)} FROM {table_of(record)} ORDER BY {', '.join(names)}"):
                 sha.update(repr(row).encode())
-        for table in ("reject", "tombstone"):
-            for row in self._db.execute(f"SELECT * FROM {table} ORDER BY 1, 2"):
+        for what in ("DISTINCT reason, line FROM reject", "kind, item_id, reason FROM tombstone"):
+            for row in self._db.execute(f"SELECT {what} ORDER BY 1, 2"):
                 sha.update(repr(row).encode())
         return sha.hexdigest()
 
     def threads(self) -> Iterator[Thread]:
         """All threads by post id, one at a time; replies by id, never in the order Reddit listed them.
 
-        That order is a trace of karma. Of the observations the newest that is not hidden counts.
+        That order is a trace of karma. Of the observations the newest that is not hidden counts; of readings without times,
+        which are older than all others, those of the last import.
         """
         replies = groupby(self.select(Reply, "reply ORDER BY post_id, id"), key=lambda reply: reply.post_id)
         group: tuple[str, Iterator[Reply]] | None = next(replies, None)
@@ -209,15 +157,25 @@ class Store:
             if group is not None and group[0] == post.id:
                 mine = tuple(group[1])
                 group = next(replies, None)
-            yield Thread(post=post, replies=mine, observations=self._newest_observations(post.id))
+            yield Thread(
+                post=post, replies=mine, observations=self._newest("reply", "SELECT id FROM reply WHERE post_id = ?", post.id),
+                post_observation=self._newest("post", "SELECT ?", post.id).get(post.id),
+            )  # fmt: skip
 
-    def _newest_observations(self, post_id: str) -> dict[str, Observation]:
-        """Of a thread's items, by their ids."""
+    def threads_without_post(self) -> Iterator[Thread]:
+        """The replies whose posts never came in, by their posts' ids; these posts have no title."""
+        replies = self.select(Reply, f"reply WHERE {WITHOUT_POST} ORDER BY post_id, id")
+        for post_id, group in groupby(replies, key=lambda reply: reply.post_id):
+            observations = self._newest("reply", "SELECT id FROM reply WHERE post_id = ?", post_id)
+            yield Thread(post=Post(id=post_id, subreddit="", title=""), replies=tuple(group), observations=observations)
+
+    def _newest(self, kind: Kind, ids: str, post_id: str) -> dict[str, Observation]:
+        """The newest usable observation of these items of a thread, by their ids."""
         readings = self.select(
             Observation,
-            "observation WHERE item_id IN (SELECT id FROM reply WHERE post_id = :post UNION ALL SELECT :post) "
-            "AND NOT hidden AND score IS NOT NULL ORDER BY seen_at, source",
-            {"post": post_id},
+            f"observation WHERE kind = '{kind}' AND item_id IN ({ids}) AND NOT hidden AND score IS NOT NULL "
+            "ORDER BY seen_at, import_number, source, score",
+            (post_id,),
         )
         return {reading.item_id: reading for reading in readings}
 

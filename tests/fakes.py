@@ -12,6 +12,7 @@ from rfr.reddit.crawl import crawl_once
 from rfr.reddit.crawler import Crawler, Report
 from rfr.reddit.fake import FakeReddit
 from rfr.reddit.server import fake_login
+from rfr.reddit.things import full_name
 from rfr.simulate import EPOCH, SUBREDDIT
 from rfr.store import Store
 
@@ -32,6 +33,9 @@ class FakeSource:
         self.absent_once: set[str] = set()
         self._clock = FastClock(start=EPOCH + 60 * DAY, speed=1000)
 
+    def store_name(self) -> str:
+        return self.subreddit
+
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         self.crawl(crawl_once, store, report)
         return {}
@@ -50,9 +54,9 @@ class FakeSource:
 
                 async def ask(names: list[str]) -> Any:
                     found, absent = await real(names)
-                    once = self.absent_once & {child["data"]["id"] for child in found}
-                    self.absent_once -= once
-                    return [child for child in found if child["data"]["id"] not in once], absent | once
+                    once = [child for child in found if child["data"]["id"] in self.absent_once]
+                    self.absent_once -= {child["data"]["id"] for child in once}
+                    return [child for child in found if child not in once], absent | set(map(full_name, once))
 
                 crawler.ask = ask  # type: ignore[method-assign]
                 await work(crawler)

@@ -60,7 +60,7 @@ def _prepare(texts: list[str], tokenizer: PreTrainedTokenizerFast, clean: Callab
             for number, text in enumerate([*plain, *texts]):
                 store.add([Post(id=f"p{number // 2}", subreddit="s", title=f"[WP] A fox, number {number // 2}.")])
                 store.add([Reply(id=f"r{number}", post_id=f"p{number // 2}", body=text, author="a")])
-                store.add([Observation(item_id=f"r{number}", seen_at=9.0, source="t", score=number)])
+                store.add([Observation(kind="reply", item_id=f"r{number}", seen_at=9.0, source="t", score=number)])
         with Store(path) as store:
             return preprocess.prepare(store, lambda _: tokenizer, "any", Path(folder) / "cache")
 

@@ -88,8 +88,10 @@ def test_scores_read_again_are_those_of_old_replies(tmp_path: Path) -> None:
     readings = [("t1_a", 1050.0, "api", 3), ("t1_a", 1900.0, "api", 8), ("t1_a", 2000.0, "api", 9), ("t1_a", 2100.0, "api", 7),
                 ("t1_a", 2050.0, "dump", 8), ("t1_b", 2000.0, "api", 1), ("t1_b", 2100.0, "api", 2)]  # fmt: skip
     with Store(tmp_path / "s.db", write=True) as store:
-        store.add([reply, young, *(Observation(item_id=i, seen_at=t, source=s, score=k) for i, t, s, k in readings)])
-        store.add([Observation(item_id="t1_a", seen_at=2080.0, source="api", score=1, hidden=True)])
+        store.add(
+            [reply, young, *(Observation(kind="reply", item_id=i, seen_at=t, source=s, score=k) for i, t, s, k in readings)]
+        )
+        store.add([Observation(kind="reply", item_id="t1_a", seen_at=2080.0, source="api", score=1, hidden=True)])
         assert sorted(store.read_again(500)) == [(8, 9), (9, 7)]
         assert store.read_again(1e9) == []
 

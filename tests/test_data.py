@@ -40,13 +40,13 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
         "bot": Reply(id="bot", post_id="p", body="Beep", author="SomeBot"),
         "unscored": Reply(id="unscored", post_id="p", body="A story.", author="a"),
     }
-    readings = {i: Observation(item_id=i, seen_at=460.0, source="t", score=4) for i in replies if i != "unscored"}
+    readings = {i: Observation(kind="reply", item_id=i, seen_at=7360.0, source="t", score=4) for i in replies if i != "unscored"}
     outcome = dict(
         zip(replies, thread_pairs(Thread(post=post, replies=tuple(replies.values()), observations=readings)), strict=True)
     )
     kept, reason = outcome.pop("ok")
     assert reason is None
-    assert (kept.score, kept.delay_s, kept.score_age_s, kept.post_score) == (4, 60.0, 300.0, None)
+    assert (kept.score, kept.delay_s, kept.score_age_s, kept.post_score) == (4, 60.0, 7200.0, None)
     assert {name: reason for name, (_, reason) in outcome.items()} == {
         "deleted": "deleted or removed",
         "mod": "moderator",

@@ -186,7 +186,7 @@ def test_an_after_that_repeats_ends_the_poll(store: Store) -> None:
 
 ODD: list[Any] = [
     {"created_utc": True}, {"created_utc": "soon"}, {"title": 7}, {"selftext": ["a"]}, {"score": "many"}, {"score": 1.5},
-    {"score": 10**30}, {"score": float("nan")}, {"num_comments": {}}, {"author": 3}, {"id": ""}, {"id": ["p"]},
+    {"score": 10**30}, {"score": float("inf")}, {"num_comments": {}}, {"author": 3}, {"id": ""}, {"id": ["p"]},
     {"link_flair_text": 0},
 ]  # fmt: skip
 
@@ -253,4 +253,4 @@ def test_items_that_make_no_sense_are_kept_as_rejects(store: Store) -> None:
     (thread,) = store.threads()
     assert isinstance(thread, Thread)
     assert isinstance(thread.post, Post)
-    assert isinstance(thread.observations["p2"], Observation)
+    assert isinstance(thread.post_observation, Observation)

@@ -83,7 +83,7 @@ def _prepare(folder: Path, replies: list[Reply], prepared: Prepared) -> dict:
             store.add([Post(id=split, subreddit="s", title=f"[WP] {split} it is.", created_utc=posted)])
         store.add([Post(id="again", subreddit="s", title="Validation, it is!", created_utc=0.0)])
         store.add(replies)
-        store.add([Observation(item_id=reply.id, seen_at=9.0, source="t", score=3) for reply in replies])
+        store.add([Observation(kind="reply", item_id=reply.id, seen_at=90000.0, source="t", score=3) for reply in replies])
         done = preprocess.prepare(store, lambda pairs: prepared.tokenizer, "x", folder)
     return {
         name: ({pair.reply_id for pair in split.pairs}, {r: g["pairs"] for r, g in done.ledger[name]["left_out"].items()})

@@ -165,7 +165,8 @@ def test_fault_10_info_leaves_out_and_reorders(store: Store) -> None:
 def _post(number: int) -> Thread:
     first = THREADS[0]
     post = replace(first.post, id=f"n{number}", created_utc=float(number))
-    return Thread(post=post, replies=(), observations={post.id: replace(first.observations[first.post.id], item_id=post.id)})
+    assert first.post_observation is not None
+    return Thread(post=post, replies=(), observations={}, post_observation=replace(first.post_observation, item_id=post.id))
 
 
 def test_fault_11_the_overlap_is_lost(store: Store) -> None:
@@ -206,7 +207,7 @@ def test_fault_13_scores_that_are_hidden_negative_or_null(store: Store) -> None:
     _crawl(store, FakeReddit(THREADS, faults=Faults(faults)))
     _is_whole(store)
     (thread,) = (thread for thread in store.threads() if thread.post.id == post)
-    assert len(thread.observations) == 1 + len(thread.replies) - 2  # the hidden and the null one say nothing
+    assert len(thread.observations) == len(thread.replies) - 2  # the hidden and the null one say nothing
     assert min(reading.score or 0 for reading in thread.observations.values()) <= -9
 
 

@@ -109,7 +109,7 @@ def test_nobody_is_told_of_it(folders: list[str], monkeypatch: pytest.MonkeyPatc
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("find_lr=3",), "find_lr must be a whole number, 20 or more, not 3"),
+        (("find_lr=3",), "find_lr must be a whole number, 20 or more, or null, not 3"),
         (("find_lr=100", "trainer.ranks=2"), "find_lr tests in one process"),
         (("find_lr=100", "resume=runs/x"), "leave out -m and resume="),
         (("preview=true", "schedule.warmup_steps=99999"), "must be below trainer.max_steps"),

@@ -76,11 +76,14 @@ def test_a_score_is_read_once_at_every_age_and_never_in_between(store: Store) ->
 
 def test_what_is_archived_is_not_asked_for_again(store: Store) -> None:
     frozen = {item: replace(reading, archived=True) for item, reading in THREADS[0].observations.items()}
-    threads: list[Thread] = [replace(THREADS[0], observations=frozen), *THREADS[1:]]
+    of_post = THREADS[0].post_observation
+    assert of_post is not None
+    archived = replace(THREADS[0], observations=frozen, post_observation=replace(of_post, archived=True))
+    threads: list[Thread] = [archived, *THREADS[1:]]
     fake = FakeReddit(threads)
     _run(fake, store, FixedClock(EPOCH + 40 * DAY / 2), crawl_once)
     names = {item.name for item in due(store, SUBREDDIT, AGES, LONG_AFTER)}
-    assert len(names) == ITEMS - len(frozen)
+    assert len(names) == ITEMS - len(frozen) - 1
     assert f"t3_{THREADS[0].post.id}" not in names
 
 
@@ -174,8 +177,11 @@ def test_backfill_begins_a_listing_again_when_its_place_was_deleted(store: Store
     monkeypatch.setattr("rfr.reddit.crawl.LISTINGS", LISTINGS[:1])  # none of the others brings the rest
     first = THREADS[0]
     posts = [replace(first.post, id=f"n{number}", created_utc=EPOCH + number) for number in range(250)]
-    readings = [replace(first.observations[first.post.id], item_id=post.id) for post in posts]
-    fake = FakeReddit([Thread(post=p, replies=(), observations={p.id: r}) for p, r in zip(posts, readings, strict=True)])
+    assert first.post_observation is not None
+    readings = [replace(first.post_observation, item_id=post.id) for post in posts]
+    fake = FakeReddit(
+        [Thread(post=p, replies=(), observations={}, post_observation=r) for p, r in zip(posts, readings, strict=True)]
+    )
     deleted = False
 
     async def delete_on_the_way(crawler: Crawler) -> None:
@@ -201,7 +207,7 @@ def test_a_post_that_was_left_out_once_is_asked_for_again(store: Store) -> None:
     for number in range(5):
         asked = orphaned_posts(store)
         assert asked == (["gone"] if number < TRIES else [])
-        store.add([Observation(item_id="gone", seen_at=float(number), source="reddit", score=None, missing=True)])
+        store.add([Observation(kind="post", item_id="gone", seen_at=float(number), source="reddit", score=None, missing=True)])
 
 
 def test_posts_that_only_their_replies_name_are_asked_for(store: Store) -> None:

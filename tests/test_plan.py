@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from hydra import compose, initialize_config_dir
@@ -16,6 +17,7 @@ from rfr.model.plan import Setup, parts
 from rfr.model.precision import native_precisions
 from rfr.model.saved import saved
 from rfr.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
+from rfr.train.settings import Gpu
 from tests.conftest import ROOT
 from tests.runs import SMALL, command, last_json
 
@@ -121,6 +123,7 @@ def test_stories_that_are_compared_stand_in_one_row() -> None:
 
 def test_what_is_advised_fits() -> None:
     advised = 0
+    assert set(GPUS) == set(get_args(Gpu))
     for gpu in GPUS:
         setup = _setup("model=gpt2-xl", "trainer.micro_batch=3", "model.activation_checkpointing=false", gpu=gpu)
         assert setup.precision == "fp16"
@@ -145,7 +148,7 @@ def test_the_command_tells_and_trains_nothing(tmp_path: Path) -> None:
     assert not (tmp_path / "runs").exists()
     wrong = command(["train.py", "model=gpt2", "plan=A1000"])
     assert wrong.returncode == 2
-    assert "plan=A1000: give true for this machine, or one of A100-80" in wrong.stderr
+    assert "plan must be true or false, or one of A100-80" in wrong.stderr
 
 
 @pytest.mark.slow

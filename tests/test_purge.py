@@ -2,24 +2,26 @@
 
 from __future__ import annotations
 
+import html
 import json
 import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from filelock import FileLock
 
-from rfr import schema
 from rfr.data.stories import writing
-from rfr.errors import UserError
 from rfr.export import Export
 from rfr.fragments import Fragments
 from rfr.parts import part_of
 from rfr.purge import Purge
-from rfr.records import GONE, Observation, Pair, Reply, Thread
+from rfr.records import Observation, Pair, Reply, Thread, is_gone
 from rfr.reddit.crawler import silent
+from rfr.reddit.dumps import import_dump
 from rfr.reddit.fake import FakeReddit
 from rfr.reddit.faults import Faults, answers
+from rfr.reddit.sources import DumpSource
 from rfr.reddit.tables import import_table
 from rfr.rejects import write_rejects
 from rfr.simulate import DemoSubreddit
@@ -122,7 +124,7 @@ def test_a_later_import_cannot_bring_it_back(tmp_path: Path, source: FakeSource)
 
 
 def _gone_from_the_start(threads: list[Thread]) -> int:
-    return sum(reply.body in GONE for thread in threads for reply in thread.replies)
+    return sum(is_gone(reply.body) for thread in threads for reply in thread.replies)
 
 
 def test_what_reddit_leaves_out_twice_is_erased_and_what_it_left_out_once_is_not(tmp_path: Path, source: FakeSource) -> None:
@@ -172,7 +174,9 @@ def test_a_text_that_was_read_in_the_future_can_be_erased(tmp_path: Path, source
     with Store(tmp_path / "s.db", write=True) as store:
         source.collect(store, silent)
         for reply in (first, second):
-            store.add([replace(reply, seen_at=4e9), Observation(item_id=reply.id, seen_at=4e9, source="table", score=3)])
+            store.add(
+                [replace(reply, seen_at=4e9), Observation(kind="reply", item_id=reply.id, seen_at=4e9, source="table", score=3)]
+            )
     source.fake.deleted, source.fake.absent = {first.id}, {second.id}
     _purge(tmp_path, source)
     source.wait(7200)
@@ -287,15 +291,11 @@ def test_a_reader_keeps_the_log_from_being_emptied_and_is_told(tmp_path: Path, s
     reader = sqlite3.connect(tmp_path / "s.db")
     reader.execute("BEGIN")
     reader.execute("SELECT count(*) FROM post").fetchone()
-    with pytest.raises(UserError, match="another process reads"):
-        _purge(tmp_path, source)
+    (failure,) = _purge(tmp_path, source)["not_cleaned"]
+    assert "another process reads" in failure
     reader.close()
-    _purge(tmp_path, source)
+    assert _purge(tmp_path, source)["not_cleaned"] == []
     assert traces(tmp_path, [STORY]) == []
-
-
-def test_the_triggers_know_the_same_markers() -> None:
-    assert {marker.strip("' ") for marker in schema.GONE.split("', '")} == {marker.strip() for marker in GONE}
 
 
 @pytest.mark.parametrize(
@@ -334,3 +334,97 @@ def test_short_texts_are_matched_whole() -> None:
     fragments = Fragments(["A dog, once.", "No."])
     assert fragments.within("there was a dog once upon")
     assert not fragments.within("no dog")
+
+
+POISONS = {  # texts that once stopped a purge, or that once escaped it
+    "entity": f"The giant was so tired &#{'1' * 5000}; that he lay down over the road, and the town built on his back.",
+    "markup": f"{'>!' * 3000} Cedar smoke rose from the empty house, and all of us knew that nobody had lived there since.",
+    "nul": "Frost covered the throne, \x00 but the old queen would not leave it, for she had promised the river to wait.",
+    "signs": "He sold his shadow to the miller \u2028 for a bag of flour \u202e and in the spring it came back with a child.",
+}
+MINE = "Every evening the lamp on the far hill was lit by a hand that none of us had ever seen, until it asked for my name."
+
+
+def test_every_poison_is_erased_everywhere_and_nothing_else(tmp_path: Path) -> None:
+    """The store, its export, rejects, a corpus, samples and logs, searched byte by byte."""
+    post = {"subreddit": "WritingPrompts", "id": "p1", "title": "[WP] The moon sends the village a letter.", "score": 5,
+            "author": "asker", "created_utc": 1609459200, "retrieved_on": 1610459200}  # fmt: skip
+    replies = [
+        {**post, "id": f"r{n}", "body": body, "author": f"writer_of_{name}", "link_id": "t3_p1", "parent_id": "t3_p1"}
+        for n, (name, body) in enumerate(POISONS.items())
+    ]  # fmt: skip
+    for reply in replies:
+        del reply["title"]
+    gone = [{**reply, "body": body, "author": "[deleted]", "retrieved_on": 1620000000} for reply, body in zip(
+        replies, ("[deleted]", "[ Removed by Reddit ]", "[REMOVED BY MODERATOR]", "x"), strict=True)]  # fmt: skip
+    gone[3]["_meta"] = {"was_deleted_later": True}
+    (tmp_path / "mine.jsonl").write_text(json.dumps({"title": "[WP] Mine.", "body": MINE, "score": 3, "reply_id": "r0"}) + "\n")
+    source = DumpSource(path=None, subreddit="WritingPrompts")
+    with Store(tmp_path / "s.db", write=True) as store:
+        for name, lines in (("RC_1", [post, *replies, {**replies[0], "id": "r9", "score": "many"}]), ("RC_2", gone)):
+            (tmp_path / name).write_text("".join(json.dumps(line) + "\n" for line in lines))
+            if name == "RC_1":
+                import_dump(store, tmp_path / name, "WritingPrompts")
+                write_rejects(store)
+        columns = {name: name for name in ("title", "body", "score", "reply_id")}
+        import_table(store, tmp_path / "mine.jsonl", columns, subreddit="s")
+    Export(folder=str(tmp_path / "parquet")).run(source, tmp_path / "s.db", silent)
+    _fill_runs(tmp_path, ("r0", "r1"))
+    samples = tmp_path / "runs" / "r" / "samples.jsonl"
+    samples.write_text("".join(json.dumps({"response": text}) + "\n" for text in [*POISONS.values(), MINE]))
+    for name, text in POISONS.items():
+        (tmp_path / "runs" / "r" / f"{name}.html").write_text(f"<p>{html.escape(text)}</p>")
+        (tmp_path / "runs" / "r" / f"{name}.log").write_bytes(b"\xff\x00" + text.encode() + b"\xfe")
+    with Store(tmp_path / "s.db", write=True) as store:
+        import_dump(store, tmp_path / "RC_2", "WritingPrompts")
+    (tmp_path / "RC_1").unlink()
+    (tmp_path / "RC_2").unlink()
+    figures = Purge(
+        ask=False, apart_h=1, most_left_out=0.2, data_dir=str(tmp_path / "data"), runs_dir=str(tmp_path / "runs")
+    ).run(source, tmp_path / "s.db", silent)  # fmt: skip
+    assert (figures["newly_erased"], figures["not_cleaned"]) == (4, [])
+    needles = ["lay down over the road", "Cedar smoke rose", "old queen would not leave", "bag of flour", "writer_of_"]
+    assert traces(tmp_path, needles) == []
+    assert set(traces(tmp_path, [MINE])) == {"mine.jsonl", "s.db", "samples.jsonl", "reply.parquet"}
+    assert [path.name for path in (tmp_path / "data/cache").iterdir() if path.is_dir()] == ["fresh"]
+    with Store(tmp_path / "s.db") as store:
+        assert store.rows("SELECT * FROM residue") == []
+
+
+def test_a_purge_does_what_it_can_and_says_what_it_could_not(
+    tmp_path: Path, source: FakeSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    thread = source.threads[-1]
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+    _fill_runs(tmp_path, (thread.post.id, thread.replies[0].id))
+    source.fake.deleted = {thread.post.id, thread.replies[0].id}
+    with monkeypatch.context() as patch, FileLock(tmp_path / "data" / "cache" / "stale.lock"):
+        real = Path.read_bytes
+        patch.setattr(
+            Path, "read_bytes", lambda path: real(path) if path.name != "samples.jsonl" else _raise(OSError("bad disk"))
+        )
+        figures = _purge(tmp_path, source)
+    assert len(figures["not_cleaned"]) == 2
+    assert any("bad disk" in failure for failure in figures["not_cleaned"])
+    assert any("preparing it just now" in failure for failure in figures["not_cleaned"])
+    assert not (tmp_path / "runs/r/report.html").exists(), "the rest was cleaned"
+    assert _purge(tmp_path, source)["not_cleaned"] == []
+    assert traces(tmp_path, [STORY, PROMPT]) == []
+
+
+def _raise(error: Exception) -> bytes:
+    raise error
+
+
+def test_a_tables_own_text_that_was_edited_is_not_looked_for(tmp_path: Path, source: FakeSource) -> None:
+    (tmp_path / "runs").mkdir()
+    (tmp_path / "runs" / "samples.jsonl").write_text(json.dumps(MINE) + "\n")
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+        for seen_at, body in ((1.0, MINE), (2.0, "Another one.")):
+            (tmp_path / "t.jsonl").write_text(json.dumps({"title": "[WP] A.", "body": body, "score": 1, "reply_id": "1"}))
+            columns = {name: name for name in ("title", "body", "score", "reply_id")}
+            import_table(store, tmp_path / "t.jsonl", columns, subreddit="s", seen_at=seen_at)
+    _purge(tmp_path, source)
+    assert "samples.jsonl" in traces(tmp_path, [MINE])

@@ -7,6 +7,7 @@ import re
 import shlex
 import subprocess
 import sys
+from collections.abc import Callable
 from itertools import product
 from pathlib import Path
 
@@ -62,6 +63,16 @@ def test_it_names_nothing_outside_the_clone() -> None:
     assert all((ROOT / name).exists() for name in named)
     targets = set(re.findall(r"make ([a-z0-9-]+)", README))
     assert targets <= set(re.findall(r"^([a-z0-9-]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+
+
+def test_the_five_line_table_comes_in_by_its_one_command(command: Callable[..., tuple[int, str, str]], tmp_path: Path) -> None:
+    (table,) = re.findall(r"```csv\n(.*?)```", README, re.DOTALL)
+    assert len(table.splitlines()) == 5
+    (tmp_path / "stories.csv").write_text(table)
+    line = next(line for line in COMPOSED if "stories.csv" in line)
+    code, out, err = command("collect", *shlex.split(line)[2:])
+    assert code == 0
+    assert f"{out}{err}" in README, "as it is printed"
 
 
 @pytest.mark.slow

@@ -37,6 +37,9 @@ def test_the_collector_finds_every_reply(demo_store: Path) -> None:
     for thread in collected:
         original = written[thread.post.id]
         assert {r.id: r.body for r in thread.replies} == {r.id: r.body for r in original.replies}
+        assert thread.post_observation is not None
+        assert original.post_observation is not None
+        assert thread.post_observation.score == original.post_observation.score
         assert {i: o.score for i, o in thread.observations.items()} == {i: o.score for i, o in original.observations.items()}
 
 

@@ -27,8 +27,10 @@ def store(tmp_path: Path) -> Store:
     store = Store(tmp_path / "s.db", write=True)
     replies = [Reply(id=f"r{i}", post_id="p1", body=f"story {i}", created_utc=0.0) for i in range(6)]
     hours = (1, 3, 35, 37, 100, 145)
-    readings = [Observation(item_id=f"r{i}", seen_at=HOUR * hours[i], source="t", score=SCORES[i]) for i in range(6)]
-    readings.append(Observation(item_id="r0", seen_at=HOUR * 99, source="t", score=1, hidden=True))
+    readings = [
+        Observation(kind="reply", item_id=f"r{i}", seen_at=HOUR * hours[i], source="t", score=SCORES[i]) for i in range(6)
+    ]
+    readings.append(Observation(kind="reply", item_id="r0", seen_at=HOUR * 99, source="t", score=1, hidden=True))
     unknown = replace(replies[0], id="r6", created_utc=None)
     store.add([POST, *replies, unknown, replace(replies[0], id="r7"), *readings, replace(readings[0], item_id="r6", score=9)])
     store.note_gap("s/new", 10.0, 20.0, 30.0)

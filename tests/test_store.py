@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import sqlite3
+import tempfile
 from dataclasses import replace
 from itertools import permutations
 from pathlib import Path
@@ -11,7 +14,7 @@ import pytest
 
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
-from rfr.schema import FIRST
+from rfr.schema import FIRST, STEPS
 from rfr.store import Store
 
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
@@ -19,7 +22,7 @@ REPLIES = [Reply(id=f"r{i}", post_id="p1", body=f"story {i}", created_utc=float(
 
 
 def _reading(item: str, seen_at: float, score: int | None, hidden: bool = False) -> Observation:
-    return Observation(item_id=item, seen_at=seen_at, source="test", score=score, hidden=hidden)
+    return Observation(kind="reply", item_id=item, seen_at=seen_at, source="test", score=score, hidden=hidden)
 
 
 def test_newest_visible_reading_counts_and_none_is_lost(tmp_path: Path) -> None:
@@ -102,6 +105,89 @@ def test_a_table_that_knows_less_takes_nothing_away(tmp_path: Path) -> None:
             store.add([POST, *order])
             assert store.rows("SELECT author, created_utc, body FROM reply") == [("maud", 100.0, full.body)]
             assert store.rows("SELECT * FROM residue WHERE kind = 'author'") == []
+
+
+def test_a_deletion_that_is_known_of_wins_whenever_it_was_read(tmp_path: Path) -> None:
+    gone = replace(REPLIES[0], seen_at=5.0, body="[deleted]", author="[deleted]", deleted=True)
+    digests = set()
+    for number, order in enumerate(permutations([gone, replace(REPLIES[0], seen_at=9.0, body="alive", author="maud")])):
+        with Store(tmp_path / f"{number}.db", write=True) as store:
+            store.add([POST, *order])
+            assert store.rows("SELECT body FROM reply") == [("[deleted]",)]
+            digests.add(store.digest())
+    assert len(digests) == 1
+
+
+def test_only_readings_without_a_time_depend_on_the_order_of_their_imports(tmp_path: Path) -> None:
+    """A number is part of such a reading, and of the digest; texts, and readings that have times, do not depend on order."""
+    digests, untimed_digests = set(), set()
+    timed: list[Post | Reply | Observation] = [POST, *REPLIES[:2], _reading("r0", 9.0, 4), _reading("r0", 8.0, 7)]
+    for number, order in enumerate(permutations(timed)):
+        with Store(tmp_path / f"{number}.db", write=True) as store:
+            store.add(order)
+            digests.add(store.digest())
+            (thread,) = store.threads()
+            assert thread.observations["r0"].score == 4
+    for name, scores in (("ab", (400, 380)), ("ba", (380, 400))):
+        with Store(tmp_path / f"{name}.db", write=True) as store:
+            store.add([POST, REPLIES[0]])
+            for score in scores:
+                store.add([replace(_reading("r0", 9.0, score), seen_at=None, import_number=store.next_import())])
+            untimed_digests.add(store.digest())
+            (thread,) = store.threads()
+            assert thread.observations["r0"].score == scores[1]
+    assert (len(digests), len(untimed_digests)) == (1, 2)
+
+
+def test_how_often_one_looked_is_no_part_of_the_digest(tmp_path: Path) -> None:
+    digests = set()
+    for number, files in enumerate((["a"], ["a", "b"])):
+        with Store(tmp_path / f"{number}.db", write=True) as store:
+            for file in files:
+                store.reject("dump", number, "no JSON", b"{", file=file)
+            digests.add(store.digest())
+    assert len(digests) == 1
+
+
+def test_a_store_where_nothing_can_be_written_can_be_read(tmp_path: Path) -> None:
+    """As somebody who may not write there: root may write anywhere."""
+    folder = Path(tempfile.mkdtemp())
+    with Store(folder / "s.db", write=True) as store:
+        store.add([POST, *REPLIES])
+    for path in folder.iterdir():
+        path.chmod(0o444)
+    folder.chmod(0o555)
+    try:
+        if root := os.geteuid() == 0:
+            os.seteuid(65534)
+        with Store(folder / "s.db") as store:
+            assert store.counts()["reply"] == len(REPLIES)
+        with pytest.raises(UserError, match=r"can't write to .*: make it writable") as refused:
+            Store(folder / "s.db", write=True)
+        assert "another process" not in str(refused.value)
+    finally:
+        if root:
+            os.seteuid(0)
+        folder.chmod(0o755)
+        shutil.rmtree(folder)
+
+
+def test_a_store_of_the_fourth_version_keeps_its_readings_apart(tmp_path: Path) -> None:
+    old = sqlite3.connect(tmp_path / "old.db")
+    old.executescript(f"""{"".join(STEPS[:4])} PRAGMA user_version = 4;
+        INSERT INTO post (id, subreddit, title, body, stickied) VALUES ('p1', 's', '[WP] One.', '', 0);
+        INSERT INTO reply (id, post_id, body, stickied) VALUES ('r0', 'p1', 'story 0', 0);
+        INSERT INTO observation (item_id, seen_at, source, score, hidden)
+            VALUES ('r0', 9.0, 'test', 4, 0), ('p1', 9.0, 'test', 5, 0);
+        INSERT INTO tombstone VALUES ('r9', 'text'); INSERT INTO reject VALUES ('dump', 3, 'no JSON', x'7b');""")
+    old.close()
+    with Store(tmp_path / "old.db") as store:
+        assert store.rows("SELECT kind, item_id, score FROM observation ORDER BY score") == [
+            ("reply", "r0", 4),
+            ("post", "p1", 5),
+        ]
+        (thread,) = store.threads()
+        assert (thread.observations["r0"].score, thread.post_observation and thread.post_observation.score) == (4, 5)
 
 
 def test_a_foreign_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None:

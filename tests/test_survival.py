@@ -56,6 +56,7 @@ def _start(arguments: list[str]) -> subprocess.Popen[str]:
     ("overrides", "message"),
     [
         (("optimizer.lr=1e-3,2e-3", "schedule.warmup_stepz=1"), "Could not override 'schedule.warmup_stepz'"),
+        (("optimizer.lr=1e-3,abc",), "optimizer.lr=abc: optimizer.lr must be a number above 0, not abc"),
         (("schedule=cosine,cosin",), "schedule=cosin: In 'train': Could not find 'schedule/cosin'"),
         (("schedule.warmup_steps=1,99",), "schedule.warmup_steps=99 must be below"),
         (("model.weights=random,/nowhere",), "model.weights=/nowhere: no model folder"),
@@ -109,7 +110,7 @@ def test_a_sweep_killed_ten_times_ends_with_all_its_runs(folders: list[str]) -> 
 def test_three_failing_jobs_leave_nine_good_ones(folders: list[str], tmp_path: Path) -> None:
     points: dict[str, dict] = {f"good{number}": {"seed": number} for number in range(9)}
     points["diverges"] = {"optimizer": {"lr": 1e30}}
-    points["breaks"] = {"trainer": {"gradient_clip": "one"}}
+    points["breaks"] = {"preprocess": {"clean": {"min_words": 100_000}}}
     points["too_large"] = {"model": {"random": {"n_embd": 16384, "n_layer": 4}}}
     (tmp_path / "experiment").mkdir()
     for name, point in points.items():
@@ -120,14 +121,15 @@ def test_three_failing_jobs_leave_nine_good_ones(folders: list[str], tmp_path: P
     sweep = ["train.py", "-m", "--config-dir", str(tmp_path), *small, *folders, "group=failing", f"experiment={','.join(points)}"]
     limited = f"ulimit -v {12 * 2**20}; exec {sys.executable} {' '.join(sweep)}"
     done = subprocess.run(["bash", "-c", limited], cwd=ROOT, text=True, capture_output=True, timeout=600, check=False)
-    assert done.returncode == 1, done.stdout[-3000:] + done.stderr[-3000:]
+    assert done.returncode == 2, done.stdout[-3000:] + done.stderr[-3000:]  # the worst of all: min_words is the user's
     run_dirs = _run_dirs(_group(folders, "failing"))
     assert len(run_dirs) == 12
     assert sum(state_of(run_dir) == FINISHED for run_dir in run_dirs) == 9
     why = sorted(reason for run_dir in run_dirs if (reason := failure_of(run_dir)))
     assert len(why) == 3
     assert sum("the loss is nan" in reason for reason in why) == 1
-    assert sum("gradient_clip" in reason for reason in why) == 2  # the divergent one is advised to lower it
+    assert sum("gradient_clip" in reason for reason in why) == 1  # the divergent one is advised to lower it
+    assert sum("split is empty" in reason for reason in why) == 1
     assert sum("allocate memory" in reason for reason in why) == 1
     table = done.stdout[done.stdout.index("3 failed; the same command tries them again") :]
     assert "allocate memory" in table

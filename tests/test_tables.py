@@ -4,6 +4,12 @@ from __future__ import annotations
 
 import gzip
 import json
+import lzma
+import tarfile
+import zipfile
+from collections.abc import Callable
+from datetime import date
+from decimal import Decimal
 from pathlib import Path
 
 import pyarrow as pa
@@ -14,11 +20,15 @@ from hydra.utils import instantiate
 
 from rfr import config
 from rfr.errors import UserError
+from rfr.parts import merge, part_of
 from rfr.purge import EVERYTHING
 from rfr.reddit.agenda import changed_threads, due, orphaned_posts
 from rfr.reddit.crawler import silent
-from rfr.reddit.sources import TableSource
-from rfr.reddit.tables import import_table, time_of
+from rfr.reddit.dumps import import_dump
+from rfr.reddit.table_paths import table_name
+from rfr.reddit.table_source import TableSource
+from rfr.reddit.tables import import_table
+from rfr.reddit.values import flag, time_of, whole_number
 from rfr.rejects import write_rejects
 from rfr.store import Store
 from tests.conftest import ROOT
@@ -47,7 +57,8 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
     digests = []
     for number, table in enumerate((jsonl, csv, csv)):
         with Store(tmp_path / f"{number // 2}-{number}.db", write=True) as store:
-            assert import_table(store, table, COLUMNS, subreddit="s") == {"read": 2, "kept": 2, "rejected": 0}
+            imported = import_table(store, table, COLUMNS, subreddit="s")
+            assert (imported.read, imported.kept, imported.rejected) == (2, 2, 0)
             assert store.counts() == {"post": 1, "reply": 2, "observation": 2}
             digests.append(store.digest())
     assert len(set(digests)) == 1
@@ -57,15 +68,15 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
     ("name", "lines", "message"),
     [
         ("t.jsonl", [json.dumps({"prompt": "a", "text": "b"})], "no column for score: karma"),
-        ("t.jsonl", ["{broken"], "damaged"),
-        ("t.jsonl", [json.dumps({**ROWS[0], "karma": "many"})], "story 1: karma 'many' is no whole number"),
+        ("t.jsonl", ["{broken"], "1 of 1 lines of .* are no JSON, the first is line 1"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "karma": "many"})], "line 1: karma 'many' is no whole number"),
         ("t.jsonl", [json.dumps({**ROWS[0], "karma": 1e400})], "karma inf is no whole number"),
         ("t.jsonl", [json.dumps({**ROWS[0], "karma": 3.7})], r"karma 3\.7 is no whole number"),
-        ("t.jsonl", [json.dumps({**ROWS[0], "text": {"a": 1}})], "text is no text"),
-        ("t.jsonl", [json.dumps({**ROWS[0], "prompt": 7})], "prompt is no text"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "text": {"a": 1}})], r"text \{'a': 1\} is no text"),
+        ("t.jsonl", [json.dumps({**ROWS[0], "prompt": 7})], "prompt 7 is no text"),
         ("t.jsonl", [json.dumps({**ROWS[0], "prompt": ""})], "no prompt"),
         ("t.jsonl", [json.dumps({**ROWS[0], "text": "\ud800"})], "half a character"),
-        ("t.jsonl", ["[" * 200_000], "damaged"),
+        ("t.jsonl", ["[" * 200_000], "are no JSON"),
         ("t.csv", ["prompt,text,karma", "a,b"], "line 2: the row has not as many cells"),
         ("t.csv", ["prompt,text,karma", "a,b,3,x"], "line 2: the row has not as many cells"),
         ("t.csv", ["prompt,text,karma,text", "a,b,3,x"], "two columns called text"),
@@ -93,7 +104,7 @@ def test_the_real_table(shared_data: Path, store: Store) -> None:
     rows = import_table(
         store, shared_data / "writingprompts.jsonl.gz", {name: name for name in names}, subreddit="WritingPrompts"
     )
-    assert rows == {"read": 8923, "kept": 8923, "rejected": 0}
+    assert (rows.read, rows.kept, rows.rejected) == (8923, 8923, 0)
     assert store.counts() == {"post": 522, "reply": 8923, "observation": 9445}
 
 
@@ -120,7 +131,8 @@ def test_threads_with_lists_of_replies_are_unrolled(tmp_path: Path, store: Store
     first = next(thread for thread in store.threads() if thread.post.title == "[WP] A lighthouse.")
     told = {reply.body: (first.observations[reply.id].score, reply.created_utc) for reply in first.replies}
     assert told == {"one": (3, 1500000000.0), "two": (5, 1500000001.0), "three": (-1, 1500000002.0)}
-    assert first.observations[first.post.id].score == 12
+    assert first.post_observation is not None
+    assert first.post_observation.score == 12
 
 
 def test_text_files_side_by_side(tmp_path: Path, store: Store) -> None:
@@ -136,10 +148,10 @@ def test_text_files_side_by_side(tmp_path: Path, store: Store) -> None:
     [
         (
             {"comment_scores": [3]},
-            r"row 1: lists of different lengths \(comment_texts: 3, comment_scores: 1, ",
+            r"line 1: lists of different lengths \(comment_texts: 3, comment_scores: 1, ",
         ),
-        ({"comment_times": ["soon", "yesterday", "x"]}, "story 1: comment_times 'soon' is no time"),
-        ({"post_title": None}, "story 1: no post_title"),
+        ({"comment_times": ["soon", "yesterday", "x"]}, "line 1: comment_times 'soon' is no time"),
+        ({"post_title": None}, "line 1: no post_title"),
     ],
 )
 def test_bad_threads(tmp_path: Path, store: Store, change: dict[str, object], message: str) -> None:
@@ -163,30 +175,34 @@ def test_bad_files(tmp_path: Path, store: Store) -> None:
     _write(tmp_path / "t.wp_target", ["a"])
     with pytest.raises(UserError, match="different numbers of lines"):
         import_table(store, source, {"title": "source", "body": "target", "score": "score"}, subreddit="s")
-    with pytest.raises(UserError, match="row 1 is no object"):
+    with pytest.raises(UserError, match="are no JSON, the first is line 1: no JSON object"):
         import_table(store, _write(tmp_path / "t.jsonl", ["[1]"]), COLUMNS, subreddit="s")
 
 
 def test_a_story_longer_than_a_csv_field_may_be(tmp_path: Path, store: Store) -> None:
     path = _write(tmp_path / "t.csv", ["prompt,text,karma", f"[WP] A.,{'word ' * 40_000},3"])
-    assert import_table(store, path, COLUMNS, subreddit="s")["kept"] == 1
+    assert import_table(store, path, COLUMNS, subreddit="s").kept == 1
 
 
 def test_a_bad_cell_costs_its_story_and_no_other(tmp_path: Path, store: Store) -> None:
     rows = [*ROWS, {**ROWS[0], "text": "three", "karma": "many"}, {**ROWS[0], "text": "four", "karma": float("nan")}]
     figures = import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows]), COLUMNS, subreddit="s")
-    assert figures == {"read": 4, "kept": 3, "rejected": 1}
+    assert (figures.read, figures.kept, figures.rejected) == (4, 3, 1)
     assert store.counts() == {"post": 1, "reply": 3, "observation": 2}  # pandas writes NaN for what is missing
     write_rejects(store)
     (reject,) = map(json.loads, Path(f"{store.path}.rejects.jsonl").read_text().splitlines())
-    assert (reject["source"], reject["offset"], reject["reason"]) == ("t.jsonl", 3, "karma 'many' is no whole number")
+    assert (reject["file"], reject["offset"], reject["reason"]) == (
+        str(tmp_path / "t.jsonl"),
+        3,
+        "karma 'many' is no whole number",
+    )
 
 
 def test_excels_mark_blank_lines_and_other_line_breaks(tmp_path: Path, store: Store) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfprompt,text,karma\r\n[WP] A.,one,3\r\n")
-    assert import_table(store, tmp_path / "t.csv", COLUMNS, subreddit="s")["kept"] == 1
+    assert import_table(store, tmp_path / "t.csv", COLUMNS, subreddit="s").kept == 1
     (tmp_path / "t.jsonl").write_text(json.dumps({**ROWS[1], "text": "a\u2028b"}, ensure_ascii=False) + "\n\n")
-    assert import_table(store, tmp_path / "t.jsonl", COLUMNS, subreddit="s")["kept"] == 1
+    assert import_table(store, tmp_path / "t.jsonl", COLUMNS, subreddit="s").kept == 1
 
 
 @pytest.mark.parametrize(
@@ -215,3 +231,180 @@ def test_an_id_that_was_made_up_is_none_of_reddits(tmp_path: Path, store: Store)
     assert due(store, "s", [1.0], 9e9) == []
     assert orphaned_posts(store) == []
     assert store.rows(EVERYTHING) == []
+
+
+# --- files, folders and patterns
+
+
+def _shards(folder: Path, count: int = 3) -> None:
+    folder.mkdir()
+    for number in range(count):
+        rows = [{"prompt": f"[WP] {number}.", "text": f"story {number} {n}", "karma": n} for n in range(4)]
+        _write(folder / f"train-{number}.jsonl", [json.dumps(row) for row in rows])
+
+
+@pytest.mark.parametrize("path", ["shards", "shards/train-*.jsonl", "shards/*"])
+def test_all_files_of_a_folder_or_a_pattern_are_one_import(tmp_path: Path, store: Store, path: str) -> None:
+    _shards(tmp_path / "shards")
+    imported = import_table(store, tmp_path / path, COLUMNS, subreddit="s")
+    assert (imported.read, imported.import_number) == (12, 1)
+    assert store.counts() == {"post": 3, "reply": 12, "observation": 12}
+    (tmp_path / "shards" / "train-2.jsonl").write_text("no table\n")
+    digest = store.digest()
+    with pytest.raises(UserError, match=r"1 of 1 lines of .*train-2.jsonl are no JSON"):
+        import_table(store, tmp_path / path, COLUMNS, subreddit="s", seen_at=5.0)
+    assert store.digest() == digest, "an import is stored whole or not at all"
+
+
+def test_a_folder_without_tables_says_what_it_holds(tmp_path: Path, store: Store) -> None:
+    (tmp_path / "f").mkdir()
+    (tmp_path / "f" / "notes.txt").write_text("x")
+    with pytest.raises(UserError, match=r"no table at .*notes\.txt"):
+        import_table(store, tmp_path / "f", COLUMNS, subreddit="s")
+
+
+@pytest.mark.parametrize(
+    ("path", "name"),
+    [
+        ("stories.jsonl.gz", "stories"), ("stories.v2.csv", "stories.v2"), ("shards", "shards"),
+        ("shards/train-*.jsonl", "train"), ("shards/*", "shards"), ("train.wp_source", "train"), ("a.parquet", "a"),
+    ],
+)  # fmt: skip
+def test_a_tables_store_is_called_as_its_file_or_folder(tmp_path: Path, path: str, name: str) -> None:
+    _shards(tmp_path / "shards")
+    if "shards" not in path:
+        (tmp_path / path).write_text("")
+    assert table_name(tmp_path / path) == name
+
+
+def test_two_tables_are_two_stores_and_each_says_how_to_train_on_it(
+    command: Callable[..., tuple[int, str, str]], tmp_path: Path
+) -> None:
+    for name in ("mine", "theirs (2)"):
+        _write(tmp_path / f"{name}.jsonl", [json.dumps({"title": "[WP] A.", "body": name, "score": 3})])
+        code, out, err = command("collect", "source=table", f'source.path="{name}.jsonl"')
+        assert (code, json.loads(out.splitlines()[-1])["store"]) == (0, f"data/{name}.db")
+        assert err.splitlines()[-1] == (
+            "python train.py corpus.path=data/mine.db"
+            if name == "mine"
+            else "python train.py 'corpus.path=\"data/theirs (2).db\"'"
+        )
+    _write(tmp_path / "t.wp_source", ["[ WP ] A ."])
+    _write(tmp_path / "t.wp_target", ["Once ."])
+    code, _, err = command("collect", "source=source_target", "source.path=t.wp_source")
+    assert err.splitlines()[-1] == "python train.py corpus.path=data/t.db preprocess.scored_only=false objective=bc"
+
+
+def test_columns_may_stand_beyond_the_first_row(tmp_path: Path, store: Store) -> None:
+    rows = [{"prompt": "[WP] A.", "text": "one", "karma": 1}, {"prompt": "[WP] A.", "text": "two", "karma": 2, "who": "maud"}]
+    table = _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows])
+    assert import_table(store, table, {**COLUMNS, "author": "who"}, subreddit="s").missing == ()
+    assert dict(store.rows("SELECT body, author FROM reply")) == {"one": None, "two": "maud"}
+
+
+def test_nanoseconds_become_microseconds(tmp_path: Path, store: Store) -> None:
+    times = pa.array([1_600_000_000_123_456_789], pa.timestamp("ns"))
+    table = pa.table({"prompt": ["[WP] A."], "text": ["one"], "karma": [3], "at": times})
+    lists = pa.table(
+        {"prompt": ["[WP] B."], "text": [["two"]], "karma": [[3]], "at": pa.array([[times[0]]], pa.list_(times.type))}
+    )
+    for name, rows in (("t", table), ("l", lists)):
+        pq.write_table(rows, tmp_path / f"{name}.parquet")
+        import_table(store, tmp_path / f"{name}.parquet", {**COLUMNS, "created_utc": "at"}, subreddit="s")
+    assert {time for (time,) in store.rows("SELECT created_utc FROM reply")} == {1_600_000_000.123456}
+
+
+@pytest.mark.parametrize("wrap", ["plain", "gz", "xz"])
+@pytest.mark.parametrize("kind", ["tar", "zip"])
+def test_an_archive_of_files_is_refused_by_name(tmp_path: Path, store: Store, kind: str, wrap: str) -> None:
+    (tmp_path / "inner.csv").write_text("prompt,text,karma\na,b,3\n")
+    archive = tmp_path / "archive"
+    if kind == "tar":
+        with tarfile.open(archive, "w") as tar:
+            tar.add(tmp_path / "inner.csv", "inner.csv")
+    else:
+        with zipfile.ZipFile(archive, "w") as zipped:
+            zipped.write(tmp_path / "inner.csv", "inner.csv")
+    packs: dict[str, Callable[[bytes], bytes]] = {"plain": bytes, "gz": gzip.compress, "xz": lzma.compress}
+    packed = packs[wrap](archive.read_bytes())
+    (tmp_path / "t.csv").write_bytes(packed)
+    with pytest.raises(UserError, match=f"is a {kind} archive of files: unpack it"):
+        import_table(store, tmp_path / "t.csv", COLUMNS, subreddit="s")
+    with pytest.raises(UserError, match=f"is a {kind} archive of files: unpack it"):
+        import_dump(store, tmp_path / "t.csv", "WritingPrompts")
+
+
+def test_an_import_that_is_killed_leaves_nothing(tmp_path: Path, store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
+    rows = [{"prompt": "[WP] A.", "text": f"story {n}", "karma": n} for n in range(5000)]
+    table = _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows])
+
+    def killed(stories: int) -> None:
+        if stories == 4000:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        import_table(store, table, COLUMNS, subreddit="s", progress=killed)
+    assert store.counts() == {"post": 0, "reply": 0, "observation": 0}
+    assert import_table(store, table, COLUMNS, subreddit="s").import_number == 1
+
+
+def test_tables_merged_from_shards_count_by_the_order_of_merging(tmp_path: Path) -> None:
+    for number, karma in enumerate((5, 9)):
+        table = _write(
+            tmp_path / f"{number}.jsonl", [json.dumps({**ROWS[0], "karma": karma}), json.dumps({**ROWS[0], "karma": "x"})]
+        )
+        with Store(part_of(tmp_path / "s.db", str(number)), write=True) as part:
+            import_table(part, table, COLUMNS, subreddit="s")
+        assert merge(tmp_path / "s.db") == 1
+    with Store(tmp_path / "s.db") as store:
+        assert sorted(store.rows("SELECT score, import_number FROM observation")) == [(5, 1), (9, 2)]
+        assert len(store.rows("SELECT 1 FROM reject")) == 2
+
+
+# --- values
+
+
+@pytest.mark.parametrize(
+    ("value", "number"),
+    [(3, 3), ("3", 3), (" -7 ", -7), ("1e3", 1000), ("5.0", 5), (9007199254740993, 9007199254740993),
+     ("9007199254740993", 9007199254740993), (Decimal("4"), 4), ("", None), ("NaN", None), (float("nan"), None)],
+)  # fmt: skip
+def test_whole_numbers(value: object, number: int | None) -> None:
+    assert whole_number(value, "n") == number
+
+
+@pytest.mark.parametrize(
+    "value", ["1,234", "1_000", "٣", "0x10", "1e999999999", "1" * 5000, 2**63, True, "True", "inf", 1e400, [], {}]
+)
+def test_what_is_no_whole_number(value: object) -> None:
+    with pytest.raises(ValueError, match=r"n .*is no whole number"):
+        whole_number(value, "n")
+
+
+@pytest.mark.parametrize(
+    "value",
+    ["0001-01-01", "9999-12-31", "2101-01-01T00:00:00", "1969-12-31", 1577836800000, "1577836800000", float("inf"), "1e400"],
+)
+def test_every_time_however_written_passes_one_range_check(value: object) -> None:
+    with pytest.raises(ValueError, match="is no time"):
+        time_of(value, "at")
+
+
+@pytest.mark.parametrize(
+    "value", [20240131, "20240131", 20240131.0, "2024-01-31 00:00:00 UTC", date(2024, 1, 31), "2024-01-31T01:00:00+01:00"]
+)
+def test_one_day_in_every_writing(value: object) -> None:
+    assert time_of(value, "at") == 1706659200.0
+
+
+@pytest.mark.parametrize(
+    ("value", "flag_is"), [("TRUE", True), ("False", False), (1, True), ("0", False), (None, False), (0.0, False)]
+)
+def test_flags(value: object, flag_is: bool) -> None:
+    assert flag(value, "f") is flag_is
+
+
+@pytest.mark.parametrize("value", ["maybe", 2, -1, "1.0", [], "yes"])
+def test_what_is_no_flag(value: object) -> None:
+    with pytest.raises(ValueError, match="is neither true nor false"):
+        flag(value, "f")

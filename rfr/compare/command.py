@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +26,8 @@ class Compare:
         runs: folders of runs, or of sweeps.
     """
 
-    def __init__(self, runs: Any) -> None:
-        self._folders = [Path(str(folder)) for folder in runs]
+    def __init__(self, runs: Sequence[str] | None) -> None:
+        self._folders = [Path(str(folder)) for folder in runs or []]
 
     def run(self, cfg: DictConfig) -> None:
         """Leave `comparison.html`, `comparison.csv` and `summary.json`, print tables and one JSON line.

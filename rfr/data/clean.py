@@ -9,15 +9,31 @@ from rfr.data.notes import without_notes
 from rfr.data.prompts import canonical_prompt, without_tag
 from rfr.data.text import Removals, plain_text
 from rfr.errors import require_whole
+from rfr.ranges import Count
 from rfr.records import Pair
 
-SIGNATURE = "I am a bot, and this action"
-NOTICE = re.compile(
-    rf"{SIGNATURE}|^\W*Off-Topic Discussion\W*:"
-    r"|^.{0,200}\b(?:this|your) (?:post|prompt|submission|comment|story) (?:has been|was) removed\b"
-    r"|\b(?:message|contact) the mod(?:erator)?s (?:of this|if you|with any)|^\W*Removed\b.{0,40}\bRule \d",
-    re.IGNORECASE,
+# What only a notice says, however a data set's maker has cut the signs from the words; a story may speak of bots and moderators.
+_POST = r"(?:post|prompt|submission|comment|story)"
+_TO_READERS = r"\b(?:mod(?:erator)?s|modmail|rules?|sub(?:reddit)?|r\s*/\s*\w+)\b"
+SIGNATURE = re.compile(r"\bI am a bot\s*,\s*and this action was performed automatically", re.IGNORECASE)
+STICKY = re.compile(
+    r"^\W*Off\s*-?\s*Topic Discussion\W*:"
+    r"|^.{0,400}?\b(?:all|every|any) top\s*-?\s*level (?:comments?|repl(?:y|ies)) "
+    r"(?:must|should|ha(?:s|ve) to|needs? to|are to) be\b"
+    r"|^\W*(?:please )?(?:keep|reserve|use) (?:all |any )?.{0,60}\b(?:under|in|to|for) this (?:note|comment|sticky|thread)\b"
+    r"|^\W*I will be messaging you .{0,80}\bremind you\b"
+    r"|^\W*Removed\b.{0,40}\bRule \d",
+    re.IGNORECASE | re.DOTALL,
 )
+TAKEN_DOWN = re.compile(
+    rf"^\W*(?:hi|hello|hey)\b.{{0,60}}\b(?:this|your) {_POST} (?:has been|was) removed\b"
+    rf"|^.{{0,200}}?\b(?:this|your) {_POST} (?:has been|was) removed\b(?=.*?{_TO_READERS})"
+    r"|\b(?:message|contact) the mod(?:erator)?s "
+    r"(?:of this sub(?:reddit)?|if you (?:have|feel|think|believe)|with any (?:questions|concerns))",
+    re.IGNORECASE | re.DOTALL,
+)
+NOTICES = (SIGNATURE, STICKY, TAKEN_DOWN)
+BEGINNING, SIGNED = 2000, 500  # characters of a text in which a notice says what it is
 # The commonest English words make up two fifths of any English story, and next to nothing of other languages or of noise.
 _COMMON = """the and a to of i in was he it you that his her she my for with as on had at but is they me not be him have said from
     we all this your so one were what out no up there by an do if like would just then are when who their or them could been into
@@ -31,29 +47,35 @@ SAMPLE = 400  # words
 class Clean:
     """Normalise both texts; leave out what is no story in English of at least `min_words` words, and empty prompts."""
 
-    min_words: int
+    min_words: Count
 
     def __post_init__(self) -> None:
         require_whole("preprocess.clean.min_words", self.min_words, least=1)
 
     def __call__(self, pair: Pair) -> Pair | str:
-        if NOTICE.search(pair.response[:2000]) or SIGNATURE in pair.response[-500:]:
+        if is_notice(pair.response):
             return "a moderators' or bot's notice"
-        removals = Removals()
+        removals = Removals(listed=False)
         prompt, response = canonical_prompt(pair.prompt), clean_story(pair.response, removals)
         if not without_tag(prompt):
             return "no prompt"
         words = response.split()
         if len(words) < self.min_words:
-            return "no story but a link" if any(kind in ("link", "url") for kind, _ in removals.found) else "too short"
+            return "no story but a link" if removals.kinds & {"link", "url"} else "too short"
         if not is_english(words):
             return "not in English"
         return replace(pair, prompt=prompt, response=response)
 
 
+def is_notice(text: str) -> bool:
+    """Whether a text comes from a moderator or a bot."""
+    beginning = text[:BEGINNING]
+    return any(pattern.search(beginning) for pattern in NOTICES) or SIGNATURE.search(text[-SIGNED:]) is not None
+
+
 def clean_story(text: str, removals: Removals | None = None) -> str:
     """The story alone, as it would be read aloud; `removals` hears what went."""
-    removals = removals or Removals()
+    removals = removals or Removals(listed=False)
     return without_notes(plain_text(text, removals), removals)
 
 

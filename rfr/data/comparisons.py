@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
 import numpy as np
+from annotated_types import Ge
 
 from rfr.errors import UserError, require_whole
+from rfr.ranges import Seed, Several, ZeroOrMore
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +41,10 @@ class Pairing:
         ValueError: a margin below 0, a group of less than 2, a ratio below 1.
     """
 
-    margin: float = 0.0
-    group: int = 4
-    length_ratio: float | None = None
-    seed: int = 0
+    margin: ZeroOrMore = 0.0
+    group: Several = 4
+    length_ratio: Annotated[float, Ge(1)] | None = None
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         require_whole("objective.pairing.group", self.group, least=2)

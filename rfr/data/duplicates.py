@@ -15,6 +15,7 @@ import numpy as np
 SHINGLE = 5  # words
 BANDS, ROWS = 16, 4
 HASHES = BANDS * ROWS
+AT_ONCE = 1 << 14  # shingles; all hashes of a text of a megabyte would take half a gigabyte
 LEAST_IN_COMMON = 0.7  # of the shingles; above the mark by the estimate's error, so that four fifths are surely found
 WORD = re.compile(r"\w+")
 _RANDOM = np.random.default_rng(20230816)
@@ -34,8 +35,11 @@ def signature(text: str) -> np.ndarray:
     for place in range(length):
         shingles = shingles * _MIX + words[place : place + len(shingles)]
     shingles = (shingles ^ (shingles >> np.uint64(29))) * _MIX
-    hashed = (shingles[:, None] * _FACTORS + _TERMS) >> np.uint64(32)  # multiply-shift, one function per column
-    return hashed.min(axis=0).astype(np.uint32)
+    smallest = np.full(HASHES, np.iinfo(np.uint64).max)
+    for start in range(0, len(shingles), AT_ONCE):
+        hashed = (shingles[start : start + AT_ONCE, None] * _FACTORS + _TERMS) >> np.uint64(32)  # multiply-shift, one per column
+        smallest = np.minimum(smallest, hashed.min(axis=0))
+    return smallest.astype(np.uint32)
 
 
 def repeated(signatures: np.ndarray, order: np.ndarray) -> np.ndarray:

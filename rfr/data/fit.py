@@ -13,6 +13,7 @@ import numpy as np
 
 from rfr.data.tokenise import Tokens
 from rfr.errors import require_whole
+from rfr.ranges import Whole
 
 PROMPT_TOO_LONG = "prompt leaves less than a quarter of the block"
 CRAMPED = "prompt and context leave less than an eighth of the block to a long story"
@@ -45,7 +46,7 @@ class Segment:
     a word longer than a piece anywhere.
     """
 
-    context_tokens: int
+    context_tokens: Whole
 
     def __post_init__(self) -> None:
         require_whole("preprocess.fit.context_tokens", self.context_tokens, least=0)
@@ -62,7 +63,7 @@ class Segment:
 class Drop:
     """Leave out pairs that do not fit."""
 
-    context_tokens: int = 0
+    context_tokens: Whole = 0
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
         if story_room(prompt, block) == 0:
@@ -74,7 +75,7 @@ class Drop:
 class Strict:
     """Refuse a corpus that holds a pair that does not fit."""
 
-    context_tokens: int = 0
+    context_tokens: Whole = 0
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
         if reason := Drop().refuses(prompt, story, block):

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +17,7 @@ from more_itertools import constrained_batches
 
 from rfr.arrow import schema_of
 from rfr.data.duplicates import HASHES, repeated, signature
-from rfr.data.pairs import thread_pairs
+from rfr.data.pairs import MIN_AGE_H, is_too_young, thread_pairs
 from rfr.data.parallel import ordered_map
 from rfr.data.split import SPLITS, Split, normalise
 from rfr.data.stories import read_rows, writing
@@ -28,6 +30,7 @@ TRAIN, VALIDATION = range(len(SPLITS))
 LOT = 1_000_000  # characters that one process judges at once
 _COLUMNS = schema_of(Pair, reason="str | None")
 _PAIRS, _TRACES, _MARKS = "judged.arrow", "traces.bin", "marks.npy"
+_SCORES = "scores.json"
 # What is remembered of every reply, of both splits in turn, until all of them have been seen.
 _TRACE = np.dtype([("split", "u1"), ("kept", "?"), ("time", "f8"), ("prompt", "u8"), ("hashes", "u4", (HASHES,))])
 
@@ -39,17 +42,23 @@ class Judge:
     clean: Callable[[Pair], Pair | str]
     split: Split
     scored_only: bool = True
+    min_age_h: float = MIN_AGE_H
 
     def __call__(self, store: Store, folder: Path) -> None:
-        """Every reply of a store into the files of its split."""
+        """Every reply of a store into the files of its split, one whose post is unknown too; how many scores are too young."""
+        scores = np.zeros((len(SPLITS), 2), np.int64)
         with ExitStack() as files:
             write = [files.enter_context(writing(folder / name / _PAIRS, _COLUMNS)) for name in SPLITS]
             traces = files.enter_context((folder / _TRACES).open("wb"))
-            lots = constrained_batches(store.threads(), LOT, get_len=_characters, strict=False)
-            for trace, *rows in ordered_map(partial(_judged, self), lots):
+            threads = chain(store.threads(), store.threads_without_post())
+            lots = constrained_batches(threads, LOT, get_len=_characters, strict=False)
+            for trace, rows, lot_scores in ordered_map(partial(_judged, self), lots):
                 traces.write(trace.tobytes())
+                scores += lot_scores
                 for split in (TRAIN, VALIDATION):
                     write[split](rows[split])
+        for name, (known, too_young) in zip(SPLITS, scores.tolist(), strict=True):
+            (folder / name / _SCORES).write_text(json.dumps({"known": known, "too_young": too_young}))
         _mark(folder)
 
     def verdict(self, pair: Pair, reason: str | None) -> dict[str, Any]:
@@ -64,19 +73,26 @@ def _characters(thread: Thread) -> int:
     return sum(len(reply.body) for reply in thread.replies)
 
 
-def _judged(judge: Judge, threads: tuple[Thread, ...]) -> tuple[np.ndarray, list[dict[str, Any]], list[dict[str, Any]]]:
-    """The traces of these threads' replies, and their rows in either split."""
+def _judged(
+    judge: Judge, threads: tuple[Thread, ...]
+) -> tuple[np.ndarray, tuple[list[dict[str, Any]], list[dict[str, Any]]], np.ndarray]:
+    """The traces of these threads' replies, their rows in either split, and of either (known scores, those too young)."""
     traces: list[tuple] = []
     rows: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
+    scores = np.zeros((len(SPLITS), 2), np.int64)
     for thread in threads:
-        name, unfit = judge.split(thread.post)
+        name, unfit = judge.split(thread.post) if thread.post.title else (SPLITS[TRAIN], None)
         split, prompt = SPLITS.index(name), _hash(normalise(thread.post.title))
-        for pair, reason in thread_pairs(thread):
+        scores[split] += (
+            len(thread.observations),
+            sum(is_too_young(thread.observations.get(reply.id), reply, 3600 * judge.min_age_h) for reply in thread.replies),
+        )
+        for pair, reason in thread_pairs(thread, judge.min_age_h):
             row = judge.verdict(pair, reason or unfit)
             kept, time = row["reason"] is None, np.inf if pair.created_utc is None else pair.created_utc
             traces.append((split, kept, time, prompt, signature(row["response"]) if kept else 0))
             rows[split].append(row)
-    return np.array(traces, _TRACE), *rows
+    return np.array(traces, _TRACE), rows, scores
 
 
 def _hash(text: str) -> int:
@@ -116,7 +132,12 @@ def judged(folder: Path) -> Iterator[list[dict[str, Any]]]:
         yield rows
 
 
+def score_counts(folder: Path) -> dict[str, int]:
+    """Of a split's replies, how many scores are `known`, and how many of these are `too_young` to be karma."""
+    return json.loads((folder / _SCORES).read_text())
+
+
 def forget(folder: Path) -> None:
     """Remove what judging left in a split's folder."""
-    for name in (_PAIRS, _MARKS):
+    for name in (_PAIRS, _MARKS, _SCORES):
         (folder / name).unlink()

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from rfr.data.fit import STORY_TOO_LONG
+from rfr.data.pairs import POST_UNKNOWN
 
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 KEPT = "kept"
@@ -88,6 +89,30 @@ def ledger_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
                 "median tokens": tokens.get("median"), "median karma": karma.get("median"), "mean karma": karma.get("mean"),
             })  # fmt: skip
     return rows
+
+
+def notes(ledger: dict[str, Any], min_age_h: float) -> list[str]:
+    """What is missing from a corpus and could be had, in all splits together: a sentence each."""
+    accounts = ledger.values()
+    known, too_young = (sum(account["scores"][name] for account in accounts) for name in ("known", "too_young"))
+    lacking = sum(account["left_out"].get(POST_UNKNOWN, {"pairs": 0})["pairs"] for account in accounts)
+    replies = sum(account["came_in"]["pairs"] for account in accounts)
+    return [
+        *([too_young_scores(too_young, known, min_age_h)] if too_young else []),
+        *([no_posts(lacking, replies)] if lacking else []),
+    ]
+
+
+def too_young_scores(too_young: int, known: int, min_age_h: float) -> str:
+    """What is said of scores that were read before anybody had voted."""
+    hours = "an hour" if min_age_h == 1 else f"{min_age_h:g} hours"
+    return (f"{too_young:,} of {known:,} scores were read within {hours} of posting: they are not karma yet and count as unknown "
+            f"(preprocess.min_age_h={min_age_h:g})")  # fmt: skip
+
+
+def no_posts(lacking: int, replies: int) -> str:
+    """What is said of replies to posts that never came in; dumps have posts (RS_) and comments (RC_) in files of their own."""
+    return f"{lacking:,} of {replies:,} replies lack their posts: import the RS_ file (submissions) of the same month too"
 
 
 def shift_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:

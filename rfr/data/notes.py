@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from itertools import compress
+from operator import not_
 
 from rfr.data.text import Removals
 
@@ -64,6 +66,7 @@ _AT_START = (
 )  # fmt: skip
 # A paragraph that opens with a quotation mark is speech.
 NOTE = re.compile(r"^(?!\W*[\"“‘])[\W_]*(?:" + "|".join(_AT_START) + ")", re.IGNORECASE | re.DOTALL)
+EDITED = re.compile("edit", re.IGNORECASE)
 EDIT = re.compile(r"^[\W_]*edit(?:ed|s)?\b\s*#?\d*\s*[:\-–—]", re.IGNORECASE)
 MENTION = re.compile(
     r"^\W*(?:more (?:at|on|in)|join|visit|see|check out|from|by|at|on|subscribe to|join the agents of)?\W*/?(?:r|u)/\w+\W*$",
@@ -86,14 +89,12 @@ def without_notes(text: str, removals: Removals) -> str:
         last -= 1
     while first < last and (not paragraphs[first].strip() or _opens(paragraphs[first])):
         first += 1
-    kept = []
-    for index, paragraph in enumerate(paragraphs):
-        inside = first <= index < last and not EDIT.match(paragraph)
-        if inside:
-            kept.append(paragraph)
-        elif paragraph.strip():
+    inside = paragraphs[first:last]
+    edits = [EDIT.match(paragraph) is not None for paragraph in inside] if EDITED.search(text) else [False] * len(inside)
+    for paragraph in (*paragraphs[:first], *compress(inside, edits), *paragraphs[last:]):
+        if paragraph.strip():
             removals.note("note", paragraph)
-    return "\n".join(kept).strip()
+    return "\n".join(compress(inside, map(not_, edits))).strip()
 
 
 def _opens(paragraph: str) -> bool:

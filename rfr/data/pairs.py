@@ -6,53 +6,75 @@ import re
 from collections.abc import Callable, Iterable
 
 from rfr.data.prompts import asks_for_no_story, tagged_title
-from rfr.records import GONE, Pair, Reply, Thread
+from rfr.records import Observation, Pair, Post, Reply, Thread, is_gone
 
+POST_UNKNOWN = "post unknown"
+MIN_AGE_H = 1.0  # hours after which a score is karma
 BOT = re.compile(r"(?:Bot|BOT|[-_]bot)$|(?i:^automoderator$|prompts?bot$|^(?:sneakpeek|remindme|autowiki)bot$)")  # but not Talbot
 
-
-def thread_pairs(thread: Thread) -> list[tuple[Pair, str | None]]:
-    """Every reply as a pair, with the reason why it is none to learn from, or None."""
-    return [(_to_pair(thread, reply), _reason_against(thread, reply)) for reply in thread.replies]
+PROFILE = re.compile(r"^/?u/", re.IGNORECASE)  # before a name
 
 
-def scored_stories(threads: Iterable[Thread], clean: Callable[[Pair], Pair | str]) -> list[list[Pair]]:
+def thread_pairs(thread: Thread, min_age_h: float = MIN_AGE_H) -> list[tuple[Pair, str | None]]:
+    """Every reply as a pair, with the reason why it is none to learn from, or None.
+
+    Args:
+        min_age_h: a score that was read earlier than so many hours after posting counts as unknown: nobody has voted yet.
+    """
+    return [(_to_pair(thread, reply, 3600 * min_age_h), _reason_against(thread, reply)) for reply in thread.replies]
+
+
+def scored_stories(
+    threads: Iterable[Thread], clean: Callable[[Pair], Pair | str], min_age_h: float = MIN_AGE_H
+) -> list[list[Pair]]:
     """The stories of each thread that has any, cleaned, whose karma is known."""
     kept = []
     for thread in threads:
-        cleaned = [clean(pair) for pair, reason in thread_pairs(thread) if reason is None and pair.score is not None]
+        cleaned = [clean(pair) for pair, reason in thread_pairs(thread, min_age_h) if reason is None and pair.score is not None]
         if stories := [pair for pair in cleaned if isinstance(pair, Pair)]:
             kept.append(stories)
     return kept
 
 
 def _reason_against(thread: Thread, reply: Reply) -> str | None:
-    if reply.body.strip() in GONE or not reply.body.strip():
+    if not thread.post.title:
+        return POST_UNKNOWN
+    if is_gone(reply.body) or not reply.body.strip():
         return "deleted or removed"
-    if thread.post.title.strip() in GONE:
+    if is_gone(thread.post.title):
         return "prompt deleted or removed"
     if tag := asks_for_no_story(thread.post):
         return f"replies to a [{tag}] post"
     if reply.stickied or reply.distinguished:
         return "moderator"
-    if BOT.search(reply.author or ""):
+    if BOT.search(PROFILE.sub("", (reply.author or "").strip())):
         return "bot"
     return None
 
 
-def _to_pair(thread: Thread, reply: Reply) -> Pair:
-    post, post_reading, reading = thread.post, thread.observations.get(thread.post.id), thread.observations.get(reply.id)
+def _to_pair(thread: Thread, reply: Reply, min_age_s: float) -> Pair:
+    post, reading = thread.post, thread.observations.get(reply.id)
     return Pair(
         thread_id=post.id,
         reply_id=reply.id,
         prompt=tagged_title(post),
         response=reply.body,
-        score=reading.score if reading else None,
-        post_score=post_reading.score if post_reading else None,
+        score=_karma(reading, reply, min_age_s),
+        post_score=_karma(thread.post_observation, post, min_age_s),
         created_utc=reply.created_utc,
         delay_s=_difference(reply.created_utc, post.created_utc),
         score_age_s=_difference(reading.seen_at if reading else None, reply.created_utc),
     )
+
+
+def is_too_young(reading: Observation | None, item: Post | Reply, min_age_s: float) -> bool:
+    """Whether a score was read so soon after posting that it says nothing; one of unknown age says what it says."""
+    age = _difference(reading.seen_at if reading else None, item.created_utc)
+    return min_age_s > 0 and age is not None and age < min_age_s
+
+
+def _karma(reading: Observation | None, item: Post | Reply, min_age_s: float) -> int | None:
+    return None if reading is None or is_too_young(reading, item, min_age_s) else reading.score
 
 
 def _difference(later: float | None, earlier: float | None) -> float | None:

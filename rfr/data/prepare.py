@@ -17,19 +17,21 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 from rfr.data.cache import cached, key_of, remembered
 from rfr.data.draft import Draft
 from rfr.data.fit import Fit
-from rfr.data.judge import NO_SCORE, Judge, forget, judged
-from rfr.data.ledger import Account
+from rfr.data.judge import NO_SCORE, Judge, forget, judged, score_counts
+from rfr.data.ledger import Account, no_posts, too_young_scores
 from rfr.data.packing import BestFit, Packing
+from rfr.data.pairs import MIN_AGE_H, POST_UNKNOWN
 from rfr.data.parallel import worked_ahead
 from rfr.data.rows import PackedRows
 from rfr.data.split import SPLITS, Split
 from rfr.data.stories import Pairs, Threads
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.errors import UserError, require_whole
+from rfr.ranges import Block, ZeroOrMore
 from rfr.records import Pair
 from rfr.store import Store
 
-FORMAT = 6  # raise when what is cached changes
+FORMAT = 7  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]
 
 
@@ -61,14 +63,20 @@ class Prepared:
 
 @dataclass(frozen=True, kw_only=True)
 class Preprocess:
-    """The preprocessing of a corpus; see `conf/preprocess/`."""
+    """The preprocessing of a corpus; see `conf/preprocess/`.
+
+    Args:
+        scored_only: False: stories whose karma nobody knows come in too.
+        min_age_h: a score that was read earlier, hours after posting, is no karma yet.
+    """
 
     clean: Callable[[Pair], Pair | str]
     split: Split
     fit: Fit
-    block_size: int
+    block_size: Block
     packing: Packing = field(default_factory=BestFit)
-    scored_only: bool = True  # False: stories whose karma nobody knows come in too
+    scored_only: bool = True
+    min_age_h: ZeroOrMore = MIN_AGE_H
 
     def __post_init__(self) -> None:
         require_whole("model.block_size", self.block_size, least=16)
@@ -105,7 +113,7 @@ class Preprocess:
         """Every reply into the folder of its split: cleaned, or with the reason against it."""
         for name in SPLITS:
             (folder / name).mkdir(parents=True)
-        Judge(clean=self.clean, split=self.split, scored_only=self.scored_only)(store, folder)
+        Judge(clean=self.clean, split=self.split, scored_only=self.scored_only, min_age_h=self.min_age_h)(store, folder)
 
     def pack(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
         """What was judged good into rows; returns the ledger. One split's rows are planned while the next is tokenised."""
@@ -130,15 +138,22 @@ class Preprocess:
                         kept.append(row)
                         draft.add(row["response"], prompt, story)
                 draft.write_pairs(kept)
+        ledger = account.close() | {"scores": score_counts(folder)}
         forget(folder)
-        ledger = account.close()
         if not ledger["kept"]["pairs"]:
-            left_out = {reason: group["pairs"] for reason, group in ledger["left_out"].items()}
-            told = f"{ledger['came_in']['pairs']} replies; left out: {left_out}"
-            if left_out.get(NO_SCORE, 0) > ledger["came_in"]["pairs"] / 2:
-                told += "; stories without karma can be cloned: preprocess.scored_only=false objective=bc"
-            raise ValueError(f"the {folder.name} split is empty ({told}): collect more, or change preprocess")
+            raise ValueError(self._why_empty(folder.name, ledger))
         return ledger
+
+    def _why_empty(self, split: str, ledger: dict[str, Any]) -> str:
+        left_out = {reason: group["pairs"] for reason, group in ledger["left_out"].items()}
+        hints = [f"{ledger['came_in']['pairs']} replies; left out: {left_out}"]
+        if lacking := left_out.get(POST_UNKNOWN, 0):
+            hints.append(no_posts(lacking, ledger["came_in"]["pairs"]))
+        if too_young := ledger["scores"]["too_young"]:
+            hints.append(too_young_scores(too_young, ledger["scores"]["known"], self.min_age_h))
+        if left_out.get(NO_SCORE, 0) > ledger["came_in"]["pairs"] / 2:
+            hints.append("stories without karma can be cloned: preprocess.scored_only=false objective=bc")
+        return f"the {split} split is empty ({'; '.join(hints)}): collect more, or change preprocess"
 
 
 def _kept(folder: Path) -> Iterator[Pair]:

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rfr.data.prompts import canonical_prompt, without_tag
+from rfr.ranges import Share
 from rfr.records import Post
 
 SPLITS = ("train", "validation")
@@ -20,7 +21,7 @@ class Split:
     """`validation_share` of the prompts, chosen by hash (`salt` draws another choice); or, with a `cutoff` (a date, UTC), the
     threads posted from then on. A prompt that was posted on both sides of it is left out of training (`judge.py`)."""
 
-    validation_share: float
+    validation_share: Share
     salt: str
     cutoff: str | None = None
 

@@ -2,30 +2,39 @@
 
 from __future__ import annotations
 
-import html
 import re
 import unicodedata
 from dataclasses import dataclass, field
 
+from rfr.utils.entities import unescape
+
 
 @dataclass(kw_only=True)
 class Removals:
-    """What cleaning took out of a text, in order: (kind, the characters)."""
+    """What cleaning took out of a text: the kinds, and where `listed` all of it in order, (kind, the characters)."""
 
+    listed: bool = True
+    kinds: set[str] = field(default_factory=set)
     found: list[tuple[str, str]] = field(default_factory=list)
 
     def sub(self, kind: str, pattern: re.Pattern[str], replacement: str, text: str) -> str:
         """`pattern.sub`, with a note of what went."""
+        if not self.listed:  # many times as fast
+            text, count = pattern.subn(replacement, text)
+            self.kinds |= {kind} if count else set()
+            return text
 
         def replaced(match: re.Match[str]) -> str:
             kept = match.expand(replacement)
-            self.found.append((kind, match[0]))
+            self.note(kind, match[0])
             return kept
 
         return pattern.sub(replaced, text)
 
     def note(self, kind: str, text: str) -> None:
-        self.found.append((kind, text))
+        self.kinds.add(kind)
+        if self.listed:
+            self.found.append((kind, text))
 
 
 SPACES = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")  # control characters that stand between words
@@ -34,9 +43,10 @@ IDLE_JOINER = re.compile(
     rf"(?<![^\x00-\x7f\s])[{JOINERS}]+|[{JOINERS}]+(?![^\x00-\x7f\s])"
 )  # joins no emoji, no letters that need it
 INVISIBLE, MARKS = {"Cc", "Cf", "Cs", "Co", "Cn"}, {"Mn", "Me"}  # Unicode categories
-ENTITY = re.compile(r"&(?:#\d+|#x[0-9a-fA-F]+|[a-zA-Z]+);")
-SPOILER = re.compile(r"\[[^\]\n]*\]\(#s\s+\"([^\"\n]*)\"\)|>!([^\n]+?)!<")
-LINK = re.compile(r"\[([^\]\n]*)\]\(\s*(?:https?://|/?[ru]/|#)(?:[^()\s]|\([^()\s]*\))*\s*(?:\"[^\"\n]*\")?\)")
+ENTITY = re.compile(r"&(?:#[0-9]+|#x[0-9a-fA-F]+|[a-zA-Z]+);")
+# What lies between two signs never holds the opening one: every beginning is looked at once, whatever follows.
+SPOILER = re.compile(r"\[[^\[\]\n]*\]\(#s\s+\"([^\"\n]*)\"\)|>!((?:(?!>!)[^\n])+?)!<")
+LINK = re.compile(r"\[([^\[\]\n]*)\]\(\s*(?:https?://|/?[ru]/|#)(?:[^()\s]|\([^()\s]*\))*\s*(?:\"[^\"\n]*\")?\)")
 URL = re.compile(r"<?(?:https?://|www\.)\S+[^\s.,;:!?)\]*>\"']>?")
 RULE = re.compile(r"(?m)^[ \t>]*(?:\\?[-_*=~#+^.·•—–][ \t]*){3,}$")
 HEADING = re.compile(r"(?m)^[ \t]{0,3}#{1,6}[ \t]*(?=\S)")
@@ -45,14 +55,15 @@ EMPHASIS = re.compile(r"(?<![\w*\\])(\*{1,3})(?=[^\s*])([^*\n]*(?:\n(?!\n)[^*\n]
 UNDERSCORES = re.compile(r"(?<![\w_\\])(_{1,3})(?=[^\s_])([^_\n]*?)(?<=[^\s\\])\1(?![\w_])")
 CODE = re.compile(r"(`{1,3})(?=[^`\s])([^`\n]+?)\1(?!`)")
 STRIKE = re.compile(r"~~(?=\S)([^~\n]+?)~~")
-SUPERSCRIPT = re.compile(r"\^\(([^)\n]*)\)|(?<=[^\W\d])\^(?=\w)|(?<=\d)\^(?=[^\W\d])")  # 2^10 is a number
-ESCAPE = re.compile(r"\\(?=[^\w\s])")
+RAISED_WORDS = re.compile(r"\^\(((?:(?!\^\()[^)\n])*)\)")
+SUPERSCRIPT = re.compile(r"(?<=[^\W\d])\^(?=\w)|(?<=\d)\^(?=[^\W\d])")  # 2^10 is a number
+ESCAPE = re.compile(r"\\(?=[^\w\s]|_)")
 MARKUP = (  # kind, a sign without which there is none, pattern, what stays of it
     ("spoiler", "](#s", SPOILER, r"\1\2"), ("spoiler", ">!", SPOILER, r"\1\2"),
     ("link", "](", LINK, r"\1"), ("url", "http", URL, ""), ("url", "www.", URL, ""), ("rule", "\n", RULE, ""),
     ("heading", "#", HEADING, ""), ("quote", ">", QUOTE, ""), ("emphasis", "*", EMPHASIS, r"\2"),
     ("emphasis", "_", UNDERSCORES, r"\2"), ("code", "`", CODE, r"\2"),
-    ("strike", "~~", STRIKE, r"\1"), ("superscript", "^", SUPERSCRIPT, r"\1"),
+    ("strike", "~~", STRIKE, r"\1"), ("superscript", "^(", RAISED_WORDS, r"\1"), ("superscript", "^", SUPERSCRIPT, ""),
     ("escape", "\\", ESCAPE, ""),
 )  # fmt: skip
 
@@ -61,7 +72,7 @@ def visible(text: str, removals: Removals) -> str:
     """Entities resolved (twice: Reddit escapes what people have escaped), what can't be seen gone."""
     for _ in range(2):
         if "&" in text:
-            text = ENTITY.sub(lambda match: html.unescape(match[0]), text)
+            text = ENTITY.sub(lambda match: unescape(match[0]), text)
     text = text.replace("\r\n", "\n").replace("\r", "\n").replace("\u2028", "\n").replace("\u2029", "\n\n")
     text = SPACES.sub(" ", text)
     if any(joiner in text for joiner in JOINERS):
@@ -88,11 +99,11 @@ def without_markup(text: str, removals: Removals) -> str:
 
 def spaced(text: str) -> str:
     """Single spaces, no more than one empty line, no ends of white space."""
-    lines = (re.sub(r"\s+", " ", line).strip() for line in text.split("\n"))
-    return re.sub(r"\n{3,}", "\n\n", "\n".join(lines)).strip()
+    text = re.sub(" ?\n ?", "\n", re.sub(r"[^\S\n]+", " ", text))
+    return re.sub(r"\n{3,}", "\n\n", text).strip()
 
 
 def plain_text(text: str, removals: Removals | None = None) -> str:
     """A text as it would be read aloud."""
-    removals = removals or Removals()
+    removals = removals or Removals(listed=False)
     return spaced(without_markup(visible(text, removals), removals))

@@ -16,6 +16,7 @@ from rfr.evaluate.diversity import diversity, longest_copies
 from rfr.evaluate.perplexity import nll_by_karma, perplexity, story_nll
 from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
 from rfr.evaluate.ranking import accuracies
+from rfr.ranges import Seed, Several, Whole
 from rfr.reward.base import ReplyThread
 from rfr.reward.confounders import words
 
@@ -32,9 +33,9 @@ class PromptRanking:
         ValueError: fewer than 2 candidates.
     """
 
-    stories: int = 100
-    candidates: int = 10
-    seed: int = 0
+    stories: Whole = 100
+    candidates: Several = 10
+    seed: Seed = 0
 
     def __post_init__(self) -> None:
         if self.candidates < 2:

@@ -2,20 +2,39 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Callable, Iterable, Sequence
+from typing import Annotated, Any
 
 import torch
+from annotated_types import Ge, Len, Lt
 from torch.optim import Optimizer
 
+from rfr.ranges import AboveZero, ZeroOrMore
+
+Betas = Annotated[Sequence[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]  # of Adam's two means
 PART = 1 << 20  # elements worked on at once, so that what is in between stays in the cache
 
 
-def cpu_adam(parameters: Iterable[Any], **settings: Any) -> Optimizer:
+def adamw(
+    params: Iterable[Any],
+    *,
+    lr: AboveZero,
+    betas: Betas,
+    eps: AboveZero,
+    weight_decay: ZeroOrMore = 0.0,
+    fused: bool | None = None,
+) -> Optimizer:
+    """torch's AdamW (Loshchilov & Hutter 2019)."""
+    return torch.optim.AdamW(params, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
+
+
+def cpu_adam(
+    params: Iterable[Any], *, lr: AboveZero, betas: Betas, eps: AboveZero, weight_decay: ZeroOrMore = 0.0
+) -> Optimizer:  # fmt: skip
     """DeepSpeed's vectorised AdamW over CPU memory; compiles with g++ and ninja on first use (Rajbhandari et al. 2020)."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 
-    return DeepSpeedCPUAdam(parameters, adamw_mode=True, **settings)
+    return DeepSpeedCPUAdam(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, adamw_mode=True)
 
 
 class AdamWInParts(Optimizer):
@@ -25,7 +44,7 @@ class AdamWInParts(Optimizer):
     """
 
     def __init__(
-        self, params: Iterable[Any], lr: float, betas: tuple[float, float], eps: float, weight_decay: float = 0.0
+        self, params: Iterable[Any], lr: AboveZero, betas: Betas, eps: AboveZero, weight_decay: ZeroOrMore = 0.0
     ) -> None:
         super().__init__(params, {"lr": lr, "betas": tuple(betas), "eps": eps, "weight_decay": weight_decay})
         for group in self.param_groups:

@@ -12,8 +12,14 @@ from bisect import bisect_right
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Annotated
+
+from annotated_types import Ge, Le
+
+from rfr.ranges import AboveZero, Count, Fraction, Part, Share, Whole
 
 Schedule = Callable[[int, int], float]
+MOST_GROWTH = 30.0  # of one cycle over the first, as a logarithm
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +30,7 @@ class Warmup:
         ValueError: (when called) the warm-up is as long as the run, or longer.
     """
 
-    warmup_steps: int = 0
+    warmup_steps: Whole = 0
 
     def __call__(self, step: int, total: int) -> float:
         if not 0 <= self.warmup_steps < total:
@@ -50,8 +56,8 @@ class Constant(Warmup):
 class Polynomial(Warmup):
     """From 1 down to `final` as (1 - progress) ^ power: 1 is a straight line, 2 falls sooner and lands softly."""
 
-    power: float = 2.0
-    final: float = 0.0
+    power: AboveZero = 2.0
+    final: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if not self.power > 0:
@@ -65,7 +71,7 @@ class Polynomial(Warmup):
 class Linear(Warmup):
     """From 1 down to `final` in a straight line."""
 
-    final: float = 0.0
+    final: Fraction = 0.0
 
     def curve(self, step: int, total: int) -> float:
         return _between(1.0, self.final, step / total)
@@ -75,7 +81,7 @@ class Linear(Warmup):
 class Cosine(Warmup):
     """From 1 down to `final` along half a cosine (Loshchilov & Hutter 2017, without restarts)."""
 
-    final: float = 0.1
+    final: Fraction = 0.1
 
     def curve(self, step: int, total: int) -> float:
         return _between(1.0, self.final, _half_cosine(step / total))
@@ -85,13 +91,15 @@ class Cosine(Warmup):
 class CosineRestarts(Warmup):
     """SGDR (Loshchilov & Hutter 2017): `cycles` half cosines from 1 to `final`, each `growth` times as long as the one before."""
 
-    cycles: int = 3
-    growth: float = 1.0
-    final: float = 0.1
+    cycles: Annotated[int, Ge(1), Le(1000)] = 3
+    growth: AboveZero = 1.0
+    final: Fraction = 0.1
 
     def __post_init__(self) -> None:
         if not (type(self.cycles) is int and self.cycles >= 1 and self.growth > 0):
             raise ValueError(f"schedule.cycles={self.cycles} must be 1 or more, schedule.growth={self.growth} above 0")
+        if self.cycles * math.log(self.growth) > MOST_GROWTH:
+            raise ValueError(f"schedule.growth={self.growth} makes the last of schedule.cycles={self.cycles} longer than any run")
 
     def curve(self, step: int, total: int) -> float:
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
@@ -108,7 +116,7 @@ class InverseSqrt(Warmup):
     """sqrt(s / (s + step)) after the warm-up, the Transformer's own schedule (Vaswani et al. 2017) where the time scale s is the
     warm-up (`timescale: null`). It knows no end, so a longer run is the same run longer."""
 
-    timescale: int | None = None
+    timescale: Count | None = None
 
     def __post_init__(self) -> None:
         if not (self.timescale or self.warmup_steps) > 0:
@@ -126,8 +134,8 @@ class WarmupStableDecay(Warmup):
     Whatever stands before the decay can be gone on with under another length: only the decay is spent.
     """
 
-    decay_share: float = 0.2
-    final: float = 0.0
+    decay_share: Part = 0.2
+    final: Fraction = 0.0
 
     def __post_init__(self) -> None:
         if not 0 < self.decay_share <= 1:
@@ -145,9 +153,9 @@ class OneCycle:
     The rise is the warm-up. Adam's betas stay as they are.
     """
 
-    up_share: float = 0.3
-    start: float = 0.04
-    final: float = 4e-6
+    up_share: Share = 0.3
+    start: Fraction = 0.04
+    final: Fraction = 4e-6
 
     def __post_init__(self) -> None:
         if not 0 < self.up_share < 1:

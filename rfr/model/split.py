@@ -8,7 +8,8 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from rfr.model.optim import PART, AdamWInParts
+from rfr.model.optim import PART, AdamWInParts, Betas
+from rfr.ranges import AboveZero, ZeroOrMore
 
 LOWER, MEAN, SQUARE, STEP = "lower", "exp_avg", "exp_avg_sq", "step"
 
@@ -20,8 +21,10 @@ class SplitAdamW(AdamWInParts):
     master rounded to bf16, the other bits are the difference. Gradients gather in fp32.
     """
 
-    def __init__(self, params: Iterable[Any], **settings: Any) -> None:
-        super().__init__(params, **settings)
+    def __init__(
+        self, params: Iterable[Any], lr: AboveZero, betas: Betas, eps: AboveZero, weight_decay: ZeroOrMore = 0.0
+    ) -> None:
+        super().__init__(params, lr, betas, eps, weight_decay)
         for parameter in (parameter for group in self.param_groups for parameter in group["params"]):
             parameter.grad_dtype = torch.float32
 

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytorch_lightning as pl
 import torch
@@ -23,6 +23,9 @@ from rfr.memory import frugal
 from rfr.model.offload import offload_folder, restore_states
 from rfr.model.precision import DTYPE, LIGHTNING, PURE
 from rfr.model.universal import saved_ranks, to_universal
+from rfr.ranges import Count, Whole
+
+Device = Literal["cpu", "nvme"]
 
 
 class BatchKeepingPrecision(DeepSpeedPrecision):
@@ -152,21 +155,39 @@ class Layout:
     scratch: Path | None = None
 
 
-def deepspeed(precision: str, run_dir: Path, **settings: Any) -> Layout:
+def deepspeed(
+    precision: str,
+    run_dir: Path,
+    *,
+    stage: Literal[1, 2, 3],
+    offload_optimizer: bool = False,
+    offload_parameters: bool = False,
+    offload_optimizer_device: Device = "cpu",
+    nvme_path: str | None = None,
+    zero: dict[str, Whole] | None = None,
+    **sizes: Count,
+) -> Layout:
     """DeepSpeed ZeRO.
 
     Args:
-        settings: those of Lightning's DeepSpeedStrategy, and `zero`: more of DeepSpeed's `zero_optimization`.
+        stage: what is spread over ranks: optimizer states; gradients too; parameters too.
+        nvme_path: a folder on a fast disk; None: the run's own.
+        zero: more of DeepSpeed's `zero_optimization`.
+        sizes: Lightning's `sub_group_size`, `allgather_bucket_size` and `reduce_bucket_size`, in elements.
 
     Raises:
         UserError: the folder or the system package that offloading to a disk needs is missing.
     """
-    settings = {"zero_allow_untested_optimizer": True, "logging_batch_size_per_gpu": 1, **settings}
+    settings: dict[str, Any] = {
+        "zero_allow_untested_optimizer": True, "logging_batch_size_per_gpu": 1, "stage": stage, "zero": zero,
+        "offload_optimizer": offload_optimizer, "offload_parameters": offload_parameters,
+        "offload_optimizer_device": offload_optimizer_device, **sizes,
+    }  # fmt: skip
     if precision == PURE:
         raise UserError(f"precision={PURE} is for strategy=single and strategy=ddp: DeepSpeed keeps fp32 masters")
     scratch = None
-    if "nvme" in (settings.get("offload_optimizer_device"), settings.get("offload_params_device")):
-        scratch = offload_folder(settings.get("nvme_path"), run_dir)
+    if offload_optimizer_device == "nvme":
+        scratch = offload_folder(nvme_path, run_dir)
         settings["nvme_path"] = str(scratch)
     plugin = BatchKeepingPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
     return Layout(strategy=DeepSpeedAnywhere(**settings), plugin=plugin, dtype=DTYPE[precision], scratch=scratch)

@@ -7,6 +7,7 @@ from typing import Protocol
 
 import numpy as np
 
+from rfr.ranges import AboveZero
 from rfr.records import Pair
 
 
@@ -28,7 +29,7 @@ class ThreadMean:
         ValueError: k <= 0; a lone reply would have no baseline.
     """
 
-    def __init__(self, shrinkage: float = 1.0) -> None:
+    def __init__(self, shrinkage: AboveZero = 1.0) -> None:
         if not shrinkage > 0:
             raise ValueError(f"objective.baseline.shrinkage must be above 0, not {shrinkage}")
         self._shrinkage = shrinkage

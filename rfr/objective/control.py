@@ -8,6 +8,7 @@ import numpy as np
 
 from rfr.errors import UserError, require_whole
 from rfr.objective.weights import require_preferences
+from rfr.ranges import Several
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,7 +19,7 @@ class Quantiles:
         ValueError: less than 2.
     """
 
-    count: int = 5
+    count: Several = 5
 
     def __post_init__(self) -> None:
         require_whole("objective.control.count", self.count, least=2)

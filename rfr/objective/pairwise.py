@@ -8,6 +8,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from rfr.objective.base import Head
+from rfr.ranges import AboveZero
 from rfr.records import IGNORE, PairBatch
 
 
@@ -25,7 +26,7 @@ class DPO:
     writes: ClassVar[bool] = True
     compares_with_start: ClassVar[bool] = True
 
-    def __init__(self, beta: float = 0.1) -> None:
+    def __init__(self, beta: AboveZero = 0.1) -> None:
         if not beta > 0:
             raise ValueError(f"objective.loss.beta must be above 0, not {beta}")
         self._beta = beta

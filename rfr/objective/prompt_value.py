@@ -10,6 +10,7 @@ from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
 from rfr.errors import UserError
+from rfr.ranges import Seed, Several, ZeroOrMore
 from rfr.records import Pair
 
 
@@ -28,7 +29,7 @@ class PromptValue:
         UserError: fewer prompts than folds.
     """
 
-    def __init__(self, folds: int = 5, ridge: float = 10.0, seed: int = 0) -> None:
+    def __init__(self, folds: Several = 5, ridge: ZeroOrMore = 10.0, seed: Seed = 0) -> None:
         if folds < 2:
             raise ValueError(f"objective.baseline.folds must be 2 or more, not {folds}")
         self._folds, self._ridge, self._seed = folds, ridge, seed

@@ -8,6 +8,8 @@ from typing import ClassVar, Protocol
 import numpy as np
 from scipy.optimize import brentq
 
+from rfr.ranges import AboveZero, Share
+
 
 class WeightFunction(Protocol):
     """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape, and figures they came from, to be logged."""
@@ -38,8 +40,8 @@ class Exponential:
     """
 
     reads_rewards: ClassVar[bool] = True
-    beta: float | None = None
-    target_ess: float | None = None
+    beta: AboveZero | None = None
+    target_ess: Share | None = None
 
     def __post_init__(self) -> None:
         if (self.beta is None) == (self.target_ess is None):
@@ -80,7 +82,7 @@ class Top:
     """
 
     reads_rewards: ClassVar[bool] = True
-    share: float = 0.25
+    share: Share = 0.25
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
@@ -118,7 +120,7 @@ class Linear:
     """
 
     reads_rewards: ClassVar[bool] = True
-    slope: float = 0.5
+    slope: AboveZero = 0.5
 
     def __post_init__(self) -> None:
         if not self.slope > 0:

@@ -6,24 +6,26 @@ import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from rfr.records import MADE_UP
+from rfr.records import NOT_REDDITS
 from rfr.store import Store
 
 TRIES = 3  # to read a post of which only replies are known
-COMMENT_COUNT = """ifnull((SELECT num_comments FROM observation WHERE item_id = post.id AND num_comments IS NOT NULL
-    ORDER BY seen_at DESC LIMIT 1), 'unknown')"""
+COMMENT_COUNT = """ifnull((SELECT num_comments FROM observation
+    WHERE kind = 'post' AND item_id = post.id AND num_comments IS NOT NULL ORDER BY seen_at DESC LIMIT 1), 'unknown')"""
 DUE = """
 WITH item AS (
-    SELECT id, 't3_' || id AS name, created_utc FROM post WHERE subreddit = :subreddit COLLATE NOCASE
+    SELECT 'post' AS kind, id, 't3_' || id AS name, created_utc FROM post WHERE subreddit = :subreddit COLLATE NOCASE
     UNION ALL
-    SELECT reply.id, 't1_' || reply.id, reply.created_utc FROM reply JOIN post ON post.id = post_id
+    SELECT 'reply', reply.id, 't1_' || reply.id, reply.created_utc FROM reply JOIN post ON post.id = post_id
     WHERE subreddit = :subreddit COLLATE NOCASE
 ), aged AS (
-    SELECT id, name, (SELECT created_utc + max(value) FROM json_each(:ages) WHERE created_utc + value <= :now) AS since FROM item
+    SELECT kind, id, name, (SELECT created_utc + max(value) FROM json_each(:ages) WHERE created_utc + value <= :now) AS since
+    FROM item
 )
-SELECT name, :now - since FROM aged WHERE since IS NOT NULL AND id NOT LIKE :made_up || '%'
-    AND since > (SELECT ifnull(max(ifnull(seen_at, -1)), -1) FROM observation WHERE item_id = aged.id)
-    AND NOT EXISTS (SELECT 1 FROM observation WHERE item_id = aged.id AND archived)
+SELECT name, :now - since FROM aged WHERE since IS NOT NULL AND id NOT LIKE :not_reddits || '%'
+    AND since > (SELECT ifnull(max(ifnull(seen_at, -1)), -1) FROM observation
+        WHERE observation.kind = aged.kind AND item_id = aged.id)
+    AND NOT EXISTS (SELECT 1 FROM observation WHERE observation.kind = aged.kind AND item_id = aged.id AND archived)
 ORDER BY since, name
 """
 
@@ -42,7 +44,7 @@ def changed_threads(store: Store, subreddit: str, limit: int | None = None) -> l
         f"""SELECT id FROM post LEFT JOIN cursor ON name = 'thread/' || id
             WHERE subreddit = ? COLLATE NOCASE AND id NOT LIKE ? || '%' AND (value IS NULL OR value != ({COMMENT_COUNT}))
             ORDER BY created_utc DESC, id LIMIT ifnull(?, -1)""",
-        (subreddit, MADE_UP, limit),
+        (subreddit, NOT_REDDITS, limit),
     )
     return [post_id for (post_id,) in rows]
 
@@ -57,8 +59,8 @@ def orphaned_posts(store: Store) -> list[str]:
     """Ids of posts that only their replies name, and that Reddit has not left out often enough to believe it."""
     rows = store.rows(
         """SELECT DISTINCT post_id FROM reply WHERE post_id NOT IN (SELECT id FROM post) AND post_id NOT LIKE ? || '%'
-           AND (SELECT count(*) FROM observation WHERE item_id = post_id AND missing) < ? ORDER BY post_id""",
-        (MADE_UP, TRIES),
+           AND (SELECT count(*) FROM observation WHERE kind = 'post' AND item_id = post_id AND missing) < ? ORDER BY post_id""",
+        (NOT_REDDITS, TRIES),
     )
     return [post_id for (post_id,) in rows]
 
@@ -68,5 +70,5 @@ def due(store: Store, subreddit: str, ages_s: Sequence[float], now: float) -> li
 
     None that Reddit has archived: their scores can't change any more.
     """
-    rows = store.rows(DUE, {"subreddit": subreddit, "ages": json.dumps(list(ages_s)), "now": now, "made_up": MADE_UP})
+    rows = store.rows(DUE, {"subreddit": subreddit, "ages": json.dumps(list(ages_s)), "now": now, "not_reddits": NOT_REDDITS})
     return [Due(name=name, overdue_s=overdue) for name, overdue in rows]

@@ -14,13 +14,14 @@ from more_itertools import chunked
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.client import Client
 from rfr.reddit.clock import Clock
-from rfr.reddit.things import item_id, listing_children, to_observation, to_post, to_reply, validated
+from rfr.reddit.things import full_name, listing_children, to_observation, to_post, to_reply, validated
+from rfr.reddit.values import PREFIXES
 from rfr.store import Store
 
 PAGE = 100  # the most Reddit gives per listing page and per /api/info call
 WORKERS = 4  # so that the pace is set by the rate limit and not by how fast Reddit answers
 LAST_READING = """SELECT score, hidden, missing, archived, num_comments FROM observation
-    WHERE item_id = ? AND source = ? ORDER BY ifnull(seen_at, -1) DESC LIMIT 1"""
+    WHERE kind = ? AND item_id = ? AND source = ? ORDER BY ifnull(seen_at, -1) DESC LIMIT 1"""
 Item = TypeVar("Item")
 
 
@@ -79,20 +80,22 @@ class Crawler:
                 self.store.reject(self.source, zlib.crc32(line), f"{type(error).__name__}: {error}", line)
 
     def _repeats(self, reading: Observation) -> bool:
-        last = self.store.rows(LAST_READING, (reading.item_id, reading.source))
+        last = self.store.rows(LAST_READING, (reading.kind, reading.item_id, reading.source))
         return last == [(reading.score, reading.hidden, reading.missing, reading.archived, reading.num_comments)]
 
-    def note_missing(self, ids: Iterable[str], seen_at: float) -> None:
-        """These were asked for and Reddit did not give them. Call it in a transaction."""
-        missing = (Observation(item_id=i, seen_at=seen_at, source=self.source, score=None, missing=True) for i in sorted(ids))
-        self.store.add(missing)
+    def note_missing(self, names: Iterable[str], seen_at: float) -> None:
+        """These were asked for, by their full names, and Reddit did not give them. Call it in a transaction."""
+        for name in sorted(names):
+            kind, item_id = PREFIXES[name[:3]], name[3:]
+            self.store.add([
+                Observation(kind=kind, item_id=item_id, seen_at=seen_at, source=self.source, score=None, missing=True)
+            ])  # fmt: skip
 
     async def ask(self, names: list[str]) -> tuple[list[Any], set[str]]:
-        """The items of up to a hundred full names (t3_... and t1_... mixed), and the ids of those Reddit left out."""
+        """The items of up to a hundred full names (t3_... and t1_... mixed), and the names of those Reddit left out."""
         assert len(names) <= PAGE
         found = listing_children(await self.client.get("api/info", id=",".join(names)))
-        there = [item_id(child) for child in found]
-        return found, {i for i in map(bare, names) if i not in there}
+        return found, set(names) - set(map(full_name, found))
 
     async def read_again(self, names: list[str]) -> None:
         """A new reading of every named item, a hundred per request, each hundred committed whole."""
@@ -110,11 +113,6 @@ class Crawler:
             self.tell("readings", done, len(names))
 
         await side_by_side(read, chunked(names, PAGE))
-
-
-def bare(name: str) -> str:
-    """A full name's id: t1_abc is abc."""
-    return name.split("_", 1)[-1]
 
 
 async def side_by_side(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
@@ -135,11 +133,12 @@ async def side_by_side(work: Callable[[Item], Awaitable[None]], items: Iterable[
 
 
 def _records(child: Any, seen_at: float, source: str) -> tuple[Post | Reply, Observation]:
-    data = validated(child["data"])
-    if child["kind"] == "t3":
+    kind = PREFIXES.get(f"{child['kind']}_")
+    if kind is None:
+        raise ValueError(f"unknown kind {child['kind']!r:.60}")
+    data = validated(child["data"], kind)
+    if kind == "post":
         return to_post(data, seen_at), to_observation(data, seen_at, source)
-    if child["kind"] != "t1":
-        raise ValueError(f"unknown kind {child['kind']!r}")
     reply = to_reply(data, seen_at)
     if reply is None:
         raise NestedReply

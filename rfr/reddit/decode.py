@@ -1,16 +1,16 @@
-"""Bytes of a dump file, whatever it was compressed with; a file that is cut off or damaged is told apart from its end."""
+"""Bytes of a file, whatever it was compressed with; a file that is cut off or damaged is told apart from its end."""
 
 from __future__ import annotations
 
 import bz2
 import gzip
 import lzma
-import queue
 import sys
 import threading
 import zlib
+from collections import deque
 from collections.abc import Callable, Iterator
-from contextlib import suppress
+from itertools import chain
 from pathlib import Path
 from typing import BinaryIO
 
@@ -18,8 +18,11 @@ from rfr.errors import UserError
 
 WINDOW = 2**31  # Reddit dumps are compressed with zstd --long=31: decoding needs that much memory
 READ_SIZE = 1 << 16  # of compressed bytes: what comes out, about 1 MiB, is searched while it is in the cache
+PIECE_SIZE = 1 << 21  # of what comes out, at most: the next read is as much smaller as the last one gave more
 WRITE_SIZE = 1 << 22  # room for what 64 KiB become, so that nothing is joined
-AHEAD = 4  # chunks decoded while one is being searched or stored
+AHEAD_BYTES = 1 << 23  # decoded while a piece is being searched or stored
+BOM = b"\xef\xbb\xbf"  # of UTF-8, with which some programs begin a text
+BEGINNING = 512  # bytes that tell what a file is
 SWITCH_S = 0.0002  # the decoder needs the GIL between two chunks, and would wait for it longer than a chunk takes
 
 
@@ -28,7 +31,7 @@ class Damaged(UserError):
 
 
 def chunks(path: Path) -> Iterator[bytes]:
-    """The decompressed bytes in pieces, decoded in a thread of their own. Told by the first bytes, not by the name.
+    """The decompressed bytes of a dump in pieces, decoded in a thread of their own.
 
     Raises:
         UserError: no such file, neither compressed in a known way nor JSON lines, or too little memory to decode it.
@@ -36,13 +39,44 @@ def chunks(path: Path) -> Iterator[bytes]:
     """
     if not path.is_file():
         raise UserError(f"no dump at {path}")
+    pieces = in_a_thread(decompressed(path), path)
+    first = next(pieces, b"")
+    if first.removeprefix(BOM).lstrip()[:1] != b"{":
+        raise UserError(f"{path} is no dump: neither zst, xz, bz2, gz nor JSON lines")
+    yield from chain([first], pieces)
+
+
+def decompressed(path: Path) -> Iterator[bytes]:
+    """The bytes in pieces, decompressed as the first of them say, whatever the name says.
+
+    Raises:
+        UserError: an archive of files, or UTF-16.
+    """
     with path.open("rb") as file:
-        decode = _decoder(file.read(6), path)
+        decode = _decoder(file.read(6))
         file.seek(0)
-        yield from _in_a_thread(decode(file), path)
+        pieces = decode(file)
+        first = next(pieces, b"")
+        refuse_archives(first[:BEGINNING], path)
+        if first:
+            yield first
+        yield from pieces
 
 
-def _decoder(magic: bytes, path: Path) -> Callable[[BinaryIO], Iterator[bytes]]:
+def refuse_archives(beginning: bytes, path: Path) -> None:
+    """Some kinds of files hold no lines, and are told by how they begin, whatever wraps them.
+
+    Raises:
+        UserError: an archive of files, or a text in UTF-16.
+    """
+    if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06") or beginning[257:262] == b"ustar":
+        kind, tool = ("zip", "unzip") if beginning[:2] == b"PK" else ("tar", "tar -xf")
+        raise UserError(f"{path} is a {kind} archive of files: unpack it ({tool}), and give a file that was in it")
+    if beginning[:2] in (b"\xff\xfe", b"\xfe\xff"):
+        raise UserError(f"{path} is UTF-16, and UTF-8 is wanted: iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}")
+
+
+def _decoder(magic: bytes) -> Callable[[BinaryIO], Iterator[bytes]]:
     if magic[:4] == b"\x28\xb5\x2f\xfd" or (magic[1:4] == b"\x2a\x4d\x18" and 0x50 <= magic[0] <= 0x5F):
         return _zstd
     if magic == b"\xfd7zXZ\x00":
@@ -51,9 +85,7 @@ def _decoder(magic: bytes, path: Path) -> Callable[[BinaryIO], Iterator[bytes]]:
         return lambda file: _read(bz2.open(file))
     if magic[:2] == b"\x1f\x8b":
         return lambda file: _read(gzip.open(file))
-    if magic.lstrip()[:1] == b"{":
-        return _read
-    raise UserError(f"{path} is no dump: neither zst, xz, bz2, gz nor JSON lines")
+    return _read
 
 
 def _read(file: BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> Iterator[bytes]:
@@ -65,8 +97,8 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
     """Frame after frame. Not `stream_reader`: that takes a frame that is cut off for its end."""
     import zstandard
 
-    decompressor, frame = zstandard.ZstdDecompressor(max_window_size=WINDOW), None
-    while data := file.read(READ_SIZE):
+    decompressor, frame, size = zstandard.ZstdDecompressor(max_window_size=WINDOW), None, READ_SIZE
+    while data := file.read(size):
         while data:
             frame = frame or decompressor.decompressobj(write_size=WRITE_SIZE)
             try:
@@ -75,48 +107,81 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
                 raise (MemoryError if "memory" in str(error) else OSError)(str(error)) from None
             if piece:
                 yield piece
+            size = max(1 << 10, min(READ_SIZE, len(data) * PIECE_SIZE // max(1, len(piece))))
             data = frame.unused_data if frame.eof else b""
             frame = None if frame.eof else frame
     if frame is not None:
         raise EOFError("the last frame is not whole")
 
 
-def _in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
-    """Decoding releases the GIL, so it runs beside the search."""
-    ready: queue.Queue[bytes | BaseException | None] = queue.Queue(maxsize=AHEAD)
-    stop = threading.Event()
+class _Bounded:
+    """A queue of pieces between two threads that holds no more than so many bytes, or one piece."""
 
-    def put(item: bytes | BaseException | None) -> None:
-        while not stop.is_set():
-            with suppress(queue.Full):
-                ready.put(item, timeout=0.1)
-                return
+    def __init__(self, most: int) -> None:
+        self._most, self._bytes, self._stopped = most, 0, False
+        self._items: deque[bytes | BaseException | None] = deque()
+        self._changed = threading.Condition()
+
+    def put(self, item: bytes | BaseException | None) -> bool:
+        """Waits for room; False: nobody reads any more."""
+        size = len(item) if isinstance(item, bytes) else 0
+        with self._changed:
+            self._changed.wait_for(lambda: self._stopped or not self._bytes or self._bytes + size <= self._most)
+            self._items.append(item)
+            self._bytes += size
+            self._changed.notify()
+            return not self._stopped
+
+    def get(self) -> bytes | BaseException | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._items)
+            item = self._items.popleft()
+            self._bytes -= len(item) if isinstance(item, bytes) else 0
+            self._changed.notify()
+            return item
+
+    def stop(self) -> None:
+        with self._changed:
+            self._stopped = True
+            self._changed.notify()
+
+
+def in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
+    """Decoding releases the GIL, so it runs beside the search.
+
+    Raises:
+        UserError: too little memory to decode the file.
+        Damaged: after the last good piece of a broken file.
+    """
+    ready = _Bounded(AHEAD_BYTES)
 
     def decode() -> None:
         try:
             for piece in pieces:
-                put(piece)
-                if stop.is_set():
+                if not ready.put(piece):
                     return
-            put(None)
+            ready.put(None)
         except BaseException as error:  # handed over: a thread's exception would be lost
-            put(error)
+            ready.put(error)
 
     thread, interval = threading.Thread(target=decode, daemon=True), sys.getswitchinterval()
     sys.setswitchinterval(SWITCH_S)
     thread.start()
     try:
         while (item := ready.get()) is not None:
-            if isinstance(item, EOFError | OSError | zlib.error | lzma.LZMAError):
-                raise Damaged(
-                    f"{path} is cut off or damaged ({item}): fetch it again; what was committed before is kept"
-                ) from None
-            if isinstance(item, MemoryError):
-                raise UserError(f"{path} can't be decoded in the memory there is ({item}): a zst dump needs 2 GiB")
             if isinstance(item, BaseException):
-                raise item
+                raise told_of(item, path) from None
             yield item
     finally:
-        stop.set()
+        ready.stop()
         thread.join()
         sys.setswitchinterval(interval)
+
+
+def told_of(error: BaseException, path: Path) -> BaseException:
+    """What the user hears of an error in decoding a file."""
+    if isinstance(error, EOFError | OSError | zlib.error | lzma.LZMAError):
+        return Damaged(f"{path} is cut off or damaged ({error}): fetch it again; what was committed before is kept")
+    if isinstance(error, MemoryError):
+        return UserError(f"{path} can't be decoded in the memory there is ({error}): a zst dump needs 2 GiB")
+    return error

@@ -8,7 +8,8 @@ from typing import Any
 
 from rfr.reddit.agenda import orphaned_posts
 from rfr.reddit.crawler import PAGE, Crawler
-from rfr.reddit.things import listing_after, listing_children, seconds
+from rfr.reddit.things import listing_after, listing_children
+from rfr.reddit.values import time_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -87,6 +88,6 @@ def _unseen(mark: Mark) -> list[tuple[float, float]]:
 def _time(child: Any) -> float | None:
     data = child.get("data") if isinstance(child, dict) else None
     try:
-        return seconds(data.get("created_utc"), "created_utc") if isinstance(data, dict) else None
+        return time_of(data.get("created_utc"), "created_utc") if isinstance(data, dict) else None
     except ValueError:
         return None

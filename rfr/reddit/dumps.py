@@ -7,14 +7,16 @@ import json
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import orjson
 
 from rfr.errors import UserError
-from rfr.records import Observation, Post, Reply
-from rfr.reddit.decode import chunks
+from rfr.records import Kind, Observation, Post, Reply
+from rfr.reddit.decode import BOM, chunks
 from rfr.reddit.lines import Block, blocks_with
-from rfr.reddit.things import Json, seconds, to_observation, to_post, to_reply, validated
+from rfr.reddit.things import Json, to_observation, to_post, to_reply, validated
+from rfr.reddit.values import time_of
 from rfr.store import Store
 
 SOURCE = "dump"
@@ -38,6 +40,7 @@ class Progress:
     rejected: int = 0
     done: bool = False
     file: str = ""  # what it was called when it was read
+    first_reject: str = ""  # place and reason
 
     def __post_init__(self) -> None:
         assert self.read == self.kept + self.filtered + self.rejected
@@ -49,7 +52,7 @@ def import_dump(
     """Import one file. Started again it goes on behind the last commit; a finished file is not read again.
 
     Raises:
-        UserError: no such file, or no dump.
+        UserError: no such file, or no dump, or one of which every line is rejected.
         Damaged: the file is cut off or broken; what was committed before is in the store.
     """
     path = Path(path)
@@ -60,7 +63,7 @@ def import_dump(
     state = replace(state, file=path.name)
     blocks = blocks_with(subreddit.encode(), chunks(path), skip=state.offset)
     while not state.done:
-        state = _commit_some(store, blocks, state, subreddit, name)
+        state = _commit_some(store, blocks, state, subreddit, name, path)
         progress(state)
     return state
 
@@ -86,42 +89,63 @@ def _mark(subreddit: str, name: str) -> str:
     return f"{MARKS}{subreddit}/{name}"
 
 
-def _commit_some(store: Store, blocks: Iterator[Block], state: Progress, subreddit: str, name: str) -> Progress:
+def _commit_some(store: Store, blocks: Iterator[Block], state: Progress, subreddit: str, name: str, path: Path) -> Progress:
     """The next COMMIT_BYTES of blocks and how far they went, in one transaction; decoding goes on meanwhile.
 
     Raises:
+        UserError: nothing of the whole file can be used.
         Damaged: nothing of these was kept, since what stands just before the damage is not to be trusted.
     """
-    start = state.offset
+    start, place = state.offset, str(path.resolve())
     with store.transaction():
+        if start == 0:
+            store.forget_rejects(SOURCE, place)  # of what lay here before
         for block in blocks:
-            state = _import(store, block, state, subreddit, name)
+            state = _import(store, block, state, subreddit, place)
             if block.end - start >= COMMIT_BYTES:
                 break
         else:
             state = replace(state, done=True)
+            if state.read and state.rejected == state.read:
+                raise UserError(f"every line of {path} ({state.read:,}) is rejected; {state.first_reject}")
         store.set_cursor(_mark(subreddit, name), json.dumps(asdict(state)))
     return state
 
 
-def _import(store: Store, block: Block, state: Progress, subreddit: str, name: str) -> Progress:
+def _import(store: Store, block: Block, state: Progress, subreddit: str, place: str) -> Progress:
     """The records and rejects of a block, and the account of its lines."""
-    kept, rejected = 0, len(block.too_long)
-    for offset, line in block.too_long:
-        store.reject(name, offset, "longer than any of Reddit's lines", line)
+    kept, rejects = 0, [(offset, line, "longer than any of Reddit's lines") for offset, line in block.too_long]
     for offset, line in block.hits:
         try:
             records = to_records(line, subreddit)
         except Reject as error:
-            store.reject(name, offset, str(error), line)
-            rejected += 1
+            rejects.append((offset, line, str(error)))
         else:
             store.add(records)
             kept += bool(records)
+    for offset, line, reason in rejects:
+        store.reject(SOURCE, offset, reason, line, file=place)
+    first = state.first_reject or (f"byte {min(rejects)[0]:,}: {min(rejects)[2]}" if rejects else "")
     return replace(
-        state, offset=block.end, read=state.read + block.lines, kept=state.kept + kept, rejected=state.rejected + rejected,
-        filtered=state.filtered + block.lines - kept - rejected,
+        state, offset=block.end, read=state.read + block.lines, kept=state.kept + kept, rejected=state.rejected + len(rejects),
+        filtered=state.filtered + block.lines - kept - len(rejects), first_reject=first,
     )  # fmt: skip
+
+
+def missing_posts(store: Store) -> str | None:
+    """A sentence about replies whose posts never came in, and the files of posts that are missing; None where there are none.
+
+    Submissions (RS_) and comments (RC_) come in files of their own.
+    """
+    lacking = store.replies_without_post()
+    if not lacking:
+        return None
+    names = {json.loads(value)["file"] for (value,) in store.rows("SELECT value FROM cursor WHERE name LIKE ? || '%'", (MARKS,))}
+    wanted = sorted({name.replace("RC_", "RS_").split(".")[0] for name in names if name.startswith("RC_")}
+                    - {name.split(".")[0] for name in names})  # fmt: skip
+    shown = ", ".join(wanted) if wanted else "the RS_ file (submissions) of the same month"
+    replies = store.counts()["reply"]
+    return f"{lacking:,} of {replies:,} replies lack their posts, so nothing can be learnt from them: import {shown} too"
 
 
 def to_records(line: bytes, subreddit: str) -> Records:
@@ -130,24 +154,44 @@ def to_records(line: bytes, subreddit: str) -> Records:
     Raises:
         Reject: no JSON, or without what makes it usable.
     """
-    try:
-        data = orjson.loads(line)
-    except orjson.JSONDecodeError as error:
-        raise Reject(f"no JSON: {error}") from None
+    data = _parsed(line)
     if not isinstance(data, dict):
         raise Reject("no JSON object")
     if str(data.get("subreddit", "")).casefold() != subreddit.casefold():
         return []
     try:
-        return _records(validated(data))
+        return _records(data)
     except (KeyError, TypeError, ValueError) as error:
         raise Reject(str(error)) from None
 
 
+def _parsed(line: bytes) -> Any:
+    """
+    Raises:
+        Reject: it is no JSON. NaN, which pandas writes for nothing, is null; the infinities are no numbers.
+    """
+    line = line.removeprefix(BOM)
+    try:
+        return orjson.loads(line)
+    except orjson.JSONDecodeError as error:
+        if b"NaN" not in line:
+            raise Reject(f"no JSON: {error}") from None
+    try:
+        return json.loads(line, parse_constant=_nothing)
+    except (ValueError, RecursionError) as error:
+        raise Reject(f"no JSON: {error}") from None
+
+
+def _nothing(constant: str) -> None:
+    if constant != "NaN":
+        raise ValueError(f"{constant} is no number")
+
+
 def _records(data: Json) -> Records:
-    seen_at = _retrieved(data)
+    kind: Kind = "post" if data.get("title") is not None else "reply"
+    seen_at, data = _retrieved(data), validated(data, kind)
     reading = to_observation(data, seen_at, SOURCE)
-    if "title" in data:
+    if kind == "post":
         return [to_post(data, seen_at), reading]
     reply = to_reply(data, seen_at)
     return [] if reply is None else [reply, reading]
@@ -161,5 +205,5 @@ def _retrieved(data: Json) -> float | None:
         "retrieved_2nd_on": meta.get("retrieved_2nd_on"),
         **{name: data.get(name) for name in ("retrieved_on", "retrieved_utc")},
     }
-    found = [seconds(value, name) for name, value in read.items()]
+    found = [time_of(value, name) for name, value in read.items()]
     return max((time for time in found if time is not None), default=None)

@@ -7,7 +7,7 @@ from typing import Any
 
 from aiohttp import web
 
-from rfr.records import Post, Reply, Thread
+from rfr.records import Observation, Post, Reply, Thread
 from rfr.reddit.clock import Clock
 from rfr.reddit.server import LoopbackReddit, listing, not_found
 
@@ -59,7 +59,7 @@ class FakeReddit(LoopbackReddit):
             newest = threads[0].post.created_utc or 0 if threads else 0
             threads = [thread for thread in threads if (thread.post.created_utc or 0) > newest - period]
         if sort != "new":
-            threads.sort(key=lambda thread: -(thread.observations[thread.post.id].score or 0))
+            threads.sort(key=lambda thread: -((thread.post_observation and thread.post_observation.score) or 0))
         return self._page(request, [(f"t3_{thread.post.id}", self._post(thread)) for thread in threads[:LISTING_CAP]])
 
     async def _comments(self, request: web.Request) -> web.Response:
@@ -102,16 +102,19 @@ class FakeReddit(LoopbackReddit):
         post = thread.post
         there = sum(map(self._is_there, thread.replies))
         fields = {"title": post.title, "selftext": post.body, "link_flair_text": post.flair, "num_comments": there}
-        return self._thing("t3", post, thread, fields, text="selftext")
+        return self._thing("t3", post, thread.post_observation, thread.post.subreddit, fields, text="selftext")
 
     def _reply(self, reply: Reply, thread: Thread) -> dict:
         parent = f"t3_{reply.post_id}"
-        return self._thing("t1", reply, thread, {"body": reply.body, "parent_id": parent, "link_id": parent}, text="body")
+        fields = {"body": reply.body, "parent_id": parent, "link_id": parent}
+        return self._thing("t1", reply, thread.observations[reply.id], thread.post.subreddit, fields, text="body")
 
-    def _thing(self, kind: str, item: Post | Reply, thread: Thread, fields: dict, *, text: str) -> dict:
-        reading = thread.observations[item.id]
+    def _thing(
+        self, kind: str, item: Post | Reply, reading: Observation | None, subreddit: str, fields: dict, *, text: str
+    ) -> dict:
+        assert reading is not None, "whatever is shown has a score"
         data = {
-            "id": item.id, "subreddit": thread.post.subreddit, "author": item.author or "[deleted]",
+            "id": item.id, "subreddit": subreddit, "author": item.author or "[deleted]",
             "created_utc": item.created_utc, "score": reading.score, "score_hidden": reading.hidden,
             "archived": reading.archived, "stickied": item.stickied, "distinguished": item.distinguished, **fields,
         }  # fmt: skip

@@ -8,14 +8,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any
+
+from annotated_types import Ge, Le, MinLen
 
 from rfr.errors import RedditDown, UserError
+from rfr.ranges import Count, Hours, Seconds
 from rfr.reddit.sources import Source
 from rfr.store import Store
 
 if TYPE_CHECKING:
     from rfr.reddit.crawler import Crawler, Report
+Ages = Annotated[Sequence[Hours], MinLen(1)]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,10 +42,10 @@ class Watch:
         slack_s: how long a score that is due may wait for ninety-nine others.
     """
 
-    every_s: float
-    threads: int
-    ages_h: Sequence[float]
-    slack_s: float
+    every_s: Seconds
+    threads: Count
+    ages_h: Ages
+    slack_s: Annotated[float, Ge(0), Le(10**9)]
 
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import until_stopped, watch
@@ -66,7 +70,7 @@ class Refresh:
         ages_h: hours after which a score is read again.
     """
 
-    ages_h: Sequence[float]
+    ages_h: Ages
 
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
         from rfr.reddit.crawl import refresh
@@ -104,7 +108,7 @@ def writing(path: Path) -> Iterator[Store]:
 
 def summary(store: Store) -> dict[str, Any]:
     """What the store holds, and its digest."""
-    return {**store.counts(), "digest": store.digest()}
+    return {**store.counts(), "replies_without_post": store.replies_without_post(), "digest": store.digest()}
 
 
 def ages_in_seconds(ages_h: Sequence[float]) -> list[float]:

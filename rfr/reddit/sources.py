@@ -7,7 +7,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING, Any, Protocol
 from filelock import FileLock
 
 from rfr.errors import UserError
-from rfr.reddit.tables import import_table, time_of
-from rfr.rejects import write_rejects
+from rfr.ranges import Count
+from rfr.rejects import rejects_file, write_rejects
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store import Store
+from rfr.terminal import printable
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
     from rfr.reddit.crawler import Crawler, Report
@@ -30,6 +31,10 @@ if TYPE_CHECKING:  # asyncpraw takes a while to import
 
 class Source(Protocol):
     """What a mode of `collect.py` asks of a source."""
+
+    def store_name(self) -> str:
+        """What its store is called where nobody says."""
+        ...
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         """Fill the store with what there is now; returns figures worth telling."""
@@ -48,6 +53,7 @@ class Source(Protocol):
         ...
 
 
+AUTO = "auto"  # the store that has the name of its source
 SUBREDDIT_NAME = re.compile(r"[A-Za-z0-9_]{2,24}")
 
 
@@ -61,7 +67,11 @@ def subreddit_name(value: Any) -> str:
     return str(value)
 
 
-def _given(path: Any, what: str) -> Path:
+def given_path(path: Any, what: str) -> Path:
+    """
+    Raises:
+        UserError: nobody gave one.
+    """
     if path is None:
         raise UserError(f"no file to read: set source.path to {what}")
     return Path(str(path))
@@ -69,6 +79,12 @@ def _given(path: Any, what: str) -> Path:
 
 class FileSource:
     """A file: read once, never asked again."""
+
+    subreddit: str
+
+    def store_name(self) -> str:
+        """What its store is called where nobody says."""
+        return subreddit_name(self.subreddit)
 
     def now(self) -> float | None:
         return None
@@ -82,7 +98,13 @@ class RedditSource:
     """The live API, through asyncpraw. Credentials are asyncpraw's business: environment or praw.ini."""
 
     subreddit: str
-    limit: int
+    limit: Count
+
+    def __post_init__(self) -> None:
+        subreddit_name(self.subreddit)
+
+    def store_name(self) -> str:
+        return subreddit_name(self.subreddit)
 
     def now(self) -> float:
         return time.time()
@@ -117,6 +139,9 @@ class DemoSource:
 
     demo: DemoSubreddit
     subreddit: str = SUBREDDIT
+
+    def store_name(self) -> str:
+        return subreddit_name(self.subreddit)
 
     def now(self) -> float:
         """A month after the last post."""
@@ -155,45 +180,34 @@ class DumpSource(FileSource):
     path: str | None
     subreddit: str
 
+    def __post_init__(self) -> None:
+        subreddit_name(self.subreddit)
+
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.reddit.dumps import import_dump
 
-        name, path, news = subreddit_name(self.subreddit), _given(self.path, "an RS_ or RC_ file"), False
+        name, path, news = subreddit_name(self.subreddit), given_path(self.path, "an RS_ or RC_ file"), False
 
-        def told(state: Progress) -> None:
+        def committed(state: Progress) -> None:
             nonlocal news
             news = True
             report("lines kept", state.kept)
 
-        state = import_dump(store, path, name, told)
+        state = import_dump(store, path, name, committed)
         write_rejects(store)
-        if state.read and not state.kept:
-            print(
-                f"rfr: none of the {state.read:,} lines of {path} is a post of r/{name} or a reply to one: is the name spelt as "
-                "Reddit spells it, and is this a dump of Reddit?",
-                file=sys.stderr,
-            )
+        if state.rejected:
+            say(f"{state.rejected:,} of {state.read:,} lines of {path} are rejected, the first at {state.first_reject}; "
+                f"{rejects_file(store)} has all")  # fmt: skip
+        elif state.read and not state.kept:
+            say(f"none of the {state.read:,} lines of {path} is a post of r/{name} or a reply to one: is the name spelt as "
+                "Reddit spells it, and is this a dump of Reddit?")  # fmt: skip
         counts = {"read": state.read, "kept": state.kept, "filtered": state.filtered, "rejected": state.rejected}
         return {"path": str(path), "already_imported": not news, **counts}
 
 
-@dataclass(frozen=True, kw_only=True)
-class TableSource(FileSource):
-    """A file people already have; see `tables.import_table` for the columns."""
-
-    path: str | None
-    columns: Mapping[str, str]
-    subreddit: str
-    seen_at: float | str | None = None
-
-    def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        def rows(done: int) -> None:
-            report("rows", done)
-
-        path, seen_at = _given(self.path, "a .parquet, .jsonl or .csv file"), time_of(self.seen_at, "source.seen_at")
-        figures = import_table(store, path, self.columns, subreddit=str(self.subreddit), seen_at=seen_at, progress=rows)
-        write_rejects(store)
-        return {"path": str(path), **figures}
+def say(message: str) -> None:
+    """A line for the user, beside the figures that scripts read."""
+    print(f"rfr: {printable(message)}", file=sys.stderr, flush=True)
 
 
 def build_demo_store(path: Path, demo: DemoSubreddit) -> None:

@@ -1,167 +1,222 @@
-"""Tables people already have, by a mapping from our field names to their columns."""
+"""Tables people already have, into the store: whole, or not at all."""
 
 from __future__ import annotations
 
-import hashlib
 import json
-import math
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
-from datetime import UTC, date, datetime
+from collections import defaultdict
+from collections.abc import Callable, Collection, Iterator, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from more_itertools import chunked
-
 from rfr.errors import UserError
-from rfr.records import MADE_UP, Observation, Post, Reply
-from rfr.reddit.table_files import rows_of
-from rfr.reddit.things import seconds, whole_number
+from rfr.records import Observation, Post, Reply
+from rfr.reddit.table_files import BadLine, Row, columns_at, rows_of
+from rfr.reddit.table_paths import files_at
+from rfr.reddit.table_records import SOURCE, Ids, Story, TableRecords
 from rfr.store import Store
 
-CHUNK = 2000  # rows per transaction
+CHUNK = 2000  # stories between two reports of progress
 REQUIRED = ("title", "body", "score")
-SOURCE = "table"
+SHOWN_COLUMNS = 40  # in a message
+KEPT_COLUMNS = 1000  # of a file whose every row may have others
+
+
+@dataclass(kw_only=True)
+class Imported:
+    """What came of an import: stories read = kept + rejected.
+
+    `scored` stories have a score, `missing` are the fields whose columns are nowhere; `threads` has the posts of each title,
+    where rows are whole threads.
+    """
+
+    import_number: int | None
+    read: int = 0
+    kept: int = 0
+    rejected: int = 0
+    scored: int = 0
+    first_reject: str = ""
+    missing: tuple[str, ...] = ()
+    threads: dict[str, set[str]] = field(default_factory=lambda: defaultdict(set))
+
+    @property
+    def repeated_titles(self) -> int:
+        return sum(len(posts) > 1 for posts in self.threads.values())
 
 
 def import_table(
     store: Store,
     path: str | Path,
-    columns: Mapping[str, str],
+    columns: Mapping[str, str | None],
     *,
     subreddit: str,
     seen_at: float | None = None,
-    progress: Callable[[int], None] = lambda rows: None,
-) -> dict[str, int]:
-    """Read every row into the store; returns how many stories were read, kept and rejected.
+    ids: Ids = "own",
+    optional: Collection[str] = (),
+    progress: Callable[[int], None] = lambda stories: None,
+) -> Imported:
+    """Read every row of a table, or of all tables of a folder or a pattern, into the store, in one transaction.
 
     A row is one reply with its post, or a post with lists of replies. A story with a cell that makes no sense becomes a reject,
-    under the table's name and the story's number.
+    as does a line that is no row; what an earlier import of the file with the same columns rejected is forgotten.
 
     Args:
         columns: from title, body, score and, where known, post_id, reply_id, post_body, post_score, post_created_utc,
-            created_utc, author to the table's column names. Missing ids are made up from the text.
-        seen_at: Unix seconds at which the scores were read, None if unknown.
+            created_utc, author to the table's columns; None: nothing is read. Missing ids are made up from the texts.
+        seen_at: Unix seconds at which the scores were read. None: unknown; of several such imports the last one counts.
+        ids: "reddit": they are Reddit's, which can be asked about them; "own": only those with a prefix (t1_, t3_) are.
+        optional: fields whose columns may be missing.
 
     Raises:
-        UserError: no such file, an unknown format, a mapping to a column that is not there, no usable row.
+        UserError: no such file, an unknown format, a column that is not there, no usable row. Nothing is stored then.
     """
-    path = Path(path)
-    columns = {field: column for field, column in columns.items() if column}
-    read, rejected, first = 0, 0, ""
-    for chunk in chunked(enumerate(_stories(path, columns), start=1), CHUNK):
-        with store.transaction():
-            for number, row in chunk:
-                try:
-                    store.add(_records(row, columns, subreddit, seen_at))
-                except ValueError as error:
-                    store.reject(path.name, number, str(error), json.dumps(row, default=str).encode())
-                    rejected, first = rejected + 1, first or f"{path.name}, story {number}: {error}"
-        read += len(chunk)
-        progress(read)
-    if rejected == read:
-        raise UserError(f"none of the {read} stories can be used; {first}" if read else f"{path} has no rows")
-    return {"read": read, "kept": read - rejected, "rejected": rejected}
+    files, mapped = files_at(Path(path)), {name: column for name, column in columns.items() if column}
+    there = _Columns(mapped, optional, str(path) if len(files) > 1 else files[0].name)
+    for file in files:
+        there.add_header(columns_at(file))
+    with store.transaction():
+        number = store.next_import() if seen_at is None else None
+        records = TableRecords(columns=mapped, subreddit=subreddit, seen_at=seen_at, ids=ids, import_number=number)
+        imported = Imported(import_number=number)
+        for file in files:
+            _FileImport(store, file, records, imported, there, progress).run()
+        imported.missing = there.missing()
+        if imported.rejected == imported.read:
+            raise UserError(
+                f"none of the {imported.read} stories can be used; {imported.first_reject}"
+                if imported.read
+                else f"{path} has no rows"
+            )
+        if number is not None:
+            store.drop_repeated(number)
+    return imported
 
 
-def _stories(path: Path, columns: Mapping[str, str]) -> Iterator[dict[str, Any]]:
-    """One row per story: a row whose columns hold lists (a thread with all its replies) is unrolled."""
-    for number, row in enumerate(rows_of(path, columns), start=1):
-        if not isinstance(row, dict):
-            raise UserError(f"{path.name}, row {number} is no object")
-        if number == 1:
-            _check_columns(columns, row, path)
-        lists = {column: value for column, value in row.items() if column in columns.values() and isinstance(value, list)}
-        if len({len(values) for values in lists.values()}) > 1:
-            told = ", ".join(f"{column}: {len(values)}" for column, values in lists.items())
-            raise UserError(f"{path.name}, row {number}: lists of different lengths ({told})")
-        for values in zip(*lists.values(), strict=True) if lists else [()]:
-            yield {**row, **dict(zip(lists, values, strict=True))}
+class _Columns:
+    """The columns that an import finds, held against those that it was told to read."""
+
+    def __init__(self, mapped: Mapping[str, str], optional: Collection[str], where: str) -> None:
+        self._mapped, self._optional, self._where = mapped, optional, where
+        self._found: dict[str, None] = {}  # in the order of the file
+        self._any_row = False
+
+    def add_header(self, names: list[str] | None) -> None:
+        """Of a file that names its columns before its rows.
+
+        Raises:
+            UserError: one that must be there is not.
+        """
+        if names is not None:
+            self.add(names)
+            self._require([name for name in REQUIRED if self._mapped.get(name) not in names])
+
+    def add(self, names: Collection[str]) -> None:
+        self._any_row = True
+        room = len(self._found) < KEPT_COLUMNS
+        self._found |= dict.fromkeys(names if room else (name for name in self._mapped.values() if name in names))
+
+    def missing(self) -> tuple[str, ...]:
+        """Fields whose columns may be missing and are.
+
+        Raises:
+            UserError: another one is missing; the message ends in what to type.
+        """
+        if not self._any_row:
+            return ()
+        missing = [name for name in dict.fromkeys([*REQUIRED, *self._mapped]) if self._mapped.get(name) not in self._found]
+        self._require([name for name in missing if name in REQUIRED])
+        if named := [name for name in missing if name not in self._optional]:
+            self._refuse(named, " ".join(f"source.columns.{name}=null" for name in named))
+        return tuple(missing)
+
+    def _require(self, absent: list[str]) -> None:
+        if absent:
+            self._refuse(absent, " ".join(f"source.columns.{name}=<one of these>" for name in absent))
+
+    def _refuse(self, absent: list[str], remedy: str) -> None:
+        shown = list(self._found)[:SHOWN_COLUMNS] + ["..."] * (len(self._found) > SHOWN_COLUMNS)
+        unmapped = [name for name in absent if name not in self._mapped]
+        if unmapped:
+            raise UserError(
+                f"source.columns must map {', '.join(unmapped)} to columns of {self._where}, "
+                f"which has {', '.join(shown)}: type {remedy}"
+            )
+        columns = ", ".join(f"{name}: {self._mapped[name]}" for name in absent)
+        raise UserError(f"{self._where} has no column for {columns}; it has {', '.join(shown)}: name another, or type {remedy}")
 
 
-def _check_columns(columns: Mapping[str, str], row: Mapping[str, Any], path: Path) -> None:
-    missing = [field for field in REQUIRED if field not in columns]
-    if missing:
-        raise UserError(f"source.columns must map {', '.join(missing)} to columns of {path.name}")
-    absent = [f"{field}: {column}" for field, column in columns.items() if column not in row]
-    if absent:
-        raise UserError(f"{path.name} has no column for {', '.join(absent)}; it has {', '.join(row)}")
+class _FileImport:
+    """One file of an import."""
+
+    def __init__(
+        self,
+        store: Store,
+        file: Path,
+        records: TableRecords,
+        imported: Imported,
+        there: _Columns,
+        progress: Callable[[int], None],
+    ) -> None:
+        self._store, self._file, self._records, self._imported = store, file, records, imported
+        self._there, self._progress = there, progress
+        self._place, self._columns = str(file.resolve()), json.dumps(dict(records.columns), sort_keys=True)
+
+    def run(self) -> None:
+        """
+        Raises:
+            UserError: more than half of the lines are none, which is another kind of file.
+        """
+        self._store.forget_rejects(SOURCE, self._place, self._columns)
+        lines, bad = 0, []
+        for row in rows_of(self._file, self._records.columns.values()):
+            lines += 1
+            if isinstance(row, Row):
+                self._there.add(row.cells)
+                for part, story in enumerate(self._stories(row)):
+                    self._take(row.place, part, story)
+            else:
+                bad.append(row)
+                self._imported.read += 1
+                self._reject(row.place, 0, row.reason, row.line)
+        if 2 * len(bad) > lines:
+            raise UserError(_what_is_wrong(self._file, bad, lines))
+
+    def _stories(self, row: Row) -> Iterator[Story | ValueError]:
+        try:
+            yield from self._records.stories(row.cells)
+        except ValueError as error:
+            yield error
+
+    def _take(self, place: int, part: int, story: Story | ValueError) -> None:
+        """One story into the store, or the reason why not."""
+        self._imported.read += 1
+        if self._imported.read % CHUNK == 0:
+            self._progress(self._imported.read)
+        try:
+            if isinstance(story, ValueError):
+                raise story
+            found = self._records.records(story)
+        except ValueError as error:
+            fields: Any = {} if isinstance(story, ValueError) else story.fields
+            self._reject(place, part, str(error), json.dumps(fields, default=str).encode())
+        else:
+            self._keep(story, found)
+
+    def _keep(self, story: Any, found: list[Post | Reply | Observation]) -> None:
+        self._store.add(found)
+        self._imported.kept += 1
+        self._imported.scored += isinstance(found[-1], Observation) and found[-1].kind == "reply"
+        post = found[0]
+        if story.thread is not None and isinstance(post, Post):
+            self._imported.threads[post.title].add(post.id)
+
+    def _reject(self, place: int, part: int, reason: str, line: bytes) -> None:
+        self._imported.rejected += 1
+        unit = "row" if self._file.suffix == ".parquet" else "line"
+        self._imported.first_reject = self._imported.first_reject or f"{self._file.name}, {unit} {place}: {reason}"
+        self._store.reject(SOURCE, place, reason, line, file=self._place, columns=self._columns, part=part)
 
 
-def _records(
-    row: Mapping[str, Any], columns: Mapping[str, str], subreddit: str, seen_at: float | None
-) -> list[Post | Reply | Observation]:
-    """
-    Raises:
-        ValueError: a cell makes no sense; the message names its column.
-    """
-
-    def value(field: str) -> Any:
-        found = row.get(columns.get(field, ""))
-        return None if found == "" or (isinstance(found, float) and math.isnan(found)) else found
-
-    def text(field: str) -> str | None:
-        found = value(field)
-        if found is not None and not isinstance(found, str):
-            raise ValueError(f"{columns[field]} is no text: {found!r:.60}")
-        return found and _storable(found)
-
-    def number(field: str) -> int | None:
-        return whole_number(value(field), columns.get(field, field))
-
-    def time(field: str) -> float | None:
-        return time_of(value(field), columns.get(field, field))
-
-    title, body = text("title"), text("body") or ""
-    if not title:
-        raise ValueError(f"no {columns['title']}")
-    post_id = _id(value("post_id")) or _made_up(title)
-    reply_id = _id(value("reply_id")) or _made_up(title, body)
-    post = Post(
-        id=post_id, subreddit=subreddit, title=title, body=text("post_body") or "", seen_at=seen_at,
-        created_utc=time("post_created_utc"),
-    )  # fmt: skip
-    reply = Reply(
-        id=reply_id, post_id=post_id, body=body, author=text("author"), created_utc=time("created_utc"), seen_at=seen_at
-    )
-    readings = [
-        Observation(item_id=item, seen_at=seen_at, source=SOURCE, score=score)
-        for item, score in ((post_id, number("post_score")), (reply_id, number("score")))
-        if score is not None
-    ]
-    return [post, reply, *readings]
-
-
-def _storable(text: str) -> str:
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ValueError("half a character (a lone surrogate) in a text") from None
-    return text
-
-
-def time_of(value: Any, name: str) -> float | None:
-    """Unix seconds of a number, a date or an ISO date; a date without a zone is taken as UTC.
-
-    Raises:
-        ValueError: it is none of these; the message has `name`.
-    """
-    if isinstance(value, str):
-        with suppress(ValueError):
-            value = datetime.fromisoformat(value)  # 20240131 too
-    if isinstance(value, datetime):
-        return (value if value.tzinfo else value.replace(tzinfo=UTC)).timestamp()
-    if isinstance(value, date):
-        return datetime(value.year, value.month, value.day, tzinfo=UTC).timestamp()
-    return seconds(value, name)
-
-
-def _id(value: Any) -> str:
-    """An id as text; pandas makes whole numbers with gaps into floats."""
-    if value is None:
-        return ""
-    return _storable(str(int(value)) if isinstance(value, float) and value.is_integer() else str(value))
-
-
-def _made_up(*parts: str) -> str:
-    return MADE_UP + hashlib.sha256("\0".join(parts).encode()).hexdigest()[:12]
+def _what_is_wrong(file: Path, bad: list[BadLine], lines: int) -> str:
+    what = "are no JSON" if bad[0].reason.startswith("no JSON") else "are no rows of such a table"
+    return f"{len(bad):,} of {lines:,} lines of {file} {what}, the first is line {bad[0].place}: {bad[0].reason}"

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 from rfr.errors import RunFailed
-from rfr.records import Observation, Post, Reply
+from rfr.records import DELETED, Kind, Observation, Post, Reply
+from rfr.reddit.values import flag, id_of, text_of, time_of, whole_number
 
 Json = dict[str, Any]
-TEXTS = ("subreddit", "title", "selftext", "body", "author", "link_flair_text", "distinguished")
-COUNTS = ("score", "num_comments")
-LARGEST = 2**63  # the first number that SQLite can't hold
-LATEST = 4_102_444_800  # Unix seconds: the year 2100. A time beyond it is in other units
+READERS = {
+    **dict.fromkeys(("subreddit", "title", "selftext", "body", "author", "link_flair_text", "distinguished"), text_of),
+    **dict.fromkeys(("score", "num_comments"), whole_number),
+    **dict.fromkeys(("stickied", "score_hidden", "archived"), flag),
+    "created_utc": time_of,
+}
+AS_SENT = ("link_id", "parent_id", "removed_by_category")  # read where their sense is known
+ABSENT = {name: False if reader is flag else None for name, reader in READERS.items()}
 
 
 def listing_children(listing: Any) -> list[Any]:
@@ -50,113 +54,97 @@ def named_replies(child: Any) -> list[str] | None:
     return [f"t1_{i}" for i in ids]
 
 
-def item_id(child: Any) -> Any:
-    """The id of a listing's child, whatever it is; None where there is none."""
+def full_name(child: Any) -> str:
+    """The kind and the id of a listing's child, whatever they are: t3_abc."""
     data = child.get("data") if isinstance(child, dict) else None
-    return data.get("id") if isinstance(data, dict) else None
+    return f"{child.get('kind')}_{data.get('id')}" if isinstance(data, dict) else ""
 
 
-def validated(data: Any) -> Json:
-    """An item's data with every field we read of the type it should have; numbers sent as strings become numbers.
+def validated(data: Any, kind: Kind) -> Json:
+    """The fields of an item that we read, each of the type it should have; what was sent as text is read.
 
     Raises:
         ValueError: a field is of another type; the message names it.
     """
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
-    if not isinstance(data.get("id"), str) or not data["id"]:
+    found = id_of(data.get("id"), "id", kind)
+    if found is None:
         raise ValueError("no id")
-    odd = [name for name in TEXTS if not isinstance(data.get(name), str | None)]
-    if odd:
-        raise ValueError(f"{odd[0]} is no text")
-    return {
-        **data,
-        "created_utc": seconds(data.get("created_utc"), "created_utc"),
-        **{name: _whole(data.get(name), name) for name in COUNTS},
-    }
+    read = {name: reader(data[name], name) if data.get(name) is not None else ABSENT[name] for name, reader in READERS.items()}
+    read |= {name: data.get(name) for name in AS_SENT}
+    return read | {"id": found[0].lower(), "kind": kind, "deleted": was_deleted_later(data)}
 
 
-def _whole(value: Any, name: str) -> int | None:
-    if isinstance(value, str):
-        raise ValueError(f"{name} {value!r:.60} is no whole number")
-    return whole_number(value, name)
-
-
-def whole_number(value: Any, name: str) -> int | None:
-    """A whole number that the store can hold, from a number or a text.
-
-    Raises:
-        ValueError: it is none; the message has `name`.
-    """
-    if value is None:
-        return None
-    try:
-        number = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        number = math.nan
-    if not -LARGEST <= number < LARGEST or not number.is_integer():
-        raise ValueError(f"{name} {value!r:.60} is no whole number")
-    return int(value) if isinstance(value, int) else int(number)
-
-
-def seconds(value: Any, name: str) -> float | None:
-    """Unix seconds from the field of this name, which some months' dumps hold as strings.
-
-    Raises:
-        ValueError: it is no time.
-    """
-    if value is None or value == "":
-        return None
-    try:
-        time = math.nan if isinstance(value, bool) else float(value)
-    except (TypeError, ValueError, OverflowError):
-        time = math.nan
-    if not 0 <= time < LATEST:  # nor is NaN
-        raise ValueError(f"{name} {value!r:.60} is no time in Unix seconds")
-    return time
+def was_deleted_later(data: Json) -> bool:
+    """Whether a dump says that the item was deleted after it was read."""
+    meta = data.get("_meta")
+    return isinstance(meta, dict) and flag(meta.get("was_deleted_later"), "_meta.was_deleted_later")
 
 
 def to_post(data: Json, seen_at: float | None) -> Post:
+    """Of validated data."""
+    gone = DELETED if data["deleted"] else None
     return Post(
-        id=data["id"], subreddit=_required(data, "subreddit"), title=_required(data, "title"), body=_selftext(data),
-        author=data.get("author"), created_utc=data.get("created_utc"), flair=data.get("link_flair_text"),
-        stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"), seen_at=seen_at,
-    )  # fmt: skip
+        id=data["id"],
+        subreddit=_required(data, "subreddit"),
+        title=gone or _required(data, "title"),
+        body=gone or _selftext(data),
+        author=gone or data["author"],
+        created_utc=data["created_utc"],
+        flair=None if gone else data["link_flair_text"],
+        stickied=data["stickied"],
+        distinguished=data["distinguished"],
+        seen_at=seen_at,
+        deleted=data["deleted"],
+    )
 
 
 def _required(data: Json, name: str) -> str:
-    if not data.get(name):
+    if not data[name]:
         raise ValueError(f"no {name}")
     return data[name]
 
 
 def _selftext(data: Json) -> str:
     """The post's text; of a post that was taken down Reddit may show an empty one."""
-    return data.get("selftext") or ("[removed]" if data.get("removed_by_category") else "")
+    return data["selftext"] or ("[removed]" if text_of(data.get("removed_by_category"), "removed_by_category") else "")
 
 
 def to_reply(data: Json, seen_at: float | None) -> Reply | None:
-    """The reply, or None where it answers another comment and not the post."""
-    if data.get("parent_id") is None:
-        raise ValueError("no parent")
-    parent = str(data["parent_id"])  # some months' dumps hold comments' numbers
-    if not parent.startswith("t3_"):
+    """The reply, or None where it answers another comment and not the post; of validated data."""
+    post_id = _answered_post(data)
+    if post_id is None:
         return None
+    gone = DELETED if data["deleted"] else None
     return Reply(
-        id=data["id"], post_id=parent.removeprefix("t3_"), body=data.get("body") or "", author=data.get("author"),
-        created_utc=data.get("created_utc"), stickied=bool(data.get("stickied")), distinguished=data.get("distinguished"),
-        seen_at=seen_at,
+        id=data["id"], post_id=post_id, body=gone or data["body"] or "", author=gone or data["author"],
+        created_utc=data["created_utc"], stickied=data["stickied"], distinguished=data["distinguished"], seen_at=seen_at,
+        deleted=data["deleted"],
     )  # fmt: skip
 
 
+def _answered_post(data: Json) -> str | None:
+    """The id of the post that a comment answers directly, or None.
+
+    `link_id` names the post of the thread. `parent_id` names what is answered: the post where its prefix says so, where it equals
+    `link_id`, and where it is absent.
+    """
+    parent, link = data.get("parent_id"), id_of(data.get("link_id"), "link_id", "post")
+    if type(parent) is int or (isinstance(parent, str) and parent[:3].lower() == "t1_"):
+        return None  # some months' dumps hold comments' numbers
+    answered = id_of(parent, "parent_id", "post") or link
+    if answered is None:
+        raise ValueError("no parent")
+    post_id, is_full_name = answered
+    if not is_full_name and link is None:
+        raise ValueError(f"parent_id {post_id!r:.60} has no prefix, and there is no link_id: post or comment?")
+    return post_id.lower() if is_full_name or (link is not None and post_id == link[0]) else None
+
+
 def to_observation(data: Json, seen_at: float | None, source: str) -> Observation:
-    """A reading of the score. While `score_hidden` is set Reddit reports 1 whatever the score is."""
+    """A reading of the score. While `score_hidden` is set Reddit reports 1 whatever the score is. Of validated data."""
     return Observation(
-        item_id=data["id"],
-        seen_at=seen_at,
-        source=source,
-        score=data.get("score"),
-        hidden=bool(data.get("score_hidden")),
-        archived=bool(data.get("archived")),
-        num_comments=data.get("num_comments"),
-    )
+        kind=data["kind"], item_id=data["id"], seen_at=seen_at, source=source, score=data["score"], hidden=data["score_hidden"],
+        archived=data["archived"], num_comments=data["num_comments"],
+    )  # fmt: skip

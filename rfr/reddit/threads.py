@@ -55,7 +55,7 @@ async def _read_tree(crawler: Crawler, post_id: str) -> _Left:
     try:
         tree = await crawler.client.get(f"comments/{post_id}", depth=1, limit=500)
     except Unreadable as refusal:
-        tree, missing = None, [post_id] if refusal.gone else []
+        tree, missing = None, [f"t3_{post_id}"] if refusal.gone else []
     if tree is not None and (not isinstance(tree, list) or len(tree) != 2):
         raise RunFailed(f"Reddit answered comments/{post_id} with something that is no thread: nothing of it was kept", 1)
     found = [child for page in tree or [] for child in listing_children(page)]

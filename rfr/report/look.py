@@ -10,12 +10,12 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-from rich.console import Console
 from rich.rule import Rule
 from rich.text import Text
 
 from rfr.report.table import plain
 from rfr.terminal import printable
+from rfr.utils.console import PipedConsole
 
 HUES = (28, 205, 130, 280, 0, 170, 60, 320)  # of a row's documents in turn, in degrees
 COLOURS = ("yellow", "blue", "green", "magenta", "red", "cyan")
@@ -36,7 +36,7 @@ figure { display: inline-block; margin: 1rem 1rem 1rem 0; }
 
 def print_looks(looks: Iterable[Any]) -> None:
     """Each pair in the terminal: raw, cleaned, in segments, and the rows these stand in; long texts are shortened."""
-    console = Console(width=None, soft_wrap=False)
+    console = PipedConsole(width=None, soft_wrap=False)
     for look in looks:
         console.print(Rule(plain(_headline(look))))
         for name, text in (("as Reddit gave it", f"{look.raw_title}\n\n{look.raw}"), ("cleaned", _cleaned(look))):

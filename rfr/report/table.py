@@ -7,11 +7,11 @@ from collections.abc import Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from rfr.terminal import printable
+from rfr.utils.console import PipedConsole
 
 
 def print_table(rows: SequenceOf[Mapping[str, Any]], *, title: str, vertical: bool = False) -> None:
@@ -26,7 +26,7 @@ def print_table(rows: SequenceOf[Mapping[str, Any]], *, title: str, vertical: bo
             table.add_column(name, justify="left" if isinstance(rows[0][name], str) else "right")
         for row in rows:
             table.add_row(*(plain(value) for value in row.values()))
-    Console(width=width).print(table)
+    PipedConsole(width=width).print(table)
 
 
 def plain(value: Any) -> Text:

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence as SequenceOf
+from typing import Annotated
 
 import numpy as np
+from annotated_types import MinLen
 
+from rfr.ranges import Share
 from rfr.reward.base import ReplyThread, Reward
 
 
@@ -44,7 +47,7 @@ class Tiers:
         ValueError: cuts that are none.
     """
 
-    def __init__(self, inner: Reward, cuts: SequenceOf[float] = (1 / 3, 2 / 3)) -> None:
+    def __init__(self, inner: Reward, cuts: Annotated[SequenceOf[Share], MinLen(1)] = (1 / 3, 2 / 3)) -> None:
         cuts = tuple(cuts)
         if not cuts or not all(0 < cut < 1 for cut in cuts) or list(cuts) != sorted(set(cuts)):
             raise ValueError(f"reward.cuts must rise and lie between 0 and 1, not {list(cuts)}")

@@ -10,6 +10,7 @@ import numpy as np
 
 from rfr.errors import UserError
 from rfr.grammar import parse_prompt, true_quality
+from rfr.ranges import Count, Seed
 from rfr.reward.base import ReplyThread, log_scores, symmetric_log
 from rfr.reward.confounders import delays_s, words
 from rfr.simulate import KarmaModel, vote
@@ -51,7 +52,7 @@ class OracleResidual:
 
     LEAST_DEVIATION = 0.1  # of y: all stories that came after the crowd had left have the same karma
 
-    def __init__(self, karma: KarmaModel | None, draws: int = 400, seed: int = 0) -> None:
+    def __init__(self, karma: KarmaModel | None, draws: Count = 400, seed: Seed = 0) -> None:
         self._karma, self._draws, self._seed = karma, draws, seed
         self._anybody = np.zeros(0)  # true qualities of the training replies
 

@@ -8,6 +8,7 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 
 from rfr.errors import UserError
+from rfr.ranges import AboveZero, Count, Seed, Several
 from rfr.reward.base import ReplyThread, log_scores
 from rfr.reward.confounders import confounders, require_times
 from rfr.reward.trees import fit_trees, predict
@@ -30,7 +31,7 @@ class Residual:
     """
 
     def __init__(
-        self, folds: int = 5, iterations: int = 200, learning_rate: float = 0.05, leaves: int = 15, seed: int = 0
+        self, folds: Several = 5, iterations: Count = 200, learning_rate: AboveZero = 0.05, leaves: Several = 15, seed: Seed = 0
     ) -> None:
         if folds < 2:
             raise ValueError(f"reward.folds must be 2 or more, not {folds}")

@@ -1,0 +1,116 @@
+"""Every config value is checked before work begins: a wrong one is a line that names its key."""
+
+from __future__ import annotations
+
+import math
+import random
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from hydra.utils import instantiate
+from omegaconf import DictConfig, OmegaConf
+
+from rfr import assess, build, collect, config
+from rfr.exits import in_one_line
+from tests.conftest import ROOT
+
+CHECKS: dict[str, Callable[[DictConfig], Any]] = {
+    "collect": lambda cfg: instantiate(config.checked(config.resolve(cfg), collect.Collect)),
+    "train": lambda cfg: build.require_settings(config.resolve(cfg)),
+    "generate": assess.parts_of_generate,
+    "evaluate": assess.require_evaluation,
+}
+CONF = ROOT / "conf"
+# What each command's groups can be; some groups lie in others.
+GROUPS = {
+    "collect": {"source": "source", "mode": "mode"},
+    "generate": {},
+    "evaluate": {name: name for name in ("mode", "corpus", "preprocess", "packing", "precision")}
+    | {f"reward@rewards.{name}": "reward" for name in ("thread_rank",)},
+    "train": {name: name for name in ("model", "corpus", "preprocess", "packing", "reward", "objective", "optimizer", "schedule",
+                                      "strategy", "precision", "trainer", "logger", "experiment")}
+    | {"+objective/baseline": "objective/baseline", "reward@reward.inner": "reward"},
+}  # fmt: skip
+BASE = {"generate": ["model.weights=m"], "evaluate": [], "collect": [], "train": []}
+OTHERS_MODES = {"collect": ("policy", "karma", "compare", "dashboard"),
+                "evaluate": ("once", "watch", "refresh", "backfill", "purge", "status", "export")}  # fmt: skip
+WRONG: tuple[Any, ...] = ("abc", [1, 2], True, None, math.nan, math.inf, -1, -0.5, 10**30, 1e300, {"a": 1})
+
+
+def _configs(command: str) -> Iterator[tuple[list[str], DictConfig]]:
+    """The command's config under every choice of every group."""
+    yield [], compose(command, BASE[command])
+    for group, folder in GROUPS[command].items():
+        for choice in sorted(path.stem for path in (CONF / folder).glob("*.yaml")):
+            if group == "mode" and choice in OTHERS_MODES[command]:
+                continue
+            more = ["objective=rwr"] if "baseline" in group else ["reward=tiers"] if "inner" in group else []
+            overrides = [*BASE[command], *more, f"{group}={choice}"]
+            yield overrides, compose(command, overrides)
+
+
+def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
+    for name in node:
+        if not str(name).startswith("_") and not (prefix == "" and name == "hydra"):
+            key = f"{prefix}{name}"
+            child = node._get_node(name)
+            if isinstance(child, DictConfig) and not child._is_none() and not child._is_interpolation():
+                yield from _leaves(child, f"{key}.")
+            else:
+                yield key
+
+
+def _keys(command: str) -> dict[str, DictConfig]:
+    """Every distinct key that any choice brings in, with a config that has it."""
+    found: dict[str, DictConfig] = {}
+    for _, cfg in _configs(command):
+        for key in _leaves(cfg):
+            found.setdefault(key, cfg)
+    return found
+
+
+def _outcome(command: str, cfg: DictConfig, key: str, value: Any) -> str | None:
+    """What is wrong with what became of this value, or None."""
+    cfg = cfg.copy()
+    OmegaConf.update(cfg, key, value, merge=False)
+    try:
+        CHECKS[command](cfg)
+    except (ValueError, HydraException) as error:
+        told = in_one_line(error)
+        return None if key in told and len(told.splitlines()) == 1 else f"{command} {key}={value!r}: {told}"
+    except Exception as error:
+        return f"{command} {key}={value!r}: {type(error).__name__}: {error}"
+    return None
+
+
+def _tried(share: float) -> tuple[int, int, list[str]]:
+    """How many keys there are, how many values were tried, and what went wrong."""
+    rng, keys, values, wrong = random.Random(20261128), 0, 0, []
+    with initialize_config_dir(str(CONF), version_base="1.3"):
+        for command in CHECKS:
+            for key, cfg in _keys(command).items():
+                keys += 1
+                for value in WRONG:
+                    if rng.random() < share:
+                        values += 1
+                        if problem := _outcome(command, cfg, key, value):
+                            wrong.append(problem)
+    return keys, values, wrong
+
+
+def test_a_tenth_of_all_wrong_values_at_every_key_end_in_a_line_that_names_it() -> None:
+    keys, values, wrong = _tried(0.1)
+    assert keys >= 240
+    assert values >= 240
+    assert wrong == []
+
+
+@pytest.mark.slow
+def test_all_wrong_values_at_every_key_end_in_a_line_that_names_it() -> None:
+    keys, values, wrong = _tried(1.0)
+    assert keys >= 240
+    assert values == keys * len(WRONG)
+    assert wrong == []
