@@ -89,7 +89,7 @@ def _nobody_named(fields: Sequence[str], overrides: Sequence[str]) -> list[str]:
 
 
 def _say_what_next(source: Source, store: Path, figures: dict) -> None:
-    """What a collected store lacks; of a table, last of all, the command that trains on it."""
+    """Say which posts the store lacks; after a table, print the command that trains on it as the last line."""
     with Store(store) as opened:
         if isinstance(source, FileSource) and (lacking := missing_posts(opened)):
             say(lacking)

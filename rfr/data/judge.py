@@ -133,7 +133,7 @@ def judged(folder: Path) -> Iterator[list[dict[str, Any]]]:
 
 
 def score_counts(folder: Path) -> dict[str, int]:
-    """Of a split's replies, how many scores are `known`, and how many of these are `too_young` to be karma."""
+    """Count a split's `known` scores, and those among them that are `too_young` to be karma."""
     return json.loads((folder / _SCORES).read_text())
 
 

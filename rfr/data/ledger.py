@@ -92,7 +92,7 @@ def ledger_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
 
 
 def notes(ledger: dict[str, Any], min_age_h: float) -> list[str]:
-    """What is missing from a corpus and could be had, in all splits together: a sentence each."""
+    """Sentences about scores and posts that the corpus lacks and a user could still get, over all splits."""
     accounts = ledger.values()
     known, too_young = (sum(account["scores"][name] for account in accounts) for name in ("known", "too_young"))
     lacking = sum(account["left_out"].get(POST_UNKNOWN, {"pairs": 0})["pairs"] for account in accounts)
@@ -104,14 +104,14 @@ def notes(ledger: dict[str, Any], min_age_h: float) -> list[str]:
 
 
 def too_young_scores(too_young: int, known: int, min_age_h: float) -> str:
-    """What is said of scores that were read before anybody had voted."""
+    """The sentence about scores that were read before anybody had voted."""
     hours = "an hour" if min_age_h == 1 else f"{min_age_h:g} hours"
     return (f"{too_young:,} of {known:,} scores were read within {hours} of posting: they are not karma yet and count as unknown "
             f"(preprocess.min_age_h={min_age_h:g})")  # fmt: skip
 
 
 def no_posts(lacking: int, replies: int) -> str:
-    """What is said of replies to posts that never came in; dumps have posts (RS_) and comments (RC_) in files of their own."""
+    """The sentence about replies whose posts were never imported: dumps hold them (RS_) apart from comments (RC_)."""
     return f"{lacking:,} of {replies:,} replies lack their posts: import the RS_ file (submissions) of the same month too"
 
 
