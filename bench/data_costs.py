@@ -60,7 +60,7 @@ def speeds(store: Path, name: str, folder: Path) -> list[Figure]:
         Figure(name="fit_pack_vs_tokenizer", value=median(packed), target=">= 0.7",
                meaning=f"speed of tokenise + fit + pack + write ({packing:.1f} s) / that of the tokenizer alone ({alone:.1f} s); "
                        f"of {ROUNDS} pairs {min(packed):.2f} to {max(packed):.2f}"),
-        Figure(name="prepare_vs_tokenizer", value=median(whole), target=">= 0.3",
+        Figure(name="prepare_vs_tokenizer", value=median(whole), target=">= 0.38",
                meaning=f"speed of the whole preparation, near duplicates included ({taken:.1f} s); "
                        f"of {ROUNDS} pairs {min(whole):.2f} to {max(whole):.2f}"),
     ]  # fmt: skip
@@ -137,7 +137,7 @@ def memory(store: Path, tokenizer: str, folder: Path) -> list[Figure]:
     return [
         Figure(name="rss_growth_10x", value=ten / one, target="<= 1.5",
                meaning=f"peak memory for {COPIES} copies, {ten:,.0f} MiB / that for one, {one:,.0f} MiB; all processes"),
-        Figure(name="warm_start_s", value=warm, target="< 1", meaning="seconds to load what was prepared before"),
+        Figure(name="warm_start_s", value=warm, target="<= 1", meaning="seconds to load what was prepared before"),
     ]  # fmt: skip
 
 

@@ -29,7 +29,7 @@ def signature(text: str) -> np.ndarray:
 
     A text without any word, such as a row of emoji, counts as one.
     """
-    words = np.fromiter((zlib.crc32(word.encode()) for word in WORD.findall(text.lower()) or [text]), np.uint64)
+    words = np.fromiter(map(zlib.crc32, map(str.encode, WORD.findall(text.lower()) or [text])), np.uint64)
     length = min(SHINGLE, len(words))
     shingles = np.zeros(max(1, len(words) - length + 1), np.uint64)
     for place in range(length):
