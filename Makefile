@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep clean
+.PHONY: setup demo test test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep bench-models clean
 
 setup: $(READY)
 
@@ -73,6 +73,9 @@ bench-masters: $(BENCH_READY)
 
 bench-plan: $(READY)
 	$(BIN)/python -m bench.plan
+
+bench-models: $(READY)
+	$(BIN)/python -m bench.models
 
 bench-data: $(BENCH_READY)
 	$(BENCH)/bin/python -m bench.data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from typing import TypedDict
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,6 +20,7 @@ from rfr.loggers import quiet
 from rfr.model.build import load_policy
 from rfr.policy_report import Policy
 from rfr.ranges import Block, Count, Whole
+from rfr.train.exactness import exact_attention
 from rfr.train.settings import Precision
 from rfr.utils.settings import Called
 from rfr.wandb.dashboard import Dashboard
@@ -37,7 +39,7 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     settings = OmegaConf.to_container(cfg.sampling, resolve=True)
     assert isinstance(settings, dict)
     sampling = instantiate(cfg.sampling)
-    model, tokenizer = load_policy(cfg.model.weights)
+    model, tokenizer = load_policy(cfg.model.weights, partial(exact_attention, data_dir=cfg.data_dir))
     prompts = [canonical_prompt(prompt) for prompt in prompts for _ in range(cfg.stories)]
     del settings["_target_"]
     for prompt, story in zip(prompts, sample(model, tokenizer, prompts, sampling), strict=True):

@@ -4,31 +4,33 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from typing import Any
 
-import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies import SingleDeviceStrategy
-from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.checkpoints import about, newest_whole, require_match, step_of
 from rfr.config import checked
 from rfr.data.control import add_controls, control_ids
 from rfr.data.ledger import ledger_rows, notes, shift_rows
+from rfr.data.packing import BestFit
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
 from rfr.material import Compared, Material, Weighted
 from rfr.memory import frugal
-from rfr.model.build import build_model, build_tokenizer, compile_layers, fused, require_weights
+from rfr.model.build import (
+    build_tokenizer,
+    pretrained_config,
+    require_weights,
+)  # fmt: skip
 from rfr.model.offload import require_room
 from rfr.model.optim import StochasticAdamW
 from rfr.model.precision import PURE
 from rfr.model.precision import resolve as resolve_precision
-from rfr.model.recompute import recompute_activations
 from rfr.model.reward_model import reward_model
 from rfr.model.split import SplitAdamW
 from rfr.model.strategy import Layout
@@ -36,7 +38,11 @@ from rfr.ranks import ranks
 from rfr.records import Pair
 from rfr.reference import Reference
 from rfr.report.table import print_table
+from rfr.train.exactness import exact_attention
+from rfr.train.policy import build_policy, random_config
 from rfr.train.settings import Train
+
+SOME_TOKENS = 512  # of a vocabulary that is not known yet; how many there are, an architecture does not depend on
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,14 +62,25 @@ class Job:
     about: dict[str, Any]  # what a checkpoint of this run must have in common with it
 
 
-def check(cfg: DictConfig) -> None:
-    """What can be told before a store is read for an hour, and wherever the run will be.
+def check(cfg: DictConfig) -> str:
+    """Check what needs neither data nor the machine of the run, before a store is read for an hour; returns the implementation of
+    attention with which the model is trained exactly.
 
     Raises:
-        ValueError: a value is wrong, or weights are missing.
+        ValueError: a value is wrong, weights are missing, or the model can't be trained exactly.
     """
-    require_settings(cfg)
+    cfg = require_settings(cfg)
     require_weights(cfg.model.weights, cfg.model.hub_name)
+    if cfg.model.weights == "random":
+        config = random_config(cfg, SOME_TOKENS)
+    else:
+        config = pretrained_config(cfg.model.weights, cfg.model.hub_name)
+    remedy = None
+    if isinstance(instantiate(cfg.objective), Compared):
+        remedy = f"objective={cfg.objective.name} compares stories of one row, so take another, such as bc or rwr"
+    elif isinstance(instantiate(cfg.preprocess).packing, BestFit):
+        remedy = "set packing=off"
+    return exact_attention(config, cfg.data_dir, remedy=remedy)
 
 
 def require_settings(cfg: DictConfig) -> DictConfig:
@@ -84,7 +101,7 @@ def require_settings(cfg: DictConfig) -> DictConfig:
 def build(cfg: DictConfig, run_dir: Path) -> Job:
     """Config into objects; everything that can be checked is checked here."""
     cfg = require_settings(cfg)
-    require_weights(cfg.model.weights, cfg.model.hub_name)
+    attention = check(cfg)
     precision, objective = resolve_precision(cfg.precision), instantiate(cfg.objective)
     layout = instantiate(cfg.strategy)(precision, run_dir)
     require_masters(instantiate(cfg.optimizer).func, precision, layout)
@@ -93,7 +110,7 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     prepared = prepare(cfg, corpus)
     material = objective.material(prepared, instantiate(cfg.reward))
     with frugal():
-        model = _policy(cfg, prepared.tokenizer, layout.dtype)
+        model = build_policy(cfg, prepared.tokenizer, layout.dtype, attention)
     if objective.loss.compares_with_start:
         material = material.with_reference(Reference(model, precision, Path(cfg.data_dir) / "cache"))
     if not objective.loss.writes:
@@ -166,36 +183,6 @@ def prepare(cfg: DictConfig, corpus: Any) -> Prepared:
     identity = OmegaConf.to_container(cfg.preprocess), cfg.model.tokenizer, cfg.model.hub_name, cfg.model.corpus_vocabulary, *told
     with corpus.open() as store:
         return instantiate(cfg.preprocess).prepare(store, make_tokenizer, identity, Path(cfg.data_dir) / "cache")
-
-
-def random_config(cfg: DictConfig, tokens: int, **special: int) -> PretrainedConfig:
-    """Of a random model for a tokenizer with so many tokens."""
-    drops = {"attn_pdrop": cfg.model.dropout, "embd_pdrop": cfg.model.dropout, "resid_pdrop": cfg.model.dropout}
-    vocabulary = -(-tokens // 64) * 64  # a multiple of 64 is kind to matrix units
-    random = instantiate(cfg.model.random)
-    return fused(random(vocab_size=vocabulary, max_position_embeddings=cfg.model.block_size, **special, **drops))
-
-
-def _policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype) -> PreTrainedModel:
-    special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    make_config = partial(random_config, cfg, len(tokenizer), **special)
-    new = control_ids(tokenizer)
-    if new and Path(cfg.model.weights).is_dir() and control_ids(build_tokenizer(cfg.model.weights, None)) == new:
-        new = []
-    model = build_model(cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype, new)
-    if cfg.model.block_size > model.config.max_position_embeddings:
-        raise UserError(
-            f"model.block_size={cfg.model.block_size} is larger than the model's {model.config.max_position_embeddings} positions"
-        )
-    if len(tokenizer) > model.config.vocab_size:
-        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
-    if cfg.model.activation_checkpointing:
-        model.activation_checkpointing_enable({"use_reentrant": False})
-    elif not cfg.model.compile:
-        recompute_activations(model)
-    if cfg.model.compile:
-        compile_layers(model)
-    return model.train()  # what is loaded comes in evaluation mode, without dropout and checkpointing, and Lightning leaves it so
 
 
 def _say_what_starts(

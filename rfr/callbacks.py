@@ -18,9 +18,9 @@ from transformers import PreTrainedTokenizerBase
 from rfr.checkpoints import inside_accumulation
 from rfr.generate import Sampling, sample
 from rfr.memory import memory_gib
-from rfr.model.build import TOLD, export
 from rfr.model.flops import peak_flops, training_flops_per_token
 from rfr.model.module import Learner
+from rfr.model.save import TOLD, export
 from rfr.model.scaling import loss_scale
 from rfr.model.strategy import whole_parameters
 from rfr.records import Batch, PairBatch

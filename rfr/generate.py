@@ -11,6 +11,7 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.tokenise import prompt_tokens
+from rfr.model.build import block_of, positions_of
 from rfr.ranges import AboveZero, Count, Part, Seed, Whole
 
 
@@ -40,7 +41,7 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
         ValueError: a prompt leaves no room for a story, or there is no such quantile.
     """
     conditions = [prompt_tokens(tokenizer, prompt, sampling.quantile) for prompt in prompts]
-    block = getattr(model.config, "max_position_embeddings", None) or model.config.n_positions
+    block = positions_of(model.config) or block_of(model.config)
     longest = max(map(len, conditions))
     if longest >= block:
         raise ValueError(f"the prompt has {longest} tokens, the model's block {block}: shorten the prompt")

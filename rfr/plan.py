@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
-from rfr.build import random_config, require_settings, splits_masters
+from rfr.build import require_settings, splits_masters
 from rfr.cli import CONF
 from rfr.loggers import quiet
 from rfr.memory import GIB
@@ -23,6 +23,8 @@ from rfr.model.build import build_tokenizer, pretrained_config
 from rfr.model.plan import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
 from rfr.model.precision import PURE, resolve
 from rfr.report.table import print_table
+from rfr.train.exactness import exact_attention
+from rfr.train.policy import random_config
 
 GPUS = {
     "A100-80": 79.1,
@@ -69,8 +71,10 @@ def setup_of(cfg: DictConfig, gpu: str | None = None) -> Setup:
     precision = ("fp16" if cfg.precision == "auto" else cfg.precision) if gpu else resolve(cfg.precision)
     pairing = cfg.objective.get("pairing")
     group = 1 if pairing is None else pairing.group  # stories that may stand in one row
+    config = _config(cfg)
     setup = Setup(
-        config=_config(cfg), precision=precision, rows=cfg.trainer.micro_batch, block=cfg.model.block_size * group,
+        config=config, attention=exact_attention(config, cfg.data_dir), precision=precision,
+        rows=cfg.trainer.micro_batch, block=cfg.model.block_size * group,
         checkpointing=cfg.model.activation_checkpointing, ranks=cfg.trainer.ranks, gpu=on_gpu, masters=splits_masters(cfg),
     )  # fmt: skip
     return replace(setup, **_of_strategy(cfg.strategy))

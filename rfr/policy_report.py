@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.config import load, resolve
+from rfr.data.packing import BestFit
 from rfr.data.prepare import PreparedSplit
 from rfr.data.tokenise import Encoder
 from rfr.evaluate.policies import Judged, gain
@@ -19,7 +21,7 @@ from rfr.evaluate.quality import in_turn, mean_score
 from rfr.evaluate.reward_model import RewardModelJudge
 from rfr.files import write_whole
 from rfr.generate import sample
-from rfr.model.build import load_policy
+from rfr.model.build import block_of, load_policy
 from rfr.model.precision import computing_in
 from rfr.model.precision import resolve as resolve_precision
 from rfr.model.reward_model import load_reward_model
@@ -27,6 +29,7 @@ from rfr.report.page import evaluation_page
 from rfr.report.table import print_table
 from rfr.report.verdict import OVER, verdict
 from rfr.terminal import printable
+from rfr.train.exactness import exact_attention
 
 REWARD_MODEL, SCORE = "reward model", "reward_model_score"  # its name among what ranks replies, and of what it gives for stories
 SHOWN = 8  # stories on the page
@@ -44,7 +47,7 @@ class Policy:
 
 def _report(cfg: DictConfig) -> None:
     out = Path(cfg.out or Path(cfg.model.weights).resolve().parent)
-    judge = RewardModelJudge(*load_reward_model(cfg.judge), cfg.micro_batch) if cfg.judge else None
+    judge = _judge(cfg) if cfg.judge else None
     evaluation, stories = _evaluation(cfg, cfg.model.weights, judge)
     for weights in cfg.against:
         others, their_stories = _evaluation(cfg, weights, judge)
@@ -64,11 +67,17 @@ def _report(cfg: DictConfig) -> None:
     print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}))
 
 
+def _judge(cfg: DictConfig) -> RewardModelJudge:
+    model, tokenizer = load_reward_model(cfg.judge, partial(exact_attention, data_dir=cfg.data_dir))
+    return RewardModelJudge(model, tokenizer, cfg.micro_batch)
+
+
 def _evaluation(cfg: DictConfig, weights: str, judge: RewardModelJudge | None) -> tuple[dict[str, Any], list[Story]]:
     """What is found out about a policy, and stories that it wrote."""
-    model, tokenizer = load_policy(weights)
+    remedy = "set packing=off" if isinstance(instantiate(cfg.preprocess.packing), BestFit) else None
+    model, tokenizer = load_policy(weights, partial(exact_attention, data_dir=cfg.data_dir, remedy=remedy))
     cfg = cfg.copy()
-    cfg.model.block_size = cfg.model.block_size or model.config.max_position_embeddings
+    cfg.model.block_size = cfg.model.block_size or block_of(model.config)
     cfg = resolve(cfg)
     corpus, ranking = instantiate(cfg.corpus), instantiate(cfg.ranking)
     identity = OmegaConf.to_container(cfg.preprocess), tokenizer.backend_tokenizer.to_str()

@@ -25,9 +25,9 @@ from rfr.evaluate.quality import judge
 from rfr.files import write_whole
 from rfr.generate import sample
 from rfr.loggers import finish, log_start, quiet
-from rfr.model.build import export
 from rfr.model.module import Learner
 from rfr.model.precision import DTYPE
+from rfr.model.save import export
 from rfr.model.strategy import whole_parameters
 from rfr.outcome import record_result
 from rfr.ranks import ranks

@@ -108,7 +108,7 @@ BAD = [
     ((*DEMO, "objective=conditional", "objective.control.count=1"), "objective.control.count must be a whole number, 2 or more"),
     ((*DEMO, "corpus.demo.threads=1"), "split is empty"),
     ((*DEMO, "precision=fp16"), "no native fp16"),
-    (("corpus=demo", "corpus.demo.threads=30", "model=gpt2", "logger=csv"), "model.tokenizer to corpus or a path"),
+    (("corpus=demo", "corpus.demo.threads=30", "model=gpt2", "logger=csv"), "model.weights to random or a path"),
     ((*DEMO, "model.weights=pretrained"), "random or a path"),
     (("resume=nowhere",), "no run folder"),
     ((*DEMO, "optimizer._target_=os.system"), "os.system is refused"),

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from transformers import AutoModelForCausalLM, CohereConfig, GPT2Config, LlamaConfig, PreTrainedModel
+from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 
 import rfr.model.precision as precision
 from rfr.data.batches import WeightedRows
@@ -233,11 +233,3 @@ def test_a_head_is_put_in_whatever_the_dropout_is_and_stays_tied() -> None:
     assert isinstance(model.get_output_embeddings(), Head)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert model.training
-
-
-def test_models_that_do_more_to_their_logits_are_refused() -> None:
-    config = CohereConfig(
-        vocab_size=64, hidden_size=16, intermediate_size=32, num_hidden_layers=1, num_attention_heads=2, logit_scale=0.0625
-    )
-    with pytest.raises(UserError, match="does more to its logits than a matrix"):
-        install(AutoModelForCausalLM.from_config(config, attn_implementation=NAME))

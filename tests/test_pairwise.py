@@ -22,9 +22,9 @@ from rfr.data.prepare import Prepared
 from rfr.data.tokenise import PROMPT_END
 from rfr.errors import UserError
 from rfr.evaluate.reward_model import story_scores
+from rfr.model.attention import hidden_states
 from rfr.model.build import load_policy
 from rfr.model.head import install, output_layer
-from rfr.model.module import hidden_states
 from rfr.model.reward_model import load_reward_model, reward_model
 from rfr.objective.base import Objective
 from rfr.objective.pairwise import DPO, BradleyTerry

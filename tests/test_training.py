@@ -16,7 +16,7 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rfr import checkpoints, config
-from rfr.model.module import hidden_states
+from rfr.model.attention import hidden_states
 from rfr.records import Batch
 from rfr.run import train
 from tests.conftest import ROOT

@@ -12,14 +12,13 @@ from hydra import compose, initialize_config_dir
 from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
 
 from rfr import config
-from rfr.build import random_config
 from rfr.data.batches import WeightedRows
 from rfr.data.prepare import Prepared
-from rfr.model.attention import NAME
+from rfr.model.attention import NAME, hidden_states
 from rfr.model.head import install
-from rfr.model.module import hidden_states
 from rfr.objective.weighted_nll import WeightedNLL
 from rfr.records import IGNORE, Batch
+from rfr.train.policy import random_config
 from tests.conftest import ROOT
 
 TRAPS = {

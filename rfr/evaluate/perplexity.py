@@ -13,7 +13,7 @@ from rfr.data.batches import WeightedRows
 from rfr.data.module import ValidationBatches
 from rfr.data.rows import PackedRows
 from rfr.evaluate.interval import interval_of_ratio
-from rfr.model.module import hidden_states
+from rfr.model.attention import hidden_states
 from rfr.records import IGNORE, Pair
 from rfr.reward.base import mid_ranks, scores
 

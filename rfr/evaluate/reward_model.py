@@ -13,7 +13,8 @@ from rfr.data.module import ValidationBatches
 from rfr.data.plan import Plan
 from rfr.data.rows import PackedRows
 from rfr.data.tokenise import Encoder, Tokens
-from rfr.model.module import hidden_states
+from rfr.model.attention import hidden_states
+from rfr.model.build import block_of
 from rfr.objective.pairwise import read_scores
 
 Story = tuple[str, str]  # prompt and response
@@ -44,7 +45,7 @@ def story_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: SequenceOf[Story], micro_batch: int = 8
 ) -> np.ndarray:
     """Of each story, read at its end, or where the block ends that the model was trained with; float64."""
-    rows = _rows(stories, Encoder(tokenizer), int(tokenizer.eos_token_id), _block(model))
+    rows = _rows(stories, Encoder(tokenizer), int(tokenizer.eos_token_id), block_of(model.config))
     longest_first = np.argsort(-(rows.stories[:, 2] - rows.stories[:, 0]), kind="stable")
     begun = WeightedRows(beginnings(rows, longest_first, np.arange(len(stories))))
     batches, found = ValidationBatches(begun, micro_batch=micro_batch, rank=0, ranks=1), []
@@ -55,10 +56,6 @@ def story_scores(
     in_order = np.empty(len(stories))
     in_order[longest_first] = np.concatenate(found)[: len(stories)]
     return in_order
-
-
-def _block(model: PreTrainedModel) -> int:
-    return getattr(model.config, "block_size", model.config.max_position_embeddings)
 
 
 def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) -> PackedRows:

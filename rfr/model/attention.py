@@ -1,21 +1,56 @@
 """Attention within documents. On a GPU SDPA takes a mask; on a CPU each document is attended to by itself, which costs the square
-of its own length and not of the row's."""
+of its own length and not of the row's.
+
+Architectures differ in what else they ask of attention: a window, a cap on the scores, a sink. What this module does not know (or
+an architecture does not ask of it, having an attention of its own) `rfr.model.probe` finds out before anything is trained.
+"""
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Iterator
 from typing import Any
 
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.nn.functional import pad
-from transformers import AttentionInterface, AttentionMaskInterface
-from transformers.integrations.sdpa_attention import sdpa_attention_forward
-from transformers.masking_utils import sdpa_mask
+from transformers import AttentionInterface, AttentionMaskInterface, PreTrainedModel
+from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_forward
+from transformers.masking_utils import eager_mask, sdpa_mask
+
+from rfr.records import Batch, PairBatch
 
 NAME = "isolated_documents"
+ADDITIVE = "additive_mask"  # for architectures with an attention of their own, which add the mask to their scores
+IMPLEMENTATIONS = (NAME, "sdpa", "eager", ADDITIVE)  # the fastest first
 QUERIES = 128  # whose scores are held at once on a CPU, so that they stay in its cache
 STEP = 32  # documents are filled up to a multiple: of every new shape oneDNN would compile and keep products of its own
+
+
+def hidden_states(model: PreTrainedModel, batch: Batch | PairBatch) -> torch.Tensor:
+    """What the model's output layer reads, of shape (B, T, width), no document having seen another.
+
+    With other attention than this module's, transformers makes the masks itself: where positions restart, a document begins.
+    """
+    arguments: dict[str, Any] = {"attention_mask": _mask(model, batch.documents_BT)}
+    body = body_of(model)
+    if "position_ids" in inspect.signature(body.forward).parameters:
+        arguments["position_ids"] = batch.positions_BT
+    return body(input_ids=batch.input_ids_BT, use_cache=False, **arguments).last_hidden_state
+
+
+def _mask(model: PreTrainedModel, documents_BT: torch.Tensor) -> torch.Tensor | None:
+    if model.config._attn_implementation == NAME:
+        return document_mask(documents_BT)
+    if model.config._attn_implementation == ADDITIVE:
+        nothing = torch.zeros((), dtype=model.dtype, device=documents_BT.device)
+        return nothing.masked_fill(~dense_mask(documents_BT), torch.finfo(model.dtype).min)
+    return None
+
+
+def body_of(model: PreTrainedModel) -> torch.nn.Module:
+    """The model without its output layer."""
+    return model.model if model.base_model is model else model.base_model  # some have another prefix than their attribute
 
 
 def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
@@ -34,27 +69,59 @@ def dense_mask(documents_BT: torch.Tensor) -> torch.Tensor:
 
 def isolated_documents(
     module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
-    dropout: float = 0.0, scaling: float | None = None, **named: Any,
+    dropout: float = 0.0, scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None,
+    s_aux: torch.Tensor | None = None, **named: Any,
 ) -> tuple[torch.Tensor, None]:  # fmt: skip
     """transformers' attention function; (B, heads, T, D) to (B, T, heads, D). Other masks than document ids are SDPA's, and so is
-    dropout, which is slow anyhow."""
+    dropout, which is slow anyhow.
+
+    Args:
+        sliding_window: so many tokens are seen, the token itself counted.
+        softcap: scores are squeezed between minus and plus this.
+        s_aux: per head the score of a sink, which takes its share of the attention and gives nothing.
+    """
+    plain = softcap is None and s_aux is None
+    scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if attention_mask is not None and attention_mask.dtype == torch.int64:
         documents_BT = attention_mask[:, 0, 0]
-        if not dropout:
-            return _by_document(query, key, value, documents_BT, query.shape[-1] ** -0.5 if scaling is None else scaling), None
+        if plain and not dropout:
+            return _by_document(query, key, value, documents_BT, scaling, sliding_window), None
         attention_mask = dense_mask(documents_BT)
-    return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named)
+    if attention_mask is not None and sliding_window is not None and attention_mask.shape[-2] == attention_mask.shape[-1]:
+        attention_mask = attention_mask.triu(1 - sliding_window)  # the mask of a generation's step has the window in it
+    if plain:
+        return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named)
+    return _capped_or_sinking(query, key, value, attention_mask, dropout, scaling, softcap, s_aux), None
+
+
+def _capped_or_sinking(
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, dropout: float, scaling: float,
+    softcap: float | None, sinks_H: torch.Tensor | None,
+) -> torch.Tensor:  # fmt: skip
+    """What SDPA has no argument for; probabilities in fp32, as in transformers' own."""
+    key, value = (repeat_kv(tensor, query.shape[1] // tensor.shape[1]) for tensor in (key, value))
+    scores = query @ key.transpose(2, 3) * scaling
+    if softcap is not None:
+        scores = softcap * torch.tanh(scores / softcap)
+    if mask is None:  # a generation's first step without padding
+        mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril(scores.shape[-1] - scores.shape[-2])
+    scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
+    if sinks_H is not None:
+        sink = sinks_H.float().view(1, -1, 1, 1).expand(len(scores), -1, scores.shape[2], 1)
+        scores = torch.cat([scores, sink], dim=-1)
+    probabilities = torch.nn.functional.dropout(scores.softmax(-1), dropout)[..., : key.shape[2]]
+    return (probabilities.to(value.dtype) @ value).transpose(1, 2)
 
 
 @torch.compiler.disable  # it would be compiled anew for every row of other documents
 def _by_document(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents_BT: torch.Tensor, scaling: float
+    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, documents_BT: torch.Tensor, scaling: float, window: int | None
 ) -> torch.Tensor:  # fmt: skip
     kind = query.device.type
     if torch.is_autocast_enabled(kind):  # as SDPA does
         query, key, value = (tensor.to(torch.get_autocast_dtype(kind)) for tensor in (query, key, value))
     with torch.autocast(kind, enabled=False):
-        return _ByDocument.apply(query, key, value, list(_spans(documents_BT)), scaling)
+        return _ByDocument.apply(query, key, value, list(_spans(documents_BT)), scaling, window)
 
 
 def _spans(documents_BT: torch.Tensor) -> Iterator[tuple[int, slice]]:
@@ -76,15 +143,15 @@ class _ByDocument(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: Any, query: Any, key: Any, value: Any, spans: Any, scaling: float) -> torch.Tensor:
-        output = query.new_empty(query.transpose(1, 2).shape)
+    def forward(ctx: Any, query: Any, key: Any, value: Any, spans: Any, scaling: float, window: Any) -> torch.Tensor:
+        output = value.new_empty(*query.transpose(1, 2).shape[:3], value.shape[-1])
         for row, span in spans:
             q, k, v = _document(query, key, value, row, span, scaling)
             result = output.transpose(1, 2)[row, :, span].unflatten(0, q.shape[:2])
-            for rows, _, probabilities in _blocks(q, k):
-                _fill(result[:, :, rows], torch.bmm(probabilities, v[:, : rows.stop]))
+            for rows, seen, _, probabilities in _blocks(q, k, window):
+                _fill(result[:, :, rows], torch.bmm(probabilities, v[:, seen]))
         ctx.save_for_backward(query, key, value)
-        ctx.spans, ctx.scaling = spans, scaling
+        ctx.spans, ctx.scaling, ctx.window = spans, scaling, window
         return output
 
     @staticmethod
@@ -95,20 +162,20 @@ class _ByDocument(torch.autograd.Function):
             for row, span in ctx.spans:
                 document = _document(query, key, value, row, span, ctx.scaling)
                 of_output = _filled_up(grad_output.transpose(1, 2)[row, :, span].to(document[0].dtype))
-                _put_gradients(document, of_output, ctx.scaling, [grad[row, :, span] for grad in grads])
-        return *grads, None, None
+                _put_gradients(document, of_output, ctx.scaling, ctx.window, [grad[row, :, span] for grad in grads])
+        return *grads, None, None, None
 
 
 def _put_gradients(
-    document: tuple[torch.Tensor, ...], grad_output: torch.Tensor, scaling: float, grads: list[torch.Tensor]
+    document: tuple[torch.Tensor, ...], grad_output: torch.Tensor, scaling: float, window: int | None, grads: list[torch.Tensor]
 ) -> None:  # fmt: skip
     """Put those of a document's queries, keys and values into `grads`."""
     q, k, v = document
     grad_output, grad_q = (tensor.unflatten(0, q.shape[:2]) for tensor in (grad_output, grads[0]))
     sum_k, sum_v = (torch.zeros_like(tensor, dtype=torch.float32) for tensor in (k, v))
     v_HDL = v.transpose(1, 2).contiguous()
-    for rows, block, probabilities in _blocks(q, k):
-        seen, grad_block = slice(rows.stop), grad_output[:, :, rows].flatten(1, 2).contiguous()
+    for rows, seen, block, probabilities in _blocks(q, k, window):
+        grad_block = grad_output[:, :, rows].flatten(1, 2).contiguous()
         sum_v[:, seen] += torch.bmm(probabilities.transpose(1, 2), grad_block)
         grad_probabilities = torch.bmm(grad_block, v_HDL[:, :, seen])
         grad_scores = torch._softmax_backward_data(grad_probabilities, probabilities, -1, probabilities.dtype)
@@ -144,19 +211,26 @@ def _fill(target_HGLD: torch.Tensor, product: torch.Tensor) -> None:
     target_HGLD.copy_(product.unflatten(1, (target_HGLD.shape[1], -1))[:, :, : target_HGLD.shape[2]])
 
 
-def _blocks(q: torch.Tensor, k: torch.Tensor) -> Iterator[tuple[slice, torch.Tensor, torch.Tensor]]:
-    """Where some of the queries are, they themselves, (H, G * rows, D), and their probabilities, (H, G * rows, keys)."""
+def _blocks(q: torch.Tensor, k: torch.Tensor, window: int | None) -> Iterator[tuple[slice, slice, torch.Tensor, torch.Tensor]]:
+    """Where some of the queries are, where the keys are that they see, the queries themselves, (H, G * rows, D), and their
+    probabilities, (H, G * rows, keys)."""
     length = q.shape[2]
     k_HDL = k.transpose(1, 2).contiguous()
     future = torch.full((min(QUERIES, length),) * 2, -torch.inf, dtype=q.dtype).triu(1)
     for start in range(0, length, QUERIES):
         rows = slice(start, min(start + QUERIES, length))
+        first = 0 if window is None else max(0, start - window + 1) // STEP * STEP
+        seen, size = slice(first, rows.stop), rows.stop - start
         block = q[:, :, rows].flatten(1, 2).contiguous()
-        scores = torch.bmm(block, k_HDL[:, :, : rows.stop])
-        size = rows.stop - start
-        scores.unflatten(1, (-1, size))[..., start:] += future[:size, :size]
-        yield rows, block, scores.softmax(-1)
+        scores = torch.bmm(block, k_HDL[:, :, seen])
+        by_head = scores.unflatten(1, (-1, size))
+        by_head[..., start - first :] += future[:size, :size]
+        if window is not None and rows.stop - first > window:
+            by_head += torch.full((size, rows.stop - first), -torch.inf, dtype=q.dtype).tril(start - first - window)
+        yield rows, seen, block, scores.softmax(-1)
 
 
 AttentionInterface.register(NAME, isolated_documents)
 AttentionMaskInterface.register(NAME, sdpa_mask)
+AttentionInterface.register(ADDITIVE, sdpa_attention_forward)
+AttentionMaskInterface.register(ADDITIVE, eager_mask)

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-import json
-import os
-import shutil
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
 from functools import cache
@@ -14,7 +11,6 @@ from typing import Any
 
 import torch
 from huggingface_hub import constants, get_session
-from safetensors import SafetensorError
 from transformers import (
     AutoConfig,
     AutoModelForCausalLM,
@@ -27,11 +23,12 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
+from rfr.model.dropout import set_dropout
 from rfr.model.head import install
 
 MakeConfig = Callable[[], PretrainedConfig]
 
-TOLD = "rfr.json"  # in an exported folder: the step and how well the policy does
+MOST_TOKENS = 1024  # of a block that nobody has chosen: models of 131,072 positions have no row of that length to spare
 REMEDY = {"model.weights": "random or a path", "model.tokenizer": "corpus or a path"}
 
 
@@ -43,10 +40,12 @@ def build_model(
     dropout: float,
     dtype: torch.dtype = torch.float32,
     new_tokens: SequenceOf[int] = (),
+    attention: str = ATTENTION,
 ) -> PreTrainedModel:
     """A causal language model.
 
     Args:
+        attention: an implementation with which the architecture is exact (see `rfr.model.probe`).
         weights: `pretrained` (from `hub_name`), `random`, or a path to a Hugging Face model folder.
         dropout: of every kind the architecture has. Fine-tuning wants 0: it halves CPU speed and karma is noise enough.
         new_tokens: ids that pretrained weights do not know yet, above all that they know; their embeddings are drawn.
@@ -58,17 +57,15 @@ def build_model(
         torch.manual_seed(seed)
         config = make_config()
         # Drawn in fp32 and then cast, one parameter after the other: all precisions begin with the same policy.
-        return install(AutoModelForCausalLM.from_config(config, attn_implementation=ATTENTION).float().to(dtype))
+        drawn = AutoModelForCausalLM.from_config(config, attn_implementation=attention).float().to(dtype)
+        return install(_with_dropout(drawn, dropout))
     source, options = _locate("model.weights", weights, hub_name)
     try:
         config = fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
         if is_reward_model(config):
             raise UserError(f"model.weights={weights} is a reward model: it scores stories and can't write them")
-        for kind in ("attn_pdrop", "embd_pdrop", "resid_pdrop", "attention_dropout"):
-            if hasattr(config, kind):
-                setattr(config, kind, dropout)
         model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, attn_implementation=ATTENTION, dtype=dtype, trust_remote_code=False,
+            source, config=config, attn_implementation=attention, dtype=dtype, trust_remote_code=False,
             use_safetensors=True, **options,
         )  # fmt: skip
     except UserError:
@@ -78,7 +75,13 @@ def build_model(
     found = _without_quantisation(model) if "gguf_file" in options else model
     if new_tokens:
         _draw_embeddings(found, new_tokens, seed)
-    return install(found)
+    return install(_with_dropout(found, dropout))
+
+
+def _with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
+    if skipping := set_dropout(model, rate):
+        print(f"warning: {', '.join(skipping)} skips whole layers, which model.dropout does not: set to 0", flush=True)
+    return model
 
 
 @torch.no_grad()
@@ -112,6 +115,16 @@ def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
         return fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
     except (OSError, ValueError, ImportError) as error:
         raise _unreachable("model.weights", weights, source, error) from error
+
+
+def positions_of(config: PretrainedConfig) -> int | None:
+    """How many tokens the model can read; None: it has no limit of its own."""
+    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
+
+
+def block_of(config: PretrainedConfig) -> int:
+    """How many tokens the model was trained on at a time, by rfr or as far as its own config says."""
+    return getattr(config, "block_size", None) or min(positions_of(config) or MOST_TOKENS, MOST_TOKENS)
 
 
 def require_weights(weights: str, hub_name: str | None) -> None:
@@ -193,7 +206,8 @@ def fused(config: PretrainedConfig) -> PretrainedConfig:
 
 def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
     """The same weights in a fresh model: one loaded from GGUF carries a quantiser that refuses to be saved."""
-    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation=ATTENTION).to(model.dtype)
+    attention = model.config._attn_implementation
+    fresh = AutoModelForCausalLM.from_config(model.config, attn_implementation=attention).to(model.dtype)
     fresh.load_state_dict(model.state_dict())
     fresh.generation_config = model.generation_config
     return fresh
@@ -208,33 +222,21 @@ def no_random_weights(**_: object) -> PretrainedConfig:
     raise UserError("model=auto has no random weights: set model.weights to a path, or choose model=tiny or model=gpt2")
 
 
-def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, told: dict[str, Any]) -> None:
-    """A Hugging Face folder, complete or absent, with what is to be told of it in `rfr.json`.
+def load_policy(
+    weights: str, attention: Callable[[PretrainedConfig], str] = lambda _: ATTENTION
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
+    """Model (on the GPU where there is one, in evaluation mode) and tokenizer of a Hugging Face folder.
+
+    Args:
+        attention: from the model's config to the implementation of attention.
 
     Raises:
-        UserError: there was no room.
+        UserError: there is no model in the folder.
     """
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
-    try:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / TOLD).write_text(json.dumps(told, indent=2) + "\n")
-    except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
-        raise UserError(
-            f"can't write the model to {folder} ({error}): make room and go on with resume={folder.parent}"
-        ) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)
-
-
-def load_policy(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
-    """Model (on the GPU where there is one, in evaluation mode) and tokenizer of a Hugging Face folder."""
     if not (Path(weights) / "config.json").is_file():
-        raise ValueError(f"no model folder at {weights}: train.py leaves one in runs/<name>/model")
-    tokenizer = build_tokenizer(weights, None)
-    model = build_model(weights, None, _never, seed=0, dropout=0.0)
+        raise UserError(f"no model folder at {weights}: train.py leaves one in runs/<name>/model")
+    tokenizer, chosen = build_tokenizer(weights, None), attention(pretrained_config(weights, None))
+    model = build_model(weights, None, _never, seed=0, dropout=0.0, attention=chosen)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
     return model.eval(), tokenizer
 

@@ -11,23 +11,25 @@ from torch.nn.functional import embedding, linear
 from transformers import PreTrainedModel
 
 from rfr.errors import UserError
-from rfr.objective.logprobs import Spare, gathers, weighted_nll
+from rfr.model.logit_transform import measure_transform
+from rfr.objective.logprobs import IDENTITY, LogitTransform, Spare, gathers, weighted_nll
 
 
 class Head(nn.Linear):
     """Hidden states to logits; given labels and weights, to the weighted sum of -log p and each -log p.
 
+    Logits come as the layer makes them, since the model's own forward pass scales and caps them; -log p is that of the latter.
     A layer of its own, so that ZeRO-3, which gathers a layer's parameters when it is called, gathers these too.
     """
 
-    def __init__(self, *arguments: Any, **named: Any) -> None:
+    def __init__(self, *arguments: Any, transform: LogitTransform = IDENTITY, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._spare = Spare()
+        self._spare, self._transform = Spare(), transform
 
     def forward(self, hidden: torch.Tensor, labels_N: torch.Tensor | None = None, weights_N: torch.Tensor | None = None) -> Any:
         if labels_N is None or weights_N is None:
             return linear(hidden, self.weight, self.bias)
-        return weighted_nll(hidden, self.weight, labels_N, weights_N, self._spare)
+        return weighted_nll(hidden, self.weight, labels_N, weights_N, self._spare, self.bias, self._transform)
 
 
 class Embedding(nn.Embedding):
@@ -62,15 +64,14 @@ def install(model: PreTrainedModel) -> PreTrainedModel:
     were.
 
     Raises:
-        UserError: its logits are more than a matrix times its hidden states.
+        UserError: its logits are more than its hidden states times a matrix, with a bias, a scale and a cap.
     """
     old = model.get_output_embeddings()
-    if not isinstance(old, nn.Linear) or old.bias is not None or not _is_all(model):
-        raise UserError(
-            f"{type(model).__name__} does more to its logits than a matrix does (a bias, a scale, a cap): rfr can't train it"
-        )
-    new = Head(old.in_features, old.out_features, bias=False, device="meta")
-    new.weight = old.weight
+    if type(old) is not nn.Linear:
+        raise UserError(f"{type(model).__name__} has no output layer that is a plain matrix")
+    transform = measure_transform(model)
+    new = Head(old.in_features, old.out_features, bias=old.bias is not None, device="meta", transform=transform)
+    new.weight, new.bias = old.weight, old.bias
     model.set_output_embeddings(new)
     inputs = model.get_input_embeddings()
     if type(inputs) is nn.Embedding and inputs.padding_idx is None and inputs.max_norm is None and not inputs.sparse:
@@ -83,15 +84,3 @@ def install(model: PreTrainedModel) -> PreTrainedModel:
 def output_layer(model: PreTrainedModel) -> Any:
     """A policy's `Head`; of a reward model, the layer that makes a score of a hidden state."""
     return model.score if hasattr(model, "score") else model.get_output_embeddings()
-
-
-@torch.no_grad()
-def _is_all(model: PreTrainedModel) -> bool:
-    """Tried on two tokens: some models scale or cap their logits behind the output layer."""
-    was_training = model.training
-    model.eval()  # dropout would make two passes differ
-    tokens = torch.tensor([[0, 1]], device=model.device)
-    hidden = model.base_model(input_ids=tokens, use_cache=False).last_hidden_state
-    logits = model(input_ids=tokens, use_cache=False).logits
-    model.train(was_training)
-    return torch.allclose(model.get_output_embeddings()(hidden), logits, rtol=1e-3, atol=1e-3)

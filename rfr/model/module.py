@@ -17,7 +17,7 @@ from transformers import PreTrainedModel
 
 from rfr.errors import RunFailed
 from rfr.memory import frugal
-from rfr.model.attention import document_mask
+from rfr.model.attention import hidden_states
 from rfr.model.head import output_layer
 from rfr.model.scaling import deepspeed_grad_norm, loss_scale, step_was_taken
 from rfr.model.schedule import Schedule
@@ -187,11 +187,3 @@ class Learner(pl.LightningModule):
         self, batch: Batch | PairBatch, device: torch.device, dataloader_idx: int
     ) -> Batch | PairBatch:  # fmt: skip
         return batch.to(device)
-
-
-def hidden_states(model: PreTrainedModel, batch: Batch | PairBatch) -> torch.Tensor:
-    """What the model's output layer is to read, of shape (B, T, width), no document having seen another."""
-    mask, positions = document_mask(batch.documents_BT), batch.positions_BT
-    return model.base_model(
-        input_ids=batch.input_ids_BT, attention_mask=mask, position_ids=positions, use_cache=False
-    ).last_hidden_state

@@ -13,6 +13,7 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from rfr.memory import GIB
+from rfr.model.attention import NAME as ATTENTION
 from rfr.model.precision import DTYPE, PURE
 from rfr.model.saved import saved
 from rfr.objective.logprobs import CHUNK, CHUNK_ON_CPU, PART
@@ -41,6 +42,7 @@ class Setup:
     `masters`: fp32 ones beside bf16 parameters, by `SplitAdamW`. `stage`: of ZeRO, 0 for none. `optimizer_on`,
     `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that DeepSpeed exchanges at once. `sub_group`: of how
     many parameters it reads the states from a disk at once. `gpu`: the device is one, and not the machine itself.
+    `attention`: its implementation.
     """
 
     config: PretrainedConfig
@@ -56,6 +58,7 @@ class Setup:
     bucket: int = 0
     sub_group: int = 0
     gpu: bool = False
+    attention: str = ATTENTION
 
 
 def parts(setup: Setup) -> list[Part]:
@@ -118,7 +121,7 @@ def _at(place: str, name: str, size: float) -> Part:
 def _activations(setup: Setup, count: int) -> list[Part]:
     """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
-    keep = partial(saved, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast)
+    keep = partial(saved, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, attention=setup.attention)
     kept = keep(checkpointing=setup.checkpointing)
     total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
     if setup.checkpointing:  # one layer at a time has all of them again, after casts have ended with the forward pass

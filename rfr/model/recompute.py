@@ -16,6 +16,8 @@ from torch.autograd.graph import saved_tensors_hooks
 from transformers import PreTrainedModel
 from transformers.activations import ACT2CLS
 
+from rfr.model.attention import body_of
+
 Keep = Callable[[torch.Tensor], Any]
 FUNCTIONS: tuple[Any, ...] = tuple(found[0] if isinstance(found, tuple) else found for found in ACT2CLS.values())
 
@@ -76,8 +78,8 @@ def recompute_activations(model: PreTrainedModel, keep: Keep = lambda tensor: te
     for module in model.modules():
         if isinstance(module, FUNCTIONS):
             module.register_forward_hook(note)
-    model.base_model.register_forward_pre_hook(begin)
-    model.base_model.register_forward_hook(end, always_call=True)
+    body_of(model).register_forward_pre_hook(begin)
+    body_of(model).register_forward_hook(end, always_call=True)
 
 
 def _unpack(kept: Any) -> Any:

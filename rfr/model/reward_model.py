@@ -2,13 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from copy import deepcopy
 from pathlib import Path
 
 import torch
 from torch import nn
 from torch.nn.functional import linear
-from transformers import AutoConfig, AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import (
+    AutoConfig,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+)
 
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
@@ -36,7 +43,7 @@ def reward_model(policy: PreTrainedModel, seed: int, block: int) -> PreTrainedMo
     config.num_labels, config.pad_token_id, config.block_size = 1, config.eos_token_id, block
     try:
         with torch.device("meta"):
-            model = AutoModelForSequenceClassification.from_config(config)
+            model = AutoModelForSequenceClassification.from_config(config, attn_implementation=policy.config._attn_implementation)
     except ValueError as error:
         raise UserError(
             f"{type(policy).__name__} can't be made a reward model: transformers knows no classifier of it"
@@ -48,7 +55,9 @@ def reward_model(policy: PreTrainedModel, seed: int, block: int) -> PreTrainedMo
     return model
 
 
-def load_reward_model(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
+def load_reward_model(
+    weights: str, attention: Callable[[PretrainedConfig], str] = lambda _: ATTENTION
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
     """Reward model (on the GPU where there is one, in evaluation mode) and tokenizer of what `objective=reward_model` left.
 
     Raises:
@@ -62,7 +71,7 @@ def load_reward_model(weights: str) -> tuple[PreTrainedModel, PreTrainedTokenize
     model = AutoModelForSequenceClassification.from_pretrained(
         folder,
         config=fused(found),
-        attn_implementation=ATTENTION,
+        attn_implementation=attention(found),
         dtype=torch.float32,
         trust_remote_code=False,
         use_safetensors=True,

@@ -15,8 +15,10 @@ from torch.multiprocessing.reductions import StorageWeakRef
 from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rfr.model.attention import NAME as ATTENTION
+from rfr.model.attention import hidden_states
 from rfr.model.precision import DTYPE
 from rfr.model.recompute import recompute_activations
+from rfr.records import Batch
 
 ODD = 3  # tokens fewer than a block: no activation then has the shape of a weight, by which casts of weights are told
 
@@ -31,7 +33,7 @@ class Saved:
 
 def saved(
     config: PretrainedConfig, rows: int, block: int, precision: str, *, autocast: bool, checkpointing: bool,
-    recompute: bool = True,
+    recompute: bool = True, attention: str = ATTENTION,
 ) -> Saved:  # fmt: skip
     """Of a micro-batch of `rows` full rows.
 
@@ -39,23 +41,26 @@ def saved(
         autocast: parameters stay in fp32, matrix products are in `precision`.
         checkpointing: layers keep their input only.
         recompute: otherwise they do without what activation functions give.
+        attention: its implementation.
     """
     shape = config.to_json_string(use_diff=False)
     kind: Any = type(config)  # whose instances can't be hashed, and so, mypy thinks, it can't
-    one, two = (_kept(kind, shape, layers, rows, block, precision, autocast, checkpointing, recompute) for layers in (1, 2))
+    one, two = (
+        _kept(kind, shape, layers, rows, block, precision, autocast, checkpointing, recompute, attention) for layers in (1, 2)
+    )  # fmt: skip
     return Saved(layer=two - one, outside=max(0, 2 * one - two))
 
 
 @cache
 def _kept(
     kind: Any, shape: str, layers: int, rows: int, block: int, precision: str, autocast: bool, checkpointing: bool,
-    recompute: bool,
+    recompute: bool, attention: str,
 ) -> int:  # fmt: skip
     small = kind.from_dict(json.loads(shape))
     small.num_hidden_layers = layers
     dtype = DTYPE["bf16" if precision == "fp16" else precision]  # as large, and known to autocast on every CPU
     with FakeTensorMode():
-        model = AutoModelForCausalLM.from_config(small, attn_implementation=ATTENTION, dtype=torch.float32 if autocast else dtype)
+        model = AutoModelForCausalLM.from_config(small, attn_implementation=attention, dtype=torch.float32 if autocast else dtype)
         if checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
         kept = _bytes_kept(model, rows, block - ODD, dtype if autocast else torch.float32, recompute and not checkpointing)
@@ -76,9 +81,11 @@ def _bytes_kept(model: PreTrainedModel, rows: int, length: int, autocast: torch.
 
     if recompute:
         recompute_activations(model, keep)
-    tokens = torch.zeros(rows, length, dtype=torch.int64)
-    positions = torch.arange(length).expand(rows, length)
+    tokens, positions = torch.zeros(rows, length, dtype=torch.int64), torch.arange(length).expand(rows, length)
+    batch = Batch(
+        input_ids_BT=tokens, labels_BT=tokens, positions_BT=positions, documents_BT=tokens, weights_BT=tokens, target_tokens=1
+    )
     computing = torch.autocast("cpu", autocast) if autocast != torch.float32 else nullcontext()
     with saved_tensors_hooks(keep, lambda tensor: tensor), computing:
-        model.base_model(input_ids=tokens, attention_mask=tokens[:, None, None, :], position_ids=positions, use_cache=False)
+        hidden_states(model, batch)
     return sum(sizes.values())

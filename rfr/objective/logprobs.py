@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch.nn.functional import pad
@@ -12,6 +12,29 @@ CHUNK, CHUNK_ON_CPU = 1024, 256  # rows whose logits are held at once, in the mo
 STEP = 32  # rows are filled up to a multiple: of every new shape oneDNN would compile and keep products of its own
 PART = 16  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
 ADDED = 1024  # rows of a gradient that are turned to fp32 at once
+NO_GRADIENTS = (None,) * 5  # for labels, weights, transform, spare and grad
+
+
+class LogitTransform(NamedTuple):
+    """What an architecture does to its logits z behind the output layer: cap * tanh(scale * z / cap), or without a cap scale * z
+    (the cap is that of Gemma 2, Gemma Team 2024, section 2)."""
+
+    scale: float = 1.0
+    cap: float | None = None
+
+    def apply(self, z: torch.Tensor) -> torch.Tensor:
+        """The logits, in fp32, of any shape."""
+        scaled = z.to(torch.float32, copy=True).mul_(self.scale)
+        return scaled if self.cap is None else scaled.div_(self.cap).tanh_().mul_(self.cap)
+
+    def pull_back(self, gradient: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+        """The gradient of z, made in the place of that of the logits."""
+        if self.cap is not None:
+            gradient.mul_(1 - (logits / self.cap) ** 2)
+        return gradient.mul_(self.scale)
+
+
+IDENTITY = LogitTransform()
 
 
 class Spare:
@@ -33,9 +56,9 @@ class Spare:
 
 def weighted_nll(
     hidden_ND: torch.Tensor, unembedding_VD: torch.Tensor, labels_N: torch.Tensor, weights_N: torch.Tensor,
-    spare: Spare | None = None,
+    spare: Spare | None = None, bias_V: torch.Tensor | None = None, transform: LogitTransform = IDENTITY,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """sum of w * -log p(label), differentiable in the first two, and -log p of each label; fp32, shapes () and (N,).
+    """sum of w * -log p(label), differentiable in the first two and the bias, and -log p of each label; fp32, shapes () and (N,).
 
     Rows of V logits are the largest tensor of a step by far. So they are worked off in chunks, and the gradient, which
     is (p - 1[label]) * w per logit, is taken at once instead of keeping them for the backward pass. Where the unembedding's
@@ -46,46 +69,56 @@ def weighted_nll(
     missing = max(1, math.ceil(count / STEP)) * STEP - count
     labels, weights = pad(labels_N, (0, missing)), pad(weights_N, (0, missing))  # weights of 0
     loss, nll = _WeightedNLL.apply(
-        pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, labels, weights, spare or Spare(), torch.is_grad_enabled()
-    )
+        pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, bias_V, labels, weights, transform, spare or Spare(),
+        torch.is_grad_enabled(),
+    )  # fmt: skip
     return loss, nll[:count]
 
 
 class _WeightedNLL(torch.autograd.Function):
     @staticmethod
-    def forward(ctx: Any, hidden_ND: Any, unembedding_VD: Any, labels_N: Any, weights_N: Any, spare: Spare, grad: bool) -> Any:
+    def forward(
+        ctx: Any, hidden_ND: Any, unembedding_VD: Any, bias_V: Any, labels_N: Any, weights_N: Any, transform: LogitTransform,
+        spare: Spare, grad: bool,
+    ) -> Any:  # fmt: skip
         dtype = torch.get_autocast_dtype(hidden_ND.device.type) if _autocasts(hidden_ND) else unembedding_VD.dtype
         hidden, unembedding = hidden_ND.to(dtype), unembedding_VD.to(dtype)
         nll_N = torch.empty(len(labels_N), dtype=torch.float32, device=hidden.device)
-        wanted = grad and any(ctx.needs_input_grad[:2])  # where gradients are off it doesn't tell
+        wanted = grad and any(ctx.needs_input_grad[:3])  # where gradients are off it doesn't tell
         grad_hidden = torch.empty_like(hidden) if wanted else None
         grad_unembedding = spare.take(len(unembedding), unembedding.shape[1], like=unembedding_VD) if wanted else None
         size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
+        grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if wanted and bias_V is not None else None
         chunk_CV = spare.take(size, len(unembedding), like=hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(labels_N), size):
                 rows = slice(start, start + size)
                 logits_CV = torch.mm(hidden[rows], unembedding.T, out=chunk_CV[: len(labels_N[rows])])
-                _to_gradient(logits_CV, labels_N[rows], weights_N[rows], nll_N[rows], wanted)
+                if bias_V is not None:
+                    logits_CV += bias_V
+                _to_gradient(logits_CV, labels_N[rows], weights_N[rows], nll_N[rows], transform, wanted)
+                if grad_bias is not None:
+                    grad_bias += logits_CV.sum(0, dtype=torch.float32)
                 if grad_hidden is not None:
                     torch.mm(logits_CV, unembedding, out=grad_hidden[rows])
                     _add_product(grad_unembedding, logits_CV.T, hidden[rows], first=start == 0)
         spare.give(chunk_CV)
         ctx.dtype, ctx.unembedding, ctx.spare = hidden_ND.dtype, unembedding_VD, spare
-        ctx.save_for_backward(grad_hidden, grad_unembedding)
+        ctx.save_for_backward(grad_hidden, grad_unembedding, grad_bias)
         ctx.mark_non_differentiable(nll_N)
         return (weights_N * nll_N).sum(), nll_N
 
     @staticmethod
     def backward(ctx: Any, grad: Any, _: Any) -> Any:
-        grad_hidden, grad_unembedding = ctx.saved_tensors
+        grad_hidden, grad_unembedding, grad_bias = ctx.saved_tensors
         grad_hidden = grad_hidden.to(ctx.dtype).mul_(grad)
+        grad_bias = None if grad_bias is None else (grad_bias * grad).to(ctx.unembedding.dtype)
         if not ctx.needs_input_grad[1] or not gathers(ctx.unembedding):
-            return grad_hidden, grad_unembedding.mul_(grad), None, None, None, None
+            return grad_hidden, grad_unembedding.mul_(grad), grad_bias, *NO_GRADIENTS
         for total, part in zip(ctx.unembedding.grad.split(ADDED), grad_unembedding.split(ADDED), strict=True):
             total.addcmul_(part.to(total.dtype), grad)
         ctx.spare.give(grad_unembedding)
-        return grad_hidden, None, None, None, None, None
+        return grad_hidden, None, grad_bias, *NO_GRADIENTS
 
 
 def gathers(parameter: torch.Tensor) -> bool:
@@ -108,17 +141,19 @@ def _autocasts(tensor: torch.Tensor) -> bool:
 
 
 def _to_gradient(
-    logits_CV: torch.Tensor, labels_C: torch.Tensor, weights_C: torch.Tensor, nll_C: torch.Tensor, wanted: bool
-) -> None:
+    logits_CV: torch.Tensor, labels_C: torch.Tensor, weights_C: torch.Tensor, nll_C: torch.Tensor, transform: LogitTransform,
+    wanted: bool,
+) -> None:  # fmt: skip
     """Fill in the nll; where `wanted`, put the gradient of w * nll in the logits' place."""
     size = len(labels_C) if logits_CV.is_cuda else PART
     for start in range(0, len(labels_C), size):
         rows = slice(start, start + size)
-        logprobs = torch.log_softmax(logits_CV[rows], dim=-1, dtype=torch.float32)
+        transformed = logits_CV[rows] if transform == IDENTITY else transform.apply(logits_CV[rows])
+        logprobs = torch.log_softmax(transformed, dim=-1, dtype=torch.float32)
         labels = labels_C[rows, None]
         nll_C[rows] = -logprobs.gather(1, labels)[:, 0]
         if wanted:
             gradient = logprobs.exp_()
             gradient.scatter_add_(1, labels, torch.full_like(gradient[:, :1], -1.0))
             torch.mul(gradient, weights_C[rows, None], out=gradient)
-            logits_CV[rows] = gradient
+            logits_CV[rows] = gradient if transform == IDENTITY else transform.pull_back(gradient, transformed)

@@ -42,6 +42,9 @@ def _preflight(config: DictConfig) -> int:
 
 
 def _checked(config: DictConfig) -> None:
+    import torch
+
     from rfr.sweep.preflight import preflight
 
+    torch.set_num_threads(1)  # a fork has none of the threads that its parent may have started: more would wait for ever
     sys.exit(exit_code(lambda: preflight(config, os.environ[GROUP])))

@@ -1,0 +1,43 @@
+"""One dropout for every place that an architecture has one in, however it is called there."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from torch import nn
+from transformers import PretrainedConfig, PreTrainedModel
+
+UNITS = re.compile(r".*(dropout|pdrop|drop_prob|drop_rate).*")  # zero some units
+LAYERS = re.compile(r".*(layer_?drop|drop_?path).*")  # skip whole layers, which is another thing
+
+
+def set_dropout(owner: PretrainedConfig | PreTrainedModel, rate: float) -> list[str]:
+    """Set every dropout of a config, or of a model and its config; layers are no longer skipped.
+
+    Returns:
+        names of what skipped layers before, which `rate` does not reach.
+    """
+    skipping = []
+    for part in _parts(owner):
+        for name, value in list(vars(part).items()):
+            if type(value) not in (int, float):
+                continue
+            if LAYERS.fullmatch(name):
+                skipping += [name] if value else []
+                setattr(part, name, 0.0)
+            elif UNITS.fullmatch(name) or (name == "p" and isinstance(part, nn.modules.dropout._DropoutNd)):
+                setattr(part, name, type(value)(rate) if rate in (0, 1) else rate)
+    return list(dict.fromkeys(skipping))
+
+
+def _parts(owner: Any) -> Iterator[Any]:
+    """Configs within configs, modules within modules and their configs."""
+    if isinstance(owner, nn.Module):
+        yield from owner.modules()
+        owner = owner.config
+    yield owner
+    for value in vars(owner).values():
+        if isinstance(value, PretrainedConfig):
+            yield from _parts(value)

@@ -1,0 +1,73 @@
+"""How a model is trained exactly, if at all: the probe's verdict on its architecture, remembered beside what was prepared."""
+
+from __future__ import annotations
+
+import json
+from copy import deepcopy
+from importlib.metadata import version
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForCausalLM, PretrainedConfig
+
+from rfr.data.cache import cached, key_of
+from rfr.errors import UserError
+from rfr.model.probe import Verdict, probe
+from rfr.model.shrink import shrink
+
+FORMAT = 1  # raise when the probe or what it probes changes
+FILE = "verdict.json"
+# What is not the architecture's: where the config came from, and names of labels.
+NOT_HASHED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
+
+
+def exact_attention(config: PretrainedConfig, data_dir: str | Path, *, remedy: str | None = None) -> str:
+    """The implementation of attention with which an architecture is trained, read and written exactly.
+
+    Args:
+        data_dir: where the probe's verdict is remembered.
+        remedy: given where several stories are to share a row: what to set where they can't.
+
+    Raises:
+        UserError: there is none; the message says what differs.
+    """
+    verdict = _verdict_on(config, Path(data_dir) / "cache")
+    if verdict.attention is None:
+        raise UserError(
+            f"rfr can't train model_type={config.model_type} exactly, not even with packing=off: {verdict.difference}"
+        )
+    if remedy is not None and not verdict.packed:
+        raise UserError(f"model_type={config.model_type} is not exact where stories share a row ({verdict.difference}): {remedy}")
+    return verdict.attention
+
+
+def _verdict_on(config: PretrainedConfig, cache_root: Path) -> Verdict:
+    """What the probe says of an architecture, or said before."""
+    about = {name: value for name, value in config.to_dict().items() if name not in NOT_HASHED}
+    key = key_of("probe", FORMAT, version("transformers"), version("torch"), type(config).__name__, about)
+    folder = cached(cache_root, key, lambda folder: _record(_probed(config), folder))
+    return Verdict(**json.loads((folder / FILE).read_text()))
+
+
+def _record(verdict: Verdict, folder: Path) -> None:
+    (folder / FILE).write_text(json.dumps(vars(verdict)) + "\n")
+
+
+def _probed(config: PretrainedConfig) -> Verdict:
+    """Tried on a small copy; where none can be made, on the model itself."""
+    with torch.random.fork_rng(devices=[]):
+        return probe(_shrunken(config) or config)
+
+
+@torch.no_grad()
+def _shrunken(config: PretrainedConfig) -> PretrainedConfig | None:
+    """The small copy, where the architecture's own code reads and writes with its sizes."""
+    try:
+        small = shrink(config)
+        model = AutoModelForCausalLM.from_config(deepcopy(small), attn_implementation="eager").eval()
+        tokens = torch.tensor([[3, 4, 5, 6]])
+        model(input_ids=tokens, use_cache=False)
+        model.generate(input_ids=tokens, max_new_tokens=2, pad_token_id=0, do_sample=False)
+    except Exception:  # whatever it is, the probe will say it of the model itself
+        return None
+    return small

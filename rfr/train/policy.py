@@ -1,0 +1,58 @@
+"""The policy that a config names, random or pretrained, ready to be trained."""
+
+from __future__ import annotations
+
+from functools import partial
+from pathlib import Path
+
+import torch
+from hydra.utils import instantiate
+from omegaconf import DictConfig
+from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from rfr.data.control import control_ids
+from rfr.errors import UserError
+from rfr.model.build import build_model, build_tokenizer, compile_layers, fused, positions_of
+from rfr.model.recompute import recompute_activations
+
+
+def random_config(cfg: DictConfig, tokens: int, **special: int) -> PretrainedConfig:
+    """Of a random model for a tokenizer with so many tokens."""
+    drops = {"attn_pdrop": cfg.model.dropout, "embd_pdrop": cfg.model.dropout, "resid_pdrop": cfg.model.dropout}
+    vocabulary = -(-tokens // 64) * 64  # a multiple of 64 is kind to matrix units
+    random = instantiate(cfg.model.random)
+    return fused(random(vocab_size=vocabulary, max_position_embeddings=cfg.model.block_size, **special, **drops))
+
+
+def build_policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    """In training mode, with its tokenizer's special tokens.
+
+    Args:
+        attention: an implementation with which it is exact.
+
+    Raises:
+        UserError: the tokenizer or the block does not fit the model, or it can't do what is asked of it.
+    """
+    special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
+    make_config = partial(random_config, cfg, len(tokenizer), **special)
+    new = control_ids(tokenizer)
+    if new and Path(cfg.model.weights).is_dir() and control_ids(build_tokenizer(cfg.model.weights, None)) == new:
+        new = []
+    model = build_model(
+        cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype, new, attention
+    )  # fmt: skip
+    positions = positions_of(model.config)
+    if positions is not None and cfg.model.block_size > positions:
+        raise UserError(f"model.block_size={cfg.model.block_size} is larger than the model's {positions} positions")
+    model.config.block_size = cfg.model.block_size
+    if len(tokenizer) > model.config.vocab_size:
+        raise UserError(f"the tokenizer has {len(tokenizer)} tokens, the model knows fewer: they do not belong together")
+    if cfg.model.activation_checkpointing and not model.supports_gradient_checkpointing:
+        raise UserError(f"{type(model).__name__} can't have activation checkpointing: set model.activation_checkpointing=false")
+    if cfg.model.activation_checkpointing:
+        model.activation_checkpointing_enable({"use_reentrant": False})
+    elif not cfg.model.compile:
+        recompute_activations(model)
+    if cfg.model.compile:
+        compile_layers(model)
+    return model.train()  # what is loaded comes in evaluation mode, without dropout and checkpointing, and Lightning leaves it so
