@@ -67,10 +67,9 @@ def train(corpus: Corpus, name: str, settings: list[str]) -> Run:
     with (run_dir / "metrics.csv").open() as lines:
         rows = [row for row in csv.DictReader(lines) if row["step_seconds"]]
     seconds = [float(row["step_seconds"]) for row in rows]
-    spent = [sum(seconds[: number + 1]) for number in range(len(seconds))]
-    tokens = [float(row["tokens_per_second"]) * since for row, since in zip(rows, spent, strict=True)]  # it is a running mean
+    tokens = [float(row["tokens"]) for row in rows]
     shutil.rmtree(run_dir)
-    timed = spent[-1] - spent[0]
+    timed = sum(seconds[1:])
     return Run(tokens_per_second=(tokens[-1] - tokens[0]) / timed, step_seconds=timed / (len(rows) - 1), peak_gib=child.peak_gib)
 
 

@@ -30,20 +30,24 @@ class Throughput(Callback):
     """Logs, at every optimizer step, what it cost and how it went: learning rate, loss scale, useful (non-padding) tokens per
     second, the share of the processor's peak that they stand for, and memory.
 
-    Loading data counts, validation, sampling and saving do not.
+    Training alone counts, waiting for data included. What other callbacks do (validation, samples, checkpoints) does not: the
+    clock stops before they begin, so this is the first of the callbacks, and `clock` starts it again as the last. Rates leave out
+    the first step of an attempt, which compiles kernels and makes the optimizer's states, unless it is the only one.
     """
 
     def __init__(self, dtype: torch.dtype) -> None:
         self.tokens, self.seconds = 0, 0.0
         self.total_tokens = 0  # of all attempts
+        self.clock: Callback = _Clock(self)
         self._dtype, self._peak, self._flops = dtype, 0.0, 0.0
-        self._since, self._at_last_step = 0.0, 0.0
+        self._since: float | None = None  # None: the clock stands still
+        self._at_last_step = 0.0
+        self._first_step: tuple[int, float] | None = None  # its tokens and seconds
 
     def on_train_start(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)
         self._peak = peak_flops(module.device, self._dtype) * trainer.world_size
         self._flops = training_flops_per_token(module.model.num_parameters())
-        self._since = time.perf_counter()
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
         module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])  # at the end it would be the next step's
@@ -67,7 +71,7 @@ class Throughput(Callback):
         if not inside_accumulation(trainer):
             module.log("step_seconds", self.seconds - self._at_last_step)
             self._at_last_step = self.seconds
-        self._since = time.perf_counter()
+            self._first_step = self._first_step or (self.tokens, self.seconds)
 
     def state_dict(self) -> dict[str, Any]:
         return {"total_tokens": self.total_tokens}
@@ -78,16 +82,36 @@ class Throughput(Callback):
     def on_validation_start(self, *_: Any) -> None:
         self._stop_clock()
 
-    def on_validation_end(self, *_: Any) -> None:
+    def start_clock(self) -> None:
         self._since = time.perf_counter()
 
     def _stop_clock(self) -> None:
-        now = time.perf_counter()
-        self.seconds, self._since = self.seconds + now - self._since, now
+        if self._since is not None:
+            self.seconds += time.perf_counter() - self._since
+        self._since = None
 
     @property
     def tokens_per_second(self) -> float:
-        return self.tokens / self.seconds if self.seconds else 0.0
+        tokens, seconds = self._first_step or (0, 0.0)
+        if self.tokens == tokens:
+            tokens, seconds = 0, 0.0
+        return (self.tokens - tokens) / (self.seconds - seconds) if self.seconds > seconds else 0.0
+
+
+class _Clock(Callback):
+    """Starts a throughput's clock when all other callbacks are done."""
+
+    def __init__(self, throughput: Throughput) -> None:
+        self._throughput = throughput
+
+    def on_train_start(self, *_: Any) -> None:
+        self._throughput.start_clock()
+
+    def on_train_batch_end(self, *_: Any) -> None:
+        self._throughput.start_clock()
+
+    def on_validation_end(self, *_: Any) -> None:
+        self._throughput.start_clock()
 
 
 class Samples(Callback):

@@ -1,14 +1,12 @@
-"""A training in a process tree of its own: started under a lock, watched, its failure put on record."""
+"""A training in a process tree of its own: watched, its failure put on record."""
 
 from __future__ import annotations
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -21,54 +19,39 @@ from rfr.orphans import end_with_starter, started_by_this
 from rfr.outcome import RESULT, forget_failure, record_failure
 from rfr.ranks import ranks
 
+AGAIN = "RFR_AGAIN"  # environment variable: how to go on with a run that is interrupted
 
-def train_in_child(cfg: DictConfig, run_dir: Path, *, at_once: int = 1) -> None:
+
+def train_in_child(cfg: DictConfig, run_dir: Path, lock: int, *, again: str, at_once: int = 1) -> None:
     """Train, or go on with it, in processes of its own, torch.distributed.run's where there are several ranks.
 
     Args:
+        lock: the descriptor of the run folder's lock; the processes inherit it.
+        again: how to go on with the run where it is interrupted.
         at_once: how many runs share this machine's cores.
 
     Raises:
         Interrupted: it was stopped and can be resumed.
         RunFailed: with the child's exit code; why is in the run's folder.
     """
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
-    with _locked(run_dir) as lock:
-        if (run_dir / RESULT).exists():
-            print(f"{run_dir} was finished by another process", flush=True)
-            return
-        forget_failure(run_dir)
-        code = _run(cfg, run_dir, at_once, lock)
-        if (run_dir / RESULT).exists():  # written last: how a process fell over after that says nothing
-            code = 0
-        if code not in (0, INTERRUPTED):
-            record_failure(run_dir, _ended(code))
+    forget_failure(run_dir)
+    code = _run(cfg, run_dir, at_once, lock, again)
+    if (run_dir / RESULT).exists():  # written last: how a process fell over after that says nothing
+        code = 0
+    if code not in (0, INTERRUPTED):
+        record_failure(run_dir, _ended(code))
     if code == INTERRUPTED:
-        raise Interrupted(f"interrupted in {run_dir}: start the same command again to go on")
+        raise Interrupted(f"interrupted in {run_dir}: {again}")
     if code:
         raise RunFailed(f"the run in {run_dir} failed with exit code {code}; its own message stands above", max(1, code))
 
 
-@contextmanager
-def _locked(run_dir: Path) -> Iterator[int]:
-    """Only one process trains a run. The descriptor is the child's, too: the lock is held until both are gone."""
-    descriptor = os.open(run_dir.parent / f".{run_dir.name}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC)
-    try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            print(f"another process trains {run_dir}: waiting for it", flush=True)
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-        yield descriptor
-    finally:
-        os.close(descriptor)
-
-
-def _run(cfg: DictConfig, run_dir: Path, at_once: int, lock: int) -> int:
+def _run(cfg: DictConfig, run_dir: Path, at_once: int, lock: int, again: str) -> int:
     handover = run_dir.parent / f".{run_dir.name}.yaml"
     handover.write_text(OmegaConf.to_yaml(cfg))
     environment, processes = dict(os.environ), cfg.trainer.ranks
     started_by_this(environment)
+    environment[AGAIN] = again
     if processes * at_once > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // (processes * at_once))
         environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torch.distributed.run makes it 1, and says so
@@ -113,7 +96,7 @@ def _main() -> None:
 
     handover, run_dir = map(Path, sys.argv[1:])
     cfg = config.read(handover)
-    code = exit_code(lambda: _recorded(lambda: train(cfg, run_dir), run_dir))
+    code = exit_code(lambda: _recorded(lambda: train(cfg, run_dir, again=os.environ[AGAIN]), run_dir))
     if code == 0 and ranks().launched:  # loggers too are done, but at the interpreter's end threads of gloo's may abort it
         sys.stdout.flush()
         sys.stderr.flush()

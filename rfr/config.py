@@ -16,7 +16,9 @@ from rfr.utils.settings import checked as check_values
 CONFIG = "config.yaml"  # in the folder of every run
 ALLOWED = ("rfr.", "torch.", "pytorch_lightning.", "transformers.", "wandb.")
 # Where a run lives and who hears of it says nothing about what it is.
-NOT_IDENTITY = ("data_dir", "runs_dir", "name", "group", "resume", "logger", "look", "plan", "metric", "find_lr", "preview")
+NOT_IDENTITY = (
+    "data_dir", "runs_dir", "name", "group", "resume", "logger", "look", "plan", "metric", "find_lr", "preview", "derived"
+)  # fmt: skip
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:
@@ -50,6 +52,23 @@ def resolve(cfg: DictConfig) -> DictConfig:
     resolved = plain(cfg)
     _check_targets(resolved)
     return OmegaConf.create(resolved)
+
+
+def resolve_run(cfg: DictConfig) -> DictConfig:
+    """As `resolve`, of a run: `derived` then lists the keys whose values follow others', by which runs are not told apart."""
+    resolved = resolve(cfg)
+    resolved.derived = _interpolated(cfg)
+    return resolved
+
+
+def _interpolated(cfg: DictConfig, prefix: str = "") -> list[str]:
+    found: list[str] = []
+    for name in map(str, cfg):
+        if OmegaConf.is_interpolation(cfg, name):
+            found.append(prefix + name)
+        elif isinstance(child := cfg._get_node(name), DictConfig) and not child._is_none() and not child._is_missing():
+            found += _interpolated(child, f"{prefix}{name}.")
+    return found
 
 
 def checked(cfg: DictConfig, schema: type, *, calls: bool = True) -> DictConfig:

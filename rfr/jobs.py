@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
@@ -15,6 +17,7 @@ from rfr.errors import UserError
 from rfr.files import write_whole
 from rfr.outcome import result_of
 from rfr.ranks import ranks, require_processors
+from rfr.runs.lock import run_lock
 from rfr.train.settings import Train
 
 LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew
@@ -29,7 +32,7 @@ def run(cfg: DictConfig) -> float | None:
         Interrupted: the run was stopped and can be resumed.
     """
     hydra = HydraConfig.get()
-    own = config.checked(config.resolve(cfg), Train, calls=False)  # the rest is checked where torch is imported
+    own = config.checked(config.resolve_run(cfg), Train, calls=False)  # the rest is checked where torch is imported
     if own.look != 0:
         _look(own, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
     elif own.plan not in (None, False):
@@ -76,10 +79,13 @@ def _find_lr(cfg: DictConfig, *, alone: bool) -> None:
 
 def _single(cfg: DictConfig) -> None:
     run_dir = config.run_folder(cfg)
-    if run_dir.exists() and ranks().rank == 0:
-        hint = "finished" if result_of(run_dir) is not None else f"to go on with it: train.py resume={run_dir}"
-        raise UserError(f"{run_dir} exists already ({hint}): set name= to something new, or move it away")
-    _start(cfg, run_dir)
+
+    def require_new() -> None:
+        if run_dir.exists() and ranks().rank == 0:
+            hint = "finished" if result_of(run_dir) is not None else f"to go on with it: train.py resume={run_dir}"
+            raise UserError(f"{run_dir} exists already ({hint}): set name= to something new, or move it away")
+
+    _start(cfg, run_dir, require_new)
 
 
 def _resume(run_dir: Path, overrides: list[str]) -> None:
@@ -90,35 +96,42 @@ def _resume(run_dir: Path, overrides: list[str]) -> None:
         raise UserError(f"a resumed run keeps its own config: drop {' '.join(others)}, or start a new run")
     cfg.merge_with_dotlist(layout)
     cfg = config.checked(cfg, Train, calls=False)
-    if result_of(run_dir) is not None:
-        raise UserError(f"{run_dir} is finished; its model is in {run_dir / 'model'}")
+
+    def require_unfinished() -> None:
+        if result_of(run_dir) is not None:
+            raise UserError(f"{run_dir} is finished; its model is in {run_dir / 'model'}")
+
     if run_dir.stat().st_uid != os.getuid():
         raise UserError(f"{run_dir} belongs to another user, and checkpoints can run code when loaded: copy it if you trust it")
-    _start(cfg, run_dir)
+    _start(cfg, run_dir, require_unfinished)
 
 
-def _start(cfg: DictConfig, run_dir: Path) -> None:
-    here = ranks()
+def _start(cfg: DictConfig, run_dir: Path, require_startable: Callable[[], None]) -> None:
+    """Train under the folder's lock, which of several ranks that were started together the first one holds."""
+    here, again = ranks(), f"go on with: python train.py resume={run_dir}"
     require_processors(here.per_node if here.launched else cfg.trainer.ranks)
-    if cfg.trainer.ranks > 1 and not here.launched:
-        train_in_child(cfg, run_dir)
-    else:
-        from rfr.run import train
+    with run_lock(run_dir) if here.rank == 0 else nullcontext(-1) as lock:
+        require_startable()
+        if cfg.trainer.ranks > 1 and not here.launched:
+            train_in_child(cfg, run_dir, lock, again=again)
+        else:
+            from rfr.run import train
 
-        train(cfg, run_dir)
+            train(cfg, run_dir, again=again)
 
 
 def _sweep_point(cfg: DictConfig, launcher: DictConfig) -> float | None:
     """Skipped when finished, resumed when interrupted, always a process of its own."""
     run_dir = config.run_folder(cfg)
-    if result_of(run_dir) is not None:
-        print(f"{run_dir} is finished: skipped", flush=True)
-    else:
-        run_dir.mkdir(parents=True, exist_ok=True)
-        if not (path := run_dir / config.CONFIG).exists():
-            write_whole(path, OmegaConf.to_yaml(cfg))  # one that fails before its first step is in the tables, too
-        require_processors(cfg.trainer.ranks)
-        train_in_child(cfg, run_dir, at_once=_jobs_at_once(launcher))
+    with run_lock(run_dir) if result_of(run_dir) is None else nullcontext(-1) as lock:
+        if result_of(run_dir) is not None:  # another process may have finished it a moment ago
+            print(f"{run_dir} is finished: skipped", flush=True)
+        else:
+            run_dir.mkdir(parents=True, exist_ok=True)
+            if not (path := run_dir / config.CONFIG).exists():
+                write_whole(path, OmegaConf.to_yaml(cfg))  # one that fails before its first step is in the tables, too
+            require_processors(cfg.trainer.ranks)
+            train_in_child(cfg, run_dir, lock, again="start the same command again", at_once=_jobs_at_once(launcher))
     return (result_of(run_dir) or {}).get(cfg.metric)
 
 

@@ -33,26 +33,30 @@ from rfr.outcome import record_result
 from rfr.ranks import ranks
 
 
-def train(cfg: DictConfig, run_dir: Path) -> dict:
+def train(cfg: DictConfig, run_dir: Path, *, again: str | None = None) -> dict:
     """Train one run, from the start or from its newest checkpoint; returns (and prints) its result.
+
+    Args:
+        again: how to go on with the run where it is interrupted; None: with `resume=`.
 
     Raises:
         ValueError: a value is wrong; nothing has been written then.
         Interrupted: stopped by a signal; the message says how to resume.
     """
+    again = again or f"go on with: python train.py resume={run_dir}"
     quiet()
     job = build(cfg, run_dir)
     run_dir.mkdir(parents=True, exist_ok=True)
     if ranks().rank == 0 and not (ledger := run_dir / "ledger.json").exists():
         write_whole(run_dir / CONFIG, OmegaConf.to_yaml(cfg))
         write_whole(ledger, json.dumps(job.prepared.ledger, indent=2) + "\n")
-    stop, throughput = StopCleanly(), Throughput(DTYPE[job.precision])
+    throughput, stop = Throughput(DTYPE[job.precision]), StopCleanly()
     try:
-        trainer = fit(job, [stop, throughput])
+        trainer = fit(job, [throughput, stop])
     except (KeyboardInterrupt, SystemExit):  # Lightning makes the one into the other
-        raise Interrupted(f"interrupted at once; go on from its last checkpoint with: python train.py resume={run_dir}") from None
+        raise Interrupted(f"interrupted at once; {again}") from None
     if stop.stopped and trainer.global_step < cfg.trainer.max_steps:
-        raise Interrupted(f"stopped at step {trainer.global_step}; go on with: python train.py resume={run_dir}")
+        raise Interrupted(f"stopped at step {trainer.global_step}; {again}")
     result = _finish(job, trainer, throughput)
     if torch.distributed.is_initialized():  # a rank that leaves while others still talk to it ends in an abort
         torch.distributed.barrier()
@@ -96,10 +100,15 @@ def fit(job: Job, extra_callbacks: list[pl.Callback], *, lasting: bool = True) -
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
         logger=_loggers(job) if lasting else False,
-        callbacks=[*extra_callbacks, *(_keeping(job) if lasting else []), progress_display()],
+        callbacks=[*extra_callbacks, *(_keeping(job) if lasting else []), progress_display(), *_clocks(extra_callbacks)],
     )
     trainer.fit(module, data, ckpt_path=job.resume_from / STATE if job.resume_from else None, weights_only=False)
     return trainer
+
+
+def _clocks(callbacks: list[pl.Callback]) -> list[pl.Callback]:
+    """Started again when all others are done."""
+    return [callback.clock for callback in callbacks if isinstance(callback, Throughput)]
 
 
 def _keeping(job: Job) -> list[pl.Callback]:

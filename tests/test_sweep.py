@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import itertools
 import json
 import re
 import sys
@@ -15,10 +16,12 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import cli, config
+from rfr.compare.best import best_groups
 from rfr.compare.command import compare
-from rfr.compare.runs import compared
+from rfr.compare.runs import compared, run_dirs_in
 from rfr.sweep.points import Point, points
 from tests.conftest import ROOT
+from tests.runs import SMALL, command
 
 POINTS = {"lr_schedule": 9, "model_size": 9, "preprocessing": 12, "rewards": 24, "search": 8}
 WANDB = {"wandb_lr": 6, "wandb_rewards": 6}
@@ -105,6 +108,50 @@ def test_the_table_shows_what_differs_and_nothing_else(tmp_path: Path, capsys: p
     out = capsys.readouterr().out
     assert "0.500 [0.400, 0.600]" in out
     assert "3 runs" in out
+
+
+def test_keys_that_follow_others_tell_no_runs_apart(tmp_path: Path) -> None:
+    """`samples.sampling.seed` is `${seed}`: seeds of one rate are pooled."""
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        for rate, seed in itertools.product(("1e-3", "3e-3"), (0, 1)):
+            cfg = config.resolve_run(compose("train", [f"optimizer.lr={rate}", f"seed={seed}", "name=x"]))
+            (run_dir := tmp_path / f"{rate}-{seed}").mkdir()
+            OmegaConf.save(cfg, run_dir / "config.yaml")
+            (run_dir / "result.json").write_text(json.dumps({"val/nll_per_token": 2.0 + float(rate) + seed / 1e4}))
+    found = compared(sorted(tmp_path.iterdir()))
+    assert sorted(found.varied) == ["optimizer.lr", "seed"]
+    best = best_groups(found)
+    assert [(row["of"], row["runs"]) for row in best] == [("optimizer.lr=0.001", 2), ("optimizer.lr=0.003", 2)]
+    assert best[0]["mean"] == pytest.approx(2.00105)
+
+
+def test_what_follows_others_is_known_by_its_keys() -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        derived = config.resolve_run(compose("train", ["optimizer.lr=1e-3"])).derived
+    assert {"samples.sampling.seed", "evaluation.sampling", "preprocess.block_size"} <= set(derived)
+    assert not {"seed", "optimizer.lr", "model.block_size"} & set(derived)
+
+
+@pytest.mark.slow
+def test_a_real_sweep_pools_its_seeds(folders: list[str]) -> None:
+    """In the table, on the page and in the JSON."""
+    done = command(["train.py", "-m", *SMALL, *folders, "group=pooled", "seed=0,1", "optimizer.lr=1e-3,1e-2"])
+    assert done.returncode == 0, done.stderr[-2000:]
+    assert done.stdout.count("seed=") == 0
+    runs_dir = Path(next(part.removeprefix("runs_dir=") for part in folders if part.startswith("runs_dir=")))
+    found = compared(run_dirs_in(runs_dir / "pooled"))
+    assert sorted(found.varied) == ["optimizer.lr", "seed"]
+    values = {rate: [row["val/nll_per_token"] for row in found.rows if row["optimizer.lr"] == rate] for rate in (0.001, 0.01)}
+    best = {row["of"]: row for row in best_groups(found)}
+    for rate, losses in values.items():
+        group = best[f"optimizer.lr={rate}"]
+        assert len(set(losses)) == group["runs"] == 2
+        assert group["mean"] == pytest.approx(sum(losses) / 2)
+        assert group["low"] < group["mean"] < group["high"]
+    assert "the best of each" in done.stdout
+    page = (runs_dir / "pooled" / "comparison.html").read_text()
+    data = json.loads(page.split("<script type=application/json id=data>")[1].split("</script>")[0])
+    assert {row["of"]: row["runs"] for row in data["best"]} == {"optimizer.lr=0.01": 2, "optimizer.lr=0.001": 2}
 
 
 def _runs(folder: Path, *names: str) -> None:

@@ -44,9 +44,11 @@ def compared(run_dirs: Sequence[Path]) -> Runs:
     Raises:
         UserError: one is no run folder.
     """
-    configs = [_flat(config.plain(config.load(run_dir))) for run_dir in run_dirs]
+    loaded = [config.plain(config.load(run_dir)) for run_dir in run_dirs]
+    configs = [_flat(cfg) for cfg in loaded]
     results = [result_of(run_dir) or {} for run_dir in run_dirs]
-    varied = _differing(configs)
+    derived = set.intersection(*(set(cfg.get("derived") or ()) for cfg in loaded))
+    varied = _differing(configs, derived)
     figures = [key for key in FIGURES if any(key in result for result in results)]
     names = [_named(key, None)[0] for key in varied]
     rows = [
@@ -86,9 +88,13 @@ def _flat(node: Any, prefix: str = "") -> dict[str, Any]:
     return {k: v for key, child in node.items() for k, v in _flat(child, f"{prefix}.{key}" if prefix else str(key)).items()}
 
 
-def _differing(configs: list[dict[str, Any]]) -> list[str]:
-    """The keys in which the runs differ; where a variant is a class, its name says it all."""
-    keys = dict.fromkeys(key for flat in configs for key in flat)
+def _differing(configs: list[dict[str, Any]], derived: set[str]) -> list[str]:
+    """The keys in which the runs differ by themselves; where a variant is a class, its name says it all.
+
+    Args:
+        derived: keys, or sections, whose values follow others' in all runs.
+    """
+    keys = [key for key in dict.fromkeys(key for flat in configs for key in flat) if not _follows(key, derived)]
     differing = [key for key in keys if len({str(flat.get(key)) for flat in configs}) > 1]
     different = [
         key for key in differing if key.split(".")[0] not in config.NOT_IDENTITY and not key.startswith("model.suggested")
@@ -97,3 +103,9 @@ def _differing(configs: list[dict[str, Any]]) -> list[str]:
     classes = [key.removesuffix("._target_") for key in different if key.endswith("._target_")]
     kept = [key for key in different if not any(key.startswith(f"{c}.") and not key.endswith("._target_") for c in classes)]
     return [key for key in kept if not key.endswith("weight._target_")]  # the objective's name says the same
+
+
+def _follows(key: str, derived: set[str]) -> bool:
+    """Whether a key is derived, or in a section that is."""
+    parts = key.split(".")
+    return any(".".join(parts[:count]) in derived for count in range(1, len(parts) + 1))

@@ -13,7 +13,7 @@ from hydra.errors import HydraException
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
-from rfr.config import resolve
+from rfr.config import resolve_run
 from rfr.errors import UserError
 from rfr.exits import in_one_line
 
@@ -71,7 +71,7 @@ def _compose(master: DictConfig, overrides: Sequence[str], group: str) -> DictCo
     cfg = GlobalHydra.instance().config_loader().load_sweep_config(master, list(overrides))
     own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
     own.group = own.group or group
-    return resolve(own)
+    return resolve_run(own)
 
 
 def _each_value_once(overrides: Sequence[Override]) -> list[list[str]]:

@@ -69,6 +69,7 @@ class Train(TypedDict):
     name: str | None
     group: str | None
     metric: str
+    derived: list[str]
     precision: Precision
     model: Model
     corpus: Called
