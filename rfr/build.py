@@ -18,15 +18,11 @@ from rfr.data.control import add_controls, control_ids
 from rfr.data.ledger import ledger_rows, notes, shift_rows
 from rfr.data.packing import BestFit
 from rfr.data.prepare import Prepared
-from rfr.data.tokenise import train_bpe
+from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.material import Compared, Material, Weighted
 from rfr.memory import frugal
-from rfr.model.build import (
-    build_tokenizer,
-    pretrained_config,
-    require_weights,
-)  # fmt: skip
+from rfr.model.build import build_tokenizer, pretrained_config, require_weights, require_whole_weights
 from rfr.model.offload import require_room
 from rfr.model.optim import StochasticAdamW
 from rfr.model.precision import PURE
@@ -39,7 +35,7 @@ from rfr.records import Pair
 from rfr.reference import Reference
 from rfr.report.table import print_table
 from rfr.train.exactness import exact_attention
-from rfr.train.policy import build_policy, random_config
+from rfr.train.policy import build_policy, random_config, require_fit
 from rfr.train.settings import Train
 
 SOME_TOKENS = 512  # of a vocabulary that is not known yet; how many there are, an architecture does not depend on
@@ -71,16 +67,20 @@ def check(cfg: DictConfig) -> str:
     """
     cfg = require_settings(cfg)
     require_weights(cfg.model.weights, cfg.model.hub_name)
-    if cfg.model.weights == "random":
-        config = random_config(cfg, SOME_TOKENS)
-    else:
-        config = pretrained_config(cfg.model.weights, cfg.model.hub_name)
+    pretrained = cfg.model.weights != "random"
+    config = pretrained_config(cfg.model.weights, cfg.model.hub_name) if pretrained else random_config(cfg, SOME_TOKENS)
     remedy = None
     if isinstance(instantiate(cfg.objective), Compared):
         remedy = f"objective={cfg.objective.name} compares stories of one row, so take another, such as bc or rwr"
     elif isinstance(instantiate(cfg.preprocess).packing, BestFit):
         remedy = "set packing=off"
-    return exact_attention(config, cfg.data_dir, remedy=remedy)
+    attention = exact_attention(config, cfg.data_dir, remedy=remedy)
+    of_corpus = cfg.model.tokenizer == "corpus"
+    tokenizer = None if of_corpus else build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)
+    if pretrained:
+        require_fit(cfg, config, tokenizer)
+        require_whole_weights(cfg.model.weights, cfg.model.hub_name, attention)
+    return attention
 
 
 def require_settings(cfg: DictConfig) -> DictConfig:
@@ -177,10 +177,9 @@ def prepare(cfg: DictConfig, corpus: Any) -> Prepared:
             tokenizer = build_tokenizer(cfg.model.tokenizer, cfg.model.hub_name)
         return tokenizer if control is None else add_controls(tokenizer, control.count)
 
-    if cfg.model.tokenizer != "corpus":
-        make_tokenizer([])  # raises before a store is read for an hour
     told = [] if control is None else [control.count]
-    identity = OmegaConf.to_container(cfg.preprocess), cfg.model.tokenizer, cfg.model.hub_name, cfg.model.corpus_vocabulary, *told
+    about = cfg.model.corpus_vocabulary if cfg.model.tokenizer == "corpus" else content_of(make_tokenizer([]))
+    identity = OmegaConf.to_container(cfg.preprocess), about, *told
     with corpus.open() as store:
         return instantiate(cfg.preprocess).prepare(store, make_tokenizer, identity, Path(cfg.data_dir) / "cache")
 

@@ -120,6 +120,13 @@ def _relative(node: Any, folders: tuple[str, ...]) -> Any:
     return node
 
 
+def corpus_name(cfg: DictConfig) -> str:
+    """What tells a corpus from others: its store, or of a generated one a hash of its settings."""
+    corpus = OmegaConf.to_container(cfg.corpus, resolve=True)
+    assert isinstance(corpus, dict)
+    return str(corpus["path"]) if "path" in corpus else f"demo-{key_of(corpus)[:8]}"
+
+
 def run_folder(cfg: DictConfig) -> Path:
     """`runs/<group>/<name>`, the name being the identity where none is given."""
     return Path(cfg.runs_dir) / (cfg.group or "") / (cfg.name or identity(cfg))

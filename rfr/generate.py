@@ -8,10 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
-from transformers import PreTrainedModel, PreTrainedTokenizerBase
+from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.tokenise import prompt_tokens
-from rfr.model.build import block_of, positions_of
+from rfr.model.positions import block_of, positions_of
 from rfr.ranges import AboveZero, Count, Part, Seed, Whole
 
 
@@ -67,10 +67,16 @@ def _sample_batch(
 
 @contextmanager
 def _drawing(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode and a random state of one's own; nothing is compiled for lengths that grow with every token."""
+    """Evaluation mode and a random state of one's own; nothing is compiled for lengths that grow with every token.
+
+    Of the settings that a model folder has for generation (penalties, suppressed tokens, beams) none is used: a sample is the
+    policy's own.
+    """
     was_training, cuda = model.training, [model.device] if model.device.type == "cuda" else []
+    settings, model.generation_config = model.generation_config, GenerationConfig()
     model.eval()
     with torch.random.fork_rng(devices=cuda), torch.compiler.set_stance("force_eager"):
         torch.manual_seed(seed)
         yield
     model.train(was_training)
+    model.generation_config = settings

@@ -9,12 +9,12 @@ from typing import Any
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rfr.config import resolve
+from rfr.config import corpus_name, resolve
 from rfr.data.pairs import scored_stories
 from rfr.evaluate.confounders import correlations, recommended, variance_shares
 from rfr.evaluate.policy import fitted_rewards
-from rfr.files import write_whole
 from rfr.report.karma import karma_page
+from rfr.report.output import ABOUT, require_place, write_report
 from rfr.report.table import print_table
 from rfr.reward.karma import LogKarma
 
@@ -34,17 +34,16 @@ class Karma:
 
 
 def _report(cfg: DictConfig) -> None:
+    out, about = Path(cfg.out or Path(cfg.runs_dir) / "karma"), {"corpus": corpus_name(cfg)}
+    require_place(out, "karma.json", about)
     found = _findings(cfg)
-    out = Path(cfg.out or Path(cfg.runs_dir) / "karma")
-    out.mkdir(parents=True, exist_ok=True)
-    for name, text in (("karma.json", json.dumps(found, indent=2) + "\n"), ("karma.html", karma_page(found))):
-        write_whole(out / name, text)
     made_of = [{"cause": name, "share of its variance": _share(share)} for name, share in found["variance_shares"].items()]
     print_table(made_of, title="what log karma is made of")
     print_table(_by_reward(found["correlations"]), title="rank correlation within threads of each reward with what is no merit")
     advice = found["recommended"]
     print_table([{"reward": advice["reward"], "because": "; ".join(advice["reasons"])}], title="for this corpus")
-    print(json.dumps({"out": str(out), "threads": found["threads"], "stories": found["stories"], **advice}))
+    print(json.dumps({"out": str(out), "threads": found["threads"], "stories": found["stories"], **advice}), flush=True)
+    write_report(out, {"karma.json": json.dumps({ABOUT: about, **found}, indent=2) + "\n", "karma.html": karma_page(found)})
 
 
 def _findings(cfg: DictConfig) -> dict[str, Any]:

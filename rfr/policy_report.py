@@ -11,20 +11,21 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.config import load, resolve
+from rfr.config import corpus_name, load, resolve
 from rfr.data.packing import BestFit
 from rfr.data.prepare import PreparedSplit
-from rfr.data.tokenise import Encoder
+from rfr.data.tokenise import Encoder, content_of
 from rfr.evaluate.policies import Judged, gain
 from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.quality import in_turn, mean_score
 from rfr.evaluate.reward_model import RewardModelJudge
-from rfr.files import write_whole
 from rfr.generate import sample
-from rfr.model.build import block_of, load_policy
+from rfr.model.build import load_policy
+from rfr.model.positions import block_of
 from rfr.model.precision import computing_in
 from rfr.model.precision import resolve as resolve_precision
 from rfr.model.reward_model import load_reward_model
+from rfr.report.output import ABOUT, require_place, write_report
 from rfr.report.page import evaluation_page
 from rfr.report.table import print_table
 from rfr.report.verdict import OVER, verdict
@@ -47,6 +48,8 @@ class Policy:
 
 def _report(cfg: DictConfig) -> None:
     out = Path(cfg.out or Path(cfg.model.weights).resolve().parent)
+    about = _about(cfg, out)
+    require_place(out, "evaluation.json", about)
     judge = _judge(cfg) if cfg.judge else None
     evaluation, stories = _evaluation(cfg, cfg.model.weights, judge)
     for weights in cfg.against:
@@ -56,15 +59,24 @@ def _report(cfg: DictConfig) -> None:
         evaluation["pair_accuracy"] += [
             {**row, "score": f"{row['score']} of {weights}"} for row in others["pair_accuracy"] if row["score"] == LIKELIHOOD
         ]
-    _replace(out / "evaluation.json", json.dumps(evaluation, indent=2) + "\n")
-    _replace(out / "report.html", evaluation_page(evaluation, stories[:SHOWN]))
     _print(evaluation)
+    print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}), flush=True)
+    page = evaluation_page(evaluation, stories[:SHOWN])
+    write_report(
+        out, {"evaluation.json": json.dumps({ABOUT: about, **evaluation}, indent=2) + "\n", "report.html": page}
+    )  # fmt: skip
     if cfg.wandb_project:
         from rfr.wandb.log import tell_evaluation
 
         trained = (out / "config.yaml").is_file()
         tell_evaluation(out, evaluation, load(out).group if trained else None, cfg.wandb_project)
-    print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}))
+
+
+def _about(cfg: DictConfig, out: Path) -> dict[str, str]:
+    """Of a policy that lies in the folder, its place there: a run that was moved is still that run."""
+    weights = Path(cfg.model.weights).resolve()
+    inside = weights.is_relative_to(out.resolve())
+    return {"model": str(weights.relative_to(out.resolve()) if inside else weights), "corpus": corpus_name(cfg)}
 
 
 def _judge(cfg: DictConfig) -> RewardModelJudge:
@@ -80,7 +92,7 @@ def _evaluation(cfg: DictConfig, weights: str, judge: RewardModelJudge | None) -
     cfg.model.block_size = cfg.model.block_size or block_of(model.config)
     cfg = resolve(cfg)
     corpus, ranking = instantiate(cfg.corpus), instantiate(cfg.ranking)
-    identity = OmegaConf.to_container(cfg.preprocess), tokenizer.backend_tokenizer.to_str()
+    identity = OmegaConf.to_container(cfg.preprocess), content_of(tokenizer)
     with corpus.open() as store:
         prepared = instantiate(cfg.preprocess).prepare(store, lambda _: tokenizer, identity, Path(cfg.data_dir) / "cache")
     split = prepared.validation
@@ -154,8 +166,3 @@ def _print(evaluation: dict[str, Any]) -> None:
         print_table(list(table.values()), title=f"pair accuracy, one with {ratio} times the other's karma or more")
     for sentence in verdict(evaluation):
         print(f"- {printable(sentence)}")
-
-
-def _replace(path: Path, text: str) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_whole(path, text)

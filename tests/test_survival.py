@@ -86,10 +86,12 @@ def test_one_wrong_point_stops_a_sweep_before_anything_runs(
 def test_a_sweep_killed_ten_times_ends_with_all_its_runs(folders: list[str]) -> None:
     group, moments = _group(folders, "killed"), random.Random(0)
     finished_at: dict[Path, int] = {}
-    amid = 0
+    amid, began = 0, time.monotonic()
+    assert command(_sweep(folders, "one")).returncode == 0
+    took = time.monotonic() - began  # of a sweep of one run; this machine may be slow
     for _ in range(10):
         sweep = _start(_sweep(folders, "killed", *TWELVE))
-        time.sleep(moments.uniform(2, 20))
+        time.sleep(moments.uniform(0.1, 1.5) * took)
         amid += sweep.poll() is None
         os.kill(sweep.pid, signal.SIGKILL)
         sweep.communicate()

@@ -10,6 +10,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
+from rfr.data.cache import key_of
 from rfr.data.control import control_ids
 
 PROMPT_END = "\n\n"
@@ -89,6 +90,13 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, quantile: int
         raise ValueError(f"sampling.quantile={quantile}: of quantiles, this policy knows {known}")
     told = controls[-1:] if quantile is None else [controls[quantile - 1]]
     return told + tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+
+
+def content_of(tokenizer: PreTrainedTokenizerBase) -> str:
+    """A hash of all that decides what tokens a text is made of, and how a story ends; wherever the tokenizer came from."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    rules = backend.to_str() if backend is not None else sorted(tokenizer.get_vocab().items())
+    return key_of(type(tokenizer).__name__, rules, tokenizer.eos_token_id, control_ids(tokenizer))
 
 
 def train_bpe(texts: Iterable[str], vocab_size: int) -> PreTrainedTokenizerFast:

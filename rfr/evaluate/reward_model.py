@@ -14,7 +14,7 @@ from rfr.data.plan import Plan
 from rfr.data.rows import PackedRows
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.model.attention import hidden_states
-from rfr.model.build import block_of
+from rfr.model.positions import block_of
 from rfr.objective.pairwise import read_scores
 
 Story = tuple[str, str]  # prompt and response

@@ -25,10 +25,10 @@ from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.dropout import set_dropout
 from rfr.model.head import install
+from rfr.model.loading import READING, draw_embeddings, load_weights, require_files, require_tokenizer, require_whole
 
 MakeConfig = Callable[[], PretrainedConfig]
 
-MOST_TOKENS = 1024  # of a block that nobody has chosen: models of 131,072 positions have no row of that length to spare
 REMEDY = {"model.weights": "random or a path", "model.tokenizer": "corpus or a path"}
 
 
@@ -60,21 +60,18 @@ def build_model(
         drawn = AutoModelForCausalLM.from_config(config, attn_implementation=attention).float().to(dtype)
         return install(_with_dropout(drawn, dropout))
     source, options = _locate("model.weights", weights, hub_name)
+    config = pretrained_config(weights, hub_name)
+    if is_reward_model(config):
+        raise UserError(f"model.weights={weights} is a reward model: it scores stories and can't write them")
     try:
-        config = fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
-        if is_reward_model(config):
-            raise UserError(f"model.weights={weights} is a reward model: it scores stories and can't write them")
-        model = AutoModelForCausalLM.from_pretrained(
-            source, config=config, attn_implementation=attention, dtype=dtype, trust_remote_code=False,
-            use_safetensors=True, **options,
-        )  # fmt: skip
+        model = load_weights(source, config, attention, dtype, options)
     except UserError:
         raise
-    except (OSError, ValueError, ImportError) as error:
+    except READING as error:
         raise _unreachable("model.weights", weights, source, error) from error
     found = _without_quantisation(model) if "gguf_file" in options else model
     if new_tokens:
-        _draw_embeddings(found, new_tokens, seed)
+        draw_embeddings(found, new_tokens, seed)
     return install(_with_dropout(found, dropout))
 
 
@@ -82,19 +79,6 @@ def _with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
     if skipping := set_dropout(model, rate):
         print(f"warning: {', '.join(skipping)} skips whole layers, which model.dropout does not: set to 0", flush=True)
     return model
-
-
-@torch.no_grad()
-def _draw_embeddings(model: PreTrainedModel, tokens: SequenceOf[int], seed: int) -> None:
-    """As far apart as the others are. Rows that were never trained have all been pushed the same way, and those that transformers
-    adds are all alike: a policy would not tell them from one another for long."""
-    torch.manual_seed(seed)
-    if max(tokens) >= model.config.vocab_size:
-        model.resize_token_embeddings(max(tokens) + 1)
-    rows = model.get_input_embeddings().weight
-    assert isinstance(rows, torch.Tensor)
-    known = rows[: min(tokens)].float()
-    rows[list(tokens)] = (known.mean(0) + known.std(0) * torch.randn(len(tokens), rows.shape[1])).to(rows.dtype)
 
 
 def compile_layers(model: PreTrainedModel) -> None:
@@ -112,25 +96,31 @@ def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
     """
     source, options = _locate("model.weights", weights, hub_name)
     try:
-        return fused(AutoConfig.from_pretrained(source, trust_remote_code=False, **options))
-    except (OSError, ValueError, ImportError) as error:
+        config = AutoConfig.from_pretrained(source, trust_remote_code=False, **options)
+    except READING as error:
+        if "custom code" in str(error) or "trust_remote_code" in str(error):
+            raise UserError(f"{source} needs code of its own (auto_map in its config.json), and rfr runs none") from error
         raise _unreachable("model.weights", weights, source, error) from error
+    if type(config) not in AutoModelForCausalLM._model_mapping:
+        raise UserError(f"{source} is no causal language model: its config.json says model_type {config.model_type}")
+    return fused(config)
 
 
-def positions_of(config: PretrainedConfig) -> int | None:
-    """How many tokens the model can read; None: it has no limit of its own."""
-    return getattr(config, "max_position_embeddings", None) or getattr(config, "n_positions", None)
-
-
-def block_of(config: PretrainedConfig) -> int:
-    """How many tokens the model was trained on at a time, by rfr or as far as its own config says."""
-    return getattr(config, "block_size", None) or min(positions_of(config) or MOST_TOKENS, MOST_TOKENS)
+def require_whole_weights(weights: str, hub_name: str | None, attention: str) -> None:
+    """Raises UserError where a weight is missing, unknown, of another shape or not finite. A package's are taken as whole."""
+    source, options = _locate("model.weights", weights, hub_name)
+    if "gguf_file" in options:
+        return
+    try:
+        require_whole(source, pretrained_config(weights, hub_name), attention)
+    except READING as error:
+        raise error if isinstance(error, UserError) else _unreachable("model.weights", weights, source, error) from error
 
 
 def require_weights(weights: str, hub_name: str | None) -> None:
-    """Raises UserError where `build_model` would not get as far as reading them."""
+    """Raises UserError where there are none, or a part of them is missing."""
     if weights != "random":
-        _locate("model.weights", weights, hub_name)
+        require_files(Path(_locate("model.weights", weights, hub_name)[0]))
 
 
 def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizerBase:
@@ -141,9 +131,11 @@ def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizer
     """
     source, options = _locate("model.tokenizer", tokenizer, hub_name)
     try:
-        return AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
-    except (OSError, ValueError, ImportError) as error:
+        found = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+    except Exception as error:  # a damaged file makes its library raise whatever it comes upon
         raise _unreachable("model.tokenizer", tokenizer, source, error) from error
+    require_tokenizer(source, found)
+    return found
 
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")

@@ -1,0 +1,69 @@
+"""Where an evaluation is written: looked at before the work, and never another evaluation's place."""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Mapping
+from pathlib import Path
+
+from rfr.errors import RunFailed, UserError
+from rfr.files import write_whole
+
+ABOUT = "about"  # in a report's JSON: what it is an evaluation of
+
+
+def require_place(folder: Path, report: str, about: Mapping[str, str]) -> None:
+    """Look at an output folder before the work.
+
+    Args:
+        report: the JSON file that the work will leave there.
+        about: what it will be an evaluation of.
+
+    Raises:
+        UserError: nothing can be written there, or the report that is there is about something else.
+    """
+    try:
+        with tempfile.TemporaryFile(dir=_there(folder)):
+            pass
+    except OSError as error:
+        raise UserError(f"can't write to {folder} ({error.strerror}): give another folder, out=...") from error
+    path = folder / report
+    before = _about(path)
+    if before is None and path.is_file():
+        print(f"{path} does not say what it is about: it will be replaced", flush=True)
+    elif before is not None and before != about:
+        raise UserError(
+            f"{path} is about {_in_words(before)}, not {_in_words(about)}: give another folder, out=..., or move it away"
+        )
+
+
+def write_report(folder: Path, files: Mapping[str, str]) -> None:
+    """The files of a report, each whole.
+
+    Raises:
+        RunFailed: they can't be written.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for name, text in files.items():
+            write_whole(folder / name, text)
+    except OSError as error:
+        raise RunFailed(f"can't write to {folder} ({error.strerror}): what was found stands above", 1) from error
+
+
+def _there(folder: Path) -> Path:
+    """The folder, or the nearest above it that exists."""
+    return next(path for path in (folder, *folder.resolve().parents) if path.exists())
+
+
+def _about(path: Path) -> dict[str, str] | None:
+    try:
+        found = json.loads(path.read_text()).get(ABOUT)
+    except (OSError, ValueError, AttributeError):
+        return None
+    return found if isinstance(found, dict) else None
+
+
+def _in_words(about: Mapping[str, str]) -> str:
+    return ", ".join(f"{name} {value}" for name, value in about.items())
