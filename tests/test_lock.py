@@ -85,6 +85,15 @@ def test_children_of_a_killed_holder_are_waited_for(tmp_path: Path, capsys: pyte
     assert capsys.readouterr().out.count("waiting for the processes of one that was killed") == 1
 
 
+def test_a_folder_that_was_made_for_it_goes_with_it(tmp_path: Path) -> None:
+    with run_lock(tmp_path / "runs" / "sweep" / "run"):
+        assert [path.name for path in (tmp_path / "runs" / "sweep").iterdir()] == [".run.lock"]
+    assert list(tmp_path.iterdir()) == []
+    with run_lock(tmp_path / "runs" / "sweep" / "run"):
+        (tmp_path / "runs" / "sweep" / "run").mkdir()
+    assert (tmp_path / "runs" / "sweep" / "run").exists()
+
+
 def test_where_files_cannot_be_locked_that_is_told(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -9,7 +9,7 @@ import os
 import socket
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -31,7 +31,7 @@ def run_lock(run_dir: Path) -> Iterator[int]:
     Raises:
         UserError: another process holds it; the message says which, where and since when.
     """
-    run_dir.parent.mkdir(parents=True, exist_ok=True)
+    missing = [folder for folder in run_dir.parents if not folder.exists()]
     path = run_dir.parent / f".{run_dir.name}.lock"
     descriptor = _taken(path, run_dir)
     try:
@@ -41,12 +41,15 @@ def run_lock(run_dir: Path) -> Iterator[int]:
     finally:
         path.unlink(missing_ok=True)  # still held: who has opened it meanwhile sees that it lost its name
         os.close(descriptor)
+        with suppress(OSError):  # something is in them by now
+            for folder in missing:
+                folder.rmdir()
 
 
 def _taken(path: Path, run_dir: Path) -> int:
     waiting = False
     while True:
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        descriptor = _opened(path)
         try:
             fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if _has_its_name(descriptor, path):
@@ -69,6 +72,15 @@ def _taken(path: Path, run_dir: Path) -> int:
             print(f"warning: files can't be locked in {path.parent}: see to it that nothing else trains {run_dir}", flush=True)
             return descriptor
         os.close(descriptor)
+
+
+def _opened(path: Path) -> int:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        except FileNotFoundError:  # another process has removed the folder, which it had made and found empty
+            continue
 
 
 def _has_its_name(descriptor: int, path: Path) -> bool:
