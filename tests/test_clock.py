@@ -36,7 +36,8 @@ class FalseClock:
 
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> FalseClock:
-    clock, steps = FalseClock(), []
+    clock = FalseClock()
+    steps: list[float] = []
     monkeypatch.setattr(callbacks, "time", SimpleNamespace(perf_counter=clock.perf_counter, monotonic=callbacks.time.monotonic))
     real = Learner.training_step
 

@@ -21,8 +21,14 @@ from rfr.objective.logprobs import LogitTransform
 from rfr.train.exactness import exact_attention
 
 
+def _config(model_type: str, **settings: Any) -> PretrainedConfig:
+    make: Any = CONFIG_MAPPING[model_type]
+    found: PretrainedConfig = make(**settings)
+    return found
+
+
 def _small(model_type: str, **settings: Any) -> PretrainedConfig:
-    return shrink(CONFIG_MAPPING[model_type](**settings))
+    return shrink(_config(model_type, **settings))
 
 
 @pytest.fixture(autouse=True)
@@ -30,7 +36,7 @@ def _quiet() -> None:
     logging.getLogger("transformers").setLevel(logging.ERROR)  # configs of small models keep ids of large vocabularies
 
 
-TOLERANCE, BF16_TOLERANCE = {"rtol": 1e-4, "atol": 2e-5}, {"rtol": 2e-2, "atol": 2e-2}
+TOLERANCE, BF16_TOLERANCE = (1e-4, 2e-5), (2e-2, 2e-2)  # relative, absolute
 PACKED = [
     ("gpt2", NAME), ("llama", NAME), ("qwen2", NAME), ("opt", NAME), ("gptj", NAME), ("codegen", NAME), ("phi", NAME),
     ("granite", NAME), ("cohere", NAME),
@@ -66,13 +72,13 @@ def test_what_is_exact_in_no_way_says_what_differs(model_type: str, why: str) ->
 
 
 def test_the_message_says_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    mamba = CONFIG_MAPPING["mamba"]()
+    mamba = _config("mamba")
     with pytest.raises(UserError, match=r"model_type=mamba is not exact .*\(hidden states: apart by .*\): set packing=off"):
         exact_attention(mamba, tmp_path, remedy="set packing=off")
     monkeypatch.setattr("rfr.train.exactness.probe", lambda _: pytest.fail("probed twice"))
-    assert exact_attention(CONFIG_MAPPING["mamba"](), tmp_path) in attention.IMPLEMENTATIONS
+    assert exact_attention(_config("mamba"), tmp_path) in attention.IMPLEMENTATIONS
     with pytest.raises(pytest.fail.Exception, match="probed twice"):  # another architecture is not that one
-        exact_attention(CONFIG_MAPPING["mamba"](state_size=8), tmp_path)
+        exact_attention(_config("mamba", state_size=8), tmp_path)
 
 
 def test_what_cannot_be_exact_says_so_in_one_line(tmp_path: Path) -> None:
@@ -91,21 +97,23 @@ class TestBreaking:
         return probe.probe(_small(model_type, **settings))
 
     def test_a_window_that_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(attention, "_blocks", lambda q, k, _, real=attention._blocks: real(q, k, None))
+        real = attention._blocks
+        monkeypatch.setattr(attention, "_blocks", lambda q, k, _: real(q, k, None))
         assert self._verdict("mistral").attention != NAME
         assert self._verdict("gpt2").attention == NAME
 
     def test_documents_that_see_one_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        monkeypatch.setattr(attention, "document_mask", lambda ids, real=attention.document_mask: real(torch.ones_like(ids)))
+        real = attention.document_mask
+        monkeypatch.setattr(attention, "document_mask", lambda ids: real(torch.ones_like(ids)))
         assert self._verdict("llama").attention != NAME
 
     def test_a_sink_that_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = attention._capped_or_sinking
+        real: Any = attention._capped_or_sinking
         monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: real(*given[:-1], None))
         assert self._verdict("gpt_oss").attention != NAME
 
     def test_a_cap_on_the_scores_that_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = attention._capped_or_sinking
+        real: Any = attention._capped_or_sinking
         monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: real(*given[:-2], None, given[-1]))
         assert self._verdict("gemma2", attn_logit_softcapping=2.0).attention != NAME
 
@@ -182,8 +190,8 @@ def test_the_chunked_loss_and_its_gradients_are_autograds(transform: LogitTransf
 @pytest.mark.parametrize(
     ("config", "rate"),
     [
-        (GPT2Config(attn_pdrop=0.1, resid_pdrop=0.2), 0.0), (CONFIG_MAPPING["opt"](dropout=0.3, attention_dropout=0.1), 0.25),
-        (CONFIG_MAPPING["phi"](resid_pdrop=0.4), 0.25), (CONFIG_MAPPING["falcon"](hidden_dropout=0.4), 0.0),
+        (GPT2Config(attn_pdrop=0.1, resid_pdrop=0.2), 0.0), (_config("opt", dropout=0.3, attention_dropout=0.1), 0.25),
+        (_config("phi", resid_pdrop=0.4), 0.25), (_config("falcon", hidden_dropout=0.4), 0.0),
     ],
     ids=["gpt2", "opt", "phi", "falcon"],
 )  # fmt: skip
@@ -214,11 +222,12 @@ def test_a_window_within_documents_is_the_dense_masks(window: int, dtype: torch.
         inputs = [tensor.clone().requires_grad_() for tensor in given]
         module = torch.nn.Module()
         module.num_key_value_groups = 2  # type: ignore[assignment]
-        mixed, _ = attention.isolated_documents(module, *inputs, mask, sliding_window=window)
+        mixed, _ = attention.isolated_documents(module, inputs[0], inputs[1], inputs[2], mask, sliding_window=window)
         scale = torch.linspace(-1, 1, mixed.numel()).view_as(mixed)
         outputs.append([mixed, *torch.autograd.grad((mixed.float() * scale).sum(), inputs)])
     for one, other in zip(*outputs, strict=True):
-        assert torch.allclose(one.float(), other.float(), **(TOLERANCE if dtype == torch.float32 else BF16_TOLERANCE))
+        relative, absolute = TOLERANCE if dtype == torch.float32 else BF16_TOLERANCE
+        assert torch.allclose(one.float(), other.float(), rtol=relative, atol=absolute)
 
 
 def test_a_shrunken_config_keeps_each_kind_of_layer() -> None:
