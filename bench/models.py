@@ -55,7 +55,7 @@ SETTINGS: dict[str, dict[str, Any]] = {
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """What came of one architecture. `disagrees`: transformers' own default attention finds other likelihoods than its eager."""
+    """The result for one architecture. `disagrees`: transformers' default attention gives other likelihoods than eager."""
 
     model_type: str
     state: str

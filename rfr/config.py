@@ -62,13 +62,13 @@ def resolve_run(cfg: DictConfig) -> DictConfig:
 
 
 def _interpolated(cfg: DictConfig, prefix: str = "") -> list[str]:
-    found: list[str] = []
+    keys: list[str] = []
     for name in map(str, cfg):
         if OmegaConf.is_interpolation(cfg, name):
-            found.append(prefix + name)
+            keys.append(prefix + name)
         elif isinstance(child := cfg._get_node(name), DictConfig) and not child._is_none() and not child._is_missing():
-            found += _interpolated(child, f"{prefix}{name}.")
-    return found
+            keys += _interpolated(child, f"{prefix}{name}.")
+    return keys
 
 
 def checked(cfg: DictConfig, schema: type, *, calls: bool = True) -> DictConfig:
@@ -121,7 +121,7 @@ def _relative(node: Any, folders: tuple[str, ...]) -> Any:
 
 
 def corpus_name(cfg: DictConfig) -> str:
-    """What tells a corpus from others: its store, or of a generated one a hash of its settings."""
+    """A name that no other corpus has: the path of its store, or for a generated corpus a hash of its settings."""
     corpus = OmegaConf.to_container(cfg.corpus, resolve=True)
     assert isinstance(corpus, dict)
     return str(corpus["path"]) if "path" in corpus else f"demo-{key_of(corpus)[:8]}"

@@ -16,6 +16,7 @@ from rfr.build import check
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.generate import Sampling, sample
+from rfr.model.attention import NAME as ATTENTION
 from rfr.model.build import build_model, build_tokenizer, load_policy
 from tests.runs import small_config, train_small
 
@@ -123,9 +124,9 @@ DEFECTS: dict[str, tuple[Callable[[Path], object], str]] = {
 }  # fmt: skip
 
 
-def _check(folders: list[str], folder: Path, *overrides: str) -> None:
+def _check(folders: list[str], folder: Path, *overrides: str) -> str:
     where = ["model=auto", f"model.weights={folder}", f"model.tokenizer={folder}", "model.block_size=64"]
-    check(small_config(folders, "never", *_auto(where), *overrides))
+    return check(small_config(folders, "never", *_auto(where), *overrides))
 
 
 def _auto(where: list[str]) -> list[str]:
@@ -146,7 +147,7 @@ def test_a_defect_is_named_before_a_store_is_read(
 
 
 def test_a_healthy_folder_passes(folders: list[str], healthy: Path) -> None:
-    _check(folders, healthy)
+    assert _check(folders, healthy) == ATTENTION
 
 
 @pytest.mark.parametrize("kind", ["sharded", "tied", "fp16", "added tokens that fit"])

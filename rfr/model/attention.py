@@ -28,7 +28,7 @@ STEP = 32  # documents are filled up to a multiple: of every new shape oneDNN wo
 
 
 def hidden_states(model: PreTrainedModel, batch: Batch | PairBatch) -> torch.Tensor:
-    """What the model's output layer reads, of shape (B, T, width), no document having seen another.
+    """The hidden states that the output layer reads, shape (B, T, width); no document sees another.
 
     With other attention than this module's, transformers makes the masks itself: where positions restart, a document begins.
     """
@@ -98,7 +98,7 @@ def _capped_or_sinking(
     query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, dropout: float, scaling: float,
     softcap: float | None, sinks_H: torch.Tensor | None,
 ) -> torch.Tensor:  # fmt: skip
-    """What SDPA has no argument for; probabilities in fp32, as in transformers' own."""
+    """Attention with a cap or a sink, for which SDPA has no argument; probabilities are in fp32, as in transformers."""
     key, value = (repeat_kv(tensor, query.shape[1] // tensor.shape[1]) for tensor in (key, value))
     scores = query @ key.transpose(2, 3) * scaling
     if softcap is not None:

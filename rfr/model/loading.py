@@ -105,10 +105,10 @@ def draw_embeddings(model: PreTrainedModel, tokens: SequenceOf[int], seed: int) 
 
 
 def _refuse(where: str, verb: str, names: Iterable[str], why: str) -> None:
-    found = sorted(names)
-    if found:
-        more = f" and {len(found) - 1} more" if len(found) > 1 else ""
-        raise UserError(f"{where} {verb} the weight {found[0]}{more}: {why}")
+    weights = sorted(names)
+    if weights:
+        more = f" and {len(weights) - 1} more" if len(weights) > 1 else ""
+        raise UserError(f"{where} {verb} the weight {weights[0]}{more}: {why}")
 
 
 def _where(folder: Path, weight: str) -> str:
