@@ -15,7 +15,15 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from transformers import AutoTokenizer, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerBase, TrainerCallback
+from transformers import (
+    AutoModelForCausalLM,
+    AutoTokenizer,
+    GPT2Config,
+    GPT2LMHeadModel,
+    PreTrainedModel,
+    PreTrainedTokenizerBase,
+    TrainerCallback,
+)
 
 BLOCK, RATE = 1024, 5e-5
 Steps = list[dict[str, float]]  # seconds and tokens of each
@@ -78,8 +86,8 @@ def trl(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps
 def loop(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, steps: int, settings: dict[str, Any]) -> Steps:
     """The loop that everybody writes: texts joined and cut into rows, documents seeing one another, loss from all logits."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    model = gpt2(tokenizer).train()
-    model.to(device)
+    model = _model(tokenizer, settings.get("weights")).train()
+    model.to(device)  # type: ignore[arg-type]
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
     rows, clock = _rows(stories, tokenizer), Clock()
     for _ in range(steps):
@@ -94,6 +102,11 @@ def loop(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, step
         optimizer.zero_grad()
         clock.mark()
     return clock.steps()
+
+
+def _model(tokenizer: PreTrainedTokenizerBase, weights: str | None) -> PreTrainedModel:
+    """GPT-2, or what a folder holds."""
+    return gpt2(tokenizer) if weights is None else AutoModelForCausalLM.from_pretrained(weights, dtype=torch.float32)
 
 
 def _rows(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase) -> Iterator[torch.Tensor]:

@@ -47,11 +47,12 @@ class Others:
 
     stories: Path
     tokenizer: str
+    python: str = TRL
 
     def run(self, which: str, steps: int, settings: dict[str, Any]) -> Run:
         """In a process of its own, as rfr is."""
         arguments = [which, str(self.stories), self.tokenizer, str(steps), json.dumps(settings)]
-        child = Watched([TRL, "-m", "bench.others", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
+        child = Watched([self.python, "-m", "bench.others", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
         assert child.process.stdout is not None
         lines = child.process.stdout.read().splitlines()
         if child.wait() != 0:

@@ -58,6 +58,9 @@ def diary(tmp_path: Path) -> Iterator[Path]:
     root, before = logging.getLogger(), logging.getLogger().level
     root.addHandler(handler)
     root.setLevel(logging.DEBUG)
+    for logger in logging.Logger.manager.loggerDict.values():  # a command that ran in this process has silenced them
+        if isinstance(logger, logging.Logger):
+            logger.disabled = False
     yield tmp_path
     root.setLevel(before)
     root.removeHandler(handler)

@@ -3,51 +3,36 @@
 from __future__ import annotations
 
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
+from pathlib import Path
 
 import pytest
 
 from rfr.data.parallel import WORTH_IT, ordered_map, worked_ahead
 from rfr.errors import RunFailed
-from tests.conftest import ROOT
+from tests.mapped import kill_at_twelve, refuse_twelve, square
 
-
-def _square(number: int) -> tuple[int, int]:
-    time.sleep(0.02 * (number % 3))
-    return number**2, os.getpid()
-
-
-def _fall(number: int) -> int:
-    if number == 12:
-        os.kill(os.getpid(), signal.SIGKILL)
-    return number
-
-
-def _refuse(number: int) -> int:
-    if number == 12:
-        raise ValueError("twelve")
-    return number
+ROOT = Path(__file__).resolve().parent.parent
 
 
 def test_many_items_are_shared_out_and_come_back_in_order() -> None:
-    squares, pids = zip(*ordered_map(_square, iter(range(40)), processes=2), strict=True)
+    squares, pids = zip(*ordered_map(square, iter(range(40)), processes=2), strict=True)
     assert list(squares) == [number**2 for number in range(40)]
     assert len(set(pids) - {os.getpid()}) == 2
 
 
 def test_few_items_are_worked_on_here() -> None:
-    assert {pid for _, pid in ordered_map(_square, range(WORTH_IT - 1), processes=2)} == {os.getpid()}
-    assert list(ordered_map(_square, [], processes=2)) == []
+    assert {pid for _, pid in ordered_map(square, range(WORTH_IT - 1), processes=2)} == {os.getpid()}
+    assert list(ordered_map(square, [], processes=2)) == []
 
 
 def test_a_long_input_is_not_read_ahead() -> None:
     read: list[int] = []
     items = (read.append(number) or number for number in range(200))  # type: ignore[func-returns-value]
-    for number, _ in enumerate(ordered_map(_square, items, processes=2)):
+    for number, _ in enumerate(ordered_map(square, items, processes=2)):
         assert len(read) - number <= WORTH_IT + 5
 
 
@@ -57,7 +42,7 @@ def test_what_is_worked_ahead_keeps_its_order_is_not_far_ahead_and_tells_errors(
     def work(number: int) -> int:
         begun.append(threading.get_ident())
         time.sleep(0.01 * (number % 3))
-        return _refuse(number)
+        return refuse_twelve(number)
 
     taken = []
     with pytest.raises(ValueError, match="twelve"):
@@ -72,16 +57,16 @@ def test_what_is_worked_ahead_keeps_its_order_is_not_far_ahead_and_tells_errors(
 
 def test_an_error_is_told_and_a_killed_process_too() -> None:
     with pytest.raises(ValueError, match="twelve"):
-        list(ordered_map(_refuse, range(40), processes=2))
+        list(ordered_map(refuse_twelve, range(40), processes=2))
     with pytest.raises(RunFailed, match="for want of memory"):
-        list(ordered_map(_fall, range(40), processes=2))
+        list(ordered_map(kill_at_twelve, range(40), processes=2))
 
 
 def test_no_process_outlives_a_killed_parent() -> None:
     code = (
-        "from rfr.data.parallel import ordered_map; from tests.test_parallel import _square\n"
+        "from rfr.data.parallel import ordered_map; from tests.mapped import square\n"
         "if __name__ == '__main__':\n"
-        "    for _, pid in ordered_map(_square, range(10**6), processes=2): print(pid, flush=True)"
+        "    for _, pid in ordered_map(square, range(10**6), processes=2): print(pid, flush=True)"
     )
     parent = subprocess.Popen([sys.executable, "-c", code], cwd=ROOT, stdout=subprocess.PIPE, text=True)
     assert parent.stdout is not None
