@@ -1,4 +1,4 @@
-"""`make bench-models-speed`: how fast rfr trains ten families of models, 12 layers of width 256, beside a plain Hugging Face loop.
+"""`make bench-models-speed`: how fast rfr trains ten families of models beside a plain Hugging Face loop.
 
 `python -m bench.models_speed [stories.jsonl.gz] [tokenizer]`; both lie beside the clone where the real data is.
 """
@@ -38,8 +38,10 @@ def write_model(model_type: str, tokenizer: str, folder: Path) -> int:
     """Save a random model for a tokenizer; gives how many parameters it has."""
     known = AutoTokenizer.from_pretrained(tokenizer)
     end = known.eos_token_id
-    special = {"bos_token_id": end, "eos_token_id": end, "pad_token_id": None}
-    config = CONFIG_MAPPING[model_type](vocab_size=-(-len(known) // 64) * 64, **SIZES, **FAMILIES[model_type], **special)
+    of_tokens: dict[str, Any] = {
+        "vocab_size": -(-len(known) // 64) * 64, "bos_token_id": end, "eos_token_id": end, "pad_token_id": None
+    }  # fmt: skip
+    config = CONFIG_MAPPING[model_type](**SIZES, **FAMILIES[model_type], **of_tokens)
     torch.manual_seed(0)
     model = AutoModelForCausalLM.from_config(config, dtype=torch.float32)
     model.save_pretrained(folder)
@@ -53,7 +55,8 @@ def compare(model_type: str, corpus: Corpus, others: Others) -> list[Figure]:
     settings = [*OURS, "model=auto", f"model.weights={folder}"]
     rounds: list[tuple[Run, Run]] = []
     for number in range(ROUNDS):
-        ours, loop = train(corpus, f"{model_type}-{number}", settings), others.run("loop", STEPS, {**LOOP, "weights": str(folder)})
+        ours = train(corpus, f"{model_type}-{number}", settings)
+        loop = others.run("loop", STEPS, {**LOOP, "weights": str(folder)})
         rounds.append((ours, loop))
         print(f"{model_type}: rfr {ours.tokens_per_second:,.0f} tokens/s, the loop {loop.tokens_per_second:,.0f}", flush=True)
     speed = median(ours.tokens_per_second / loop.tokens_per_second for ours, loop in rounds)
@@ -75,7 +78,7 @@ def main(table: Path, tokenizer: str) -> None:
         others = Others(stories=stories, tokenizer=tokenizer, python=RFR)
         figures = [figure for model_type in FAMILIES for figure in compare(model_type, corpus, others)]
     about = {
-        "models": f"random weights, 12 layers of width 256, a vocabulary of 50,304; where a family has windows, of {WINDOW} tokens",
+        "models": f"12 layers of width 256, random weights, 50,304 tokens; windows of {WINDOW} where a family has them",
         "rfr": " ".join(corpus_settings()),
         "loop": "a plain Hugging Face loop, autocast to bf16, its default attention, documents not isolated, no recomputation",
         "global batch": f"{ROWS} rows of {BLOCK:,} tokens, one at a time", "rounds": str(ROUNDS),

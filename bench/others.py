@@ -87,7 +87,7 @@ def loop(stories: list[dict[str, str]], tokenizer: PreTrainedTokenizerBase, step
     """The loop that everybody writes: texts joined and cut into rows, documents seeing one another, loss from all logits."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     model = _model(tokenizer, settings.get("weights")).train()
-    model.to(device)  # type: ignore[arg-type]
+    model.to(device)
     optimizer = torch.optim.AdamW(model.parameters(), lr=RATE, fused=True)
     rows, clock = _rows(stories, tokenizer), Clock()
     for _ in range(steps):
