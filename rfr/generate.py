@@ -17,8 +17,13 @@ from rfr.ranges import AboveZero, Count, Part, Seed, Whole
 
 @dataclass(frozen=True, kw_only=True)
 class Sampling:
-    """How to draw. `top_k` 0 and `top_p` 1 leave the policy as it is. `quantile`: how good a conditional policy is told that the
-    story will be, 1 being the worst; None: the best."""
+    """How to draw. `top_k` 0 and `top_p` 1 leave the policy as it is.
+
+    Args:
+        quantile: how good a conditional policy is told that the story will be, 1 being the worst; None: the best.
+        use_generation_config: what is not set here is as the model folder's `generation_config.json` has it (penalties,
+            suppressed tokens and the like). False: a sample is the policy's own.
+    """
 
     max_new_tokens: Count
     temperature: AboveZero = 1.0
@@ -26,6 +31,7 @@ class Sampling:
     top_k: Whole = 0
     batch_size: Count = 64
     quantile: Count | None = None
+    use_generation_config: bool = False
     seed: Seed = 0
 
     def __post_init__(self) -> None:
@@ -46,7 +52,7 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     if longest >= block:
         raise ValueError(f"the prompt has {longest} tokens, the model's block {block}: shorten the prompt")
     stories: list[str] = []
-    with _drawing(model, sampling.seed):
+    with _drawing(model, sampling):
         for start in range(0, len(conditions), sampling.batch_size):
             stories += _sample_batch(model, tokenizer, conditions[start : start + sampling.batch_size], sampling, block)
     return stories
@@ -66,17 +72,15 @@ def _sample_batch(
 
 
 @contextmanager
-def _drawing(model: PreTrainedModel, seed: int) -> Iterator[None]:
-    """Evaluation mode and a random state of one's own; nothing is compiled for lengths that grow with every token.
-
-    Of the settings that a model folder has for generation (penalties, suppressed tokens, beams) none is used: a sample is the
-    policy's own.
-    """
+def _drawing(model: PreTrainedModel, sampling: Sampling) -> Iterator[None]:
+    """Evaluation mode and a random state of one's own; nothing is compiled for lengths that grow with every token."""
     was_training, cuda = model.training, [model.device] if model.device.type == "cuda" else []
-    settings, model.generation_config = model.generation_config, GenerationConfig()
+    of_folder = model.generation_config
+    if not sampling.use_generation_config:
+        model.generation_config = GenerationConfig()
     model.eval()
     with torch.random.fork_rng(devices=cuda), torch.compiler.set_stance("force_eager"):
-        torch.manual_seed(seed)
+        torch.manual_seed(sampling.seed)
         yield
     model.train(was_training)
-    model.generation_config = settings
+    model.generation_config = of_folder

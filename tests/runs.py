@@ -80,6 +80,17 @@ def largest_difference(a: Path, b: Path) -> float:
     return max(float((one[name] - other[name]).abs().max()) for name in one)
 
 
+def require_same_run(one: Path, other: Path) -> None:
+    """What two runs computed must be the same to the bit; when, and how fast, may differ."""
+    assert largest_difference(one, other) == 0
+    for name in ("train/loss", "train/nll_per_token", "grad_norm", "lr", "val/nll_per_token", "tokens"):
+        assert column(one, name) == column(other, name), name
+    for file in ("samples.jsonl", "best/rfr.json"):
+        assert (one / file).read_text() == (other / file).read_text(), file
+    results = [json.loads((run_dir / "result.json").read_text())["val/nll_per_token"] for run_dir in (one, other)]
+    assert results[0] == results[1]
+
+
 def column(run_dir: Path, name: str) -> list[float]:
     """Of `metrics.csv`, in the order of steps, where there is a value."""
     with (run_dir / "metrics.csv").open() as lines:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -189,13 +190,16 @@ def test_another_end_of_text_is_told_and_the_export_agrees(
         assert json.loads((run_dir / "model" / name).read_text())["eos_token_id"] == end
 
 
-def test_sampling_uses_nothing_of_the_folders_own_settings(folder: Path) -> None:
+def test_sampling_uses_the_folders_own_settings_only_when_asked_to(folder: Path) -> None:
     plain = load_policy(str(folder))
     _settings(folder, "generation_config.json", repetition_penalty=9.0, suppress_tokens=list(range(200)), num_beams=3, top_k=1)
     odd = load_policy(str(folder))
     sampling = Sampling(max_new_tokens=12)
-    assert sample(*plain, ["[WP] A door"], sampling) == sample(*odd, ["[WP] A door"], sampling)
+    own = sample(*plain, ["[WP] A door"], sampling)
+    assert sample(*odd, ["[WP] A door"], sampling) == own
     assert odd[0].generation_config.num_beams == 3
+    asked = sample(*odd, ["[WP] A door"], replace(sampling, use_generation_config=True))
+    assert asked != own
 
 
 def test_a_tokenizer_is_known_by_its_content(healthy: Path, folder: Path) -> None:

@@ -102,6 +102,17 @@ class TestBreaking:
         assert self._verdict("mistral").attention != NAME
         assert self._verdict("gpt2").attention == NAME
 
+    def test_a_window_that_is_dropped_where_no_small_copy_can_be_made(
+        self, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    ) -> None:  # fmt: skip
+        monkeypatch.setattr("rfr.train.exactness._shrunken", lambda _: None)
+        wide = _small("mistral")
+        wide.sliding_window = 4096
+        assert exact_attention(wide, tmp_path / "whole") == NAME
+        real = attention._blocks
+        monkeypatch.setattr(attention, "_blocks", lambda q, k, _: real(q, k, None))
+        assert exact_attention(wide, tmp_path / "dropped") != NAME
+
     def test_documents_that_see_one_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
         real = attention.document_mask
         monkeypatch.setattr(attention, "document_mask", lambda ids: real(torch.ones_like(ids)))

@@ -151,6 +151,8 @@ def test_ctrl_c_stops_a_sweep_and_its_children(folders: list[str], launcher: tup
     out, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, out[-3000:]
     assert "Traceback" not in out
+    assert "start the same command again" in out
+    assert "resume=" not in out
     deadline = time.monotonic() + 20
     while _processes_in(group):
         assert time.monotonic() < deadline

@@ -20,6 +20,7 @@ SHARED = "num_kv_shared_layers"  # the last of them
 TOKEN = r".*token_(id|index)s?"
 INDICES = r".*(layer|block)_(indices|ids|idx)s?"  # of the layers that are of another kind
 FACTORS = r"(short|long)_factor"
+WINDOWS = r".*sliding_window(_size)?|.*window_size|attention_chunk_size"
 SIZES = (  # names, size
     (HIDDEN, WIDTH),
     (r"mamba_d_ssm", 2 * WIDTH),
@@ -30,7 +31,7 @@ SIZES = (  # names, size
     (r".*_rank|.*lora_dim|.*low_rank_dim|hidden_size_per_layer_input", HEAD),
     (r".*vocab_size.*", VOCABULARY),
     (r"max_(position_embeddings|seq_len|sequence_length|target_positions|source_positions)|n_positions|n_ctx", POSITIONS),
-    (r".*sliding_window(_size)?|.*window_size|attention_chunk_size", WINDOW),
+    (WINDOWS, WINDOW),
     (r"(num|n|moe_num|num_local|n_routed|num_routed)_experts|num_local_experts", EXPERTS),
     (r".*experts_per_to.*|moe_topk|moe_top_k|moe_k", 2),
     (r"n_group|topk_group|first_k_dense_replace|.*_shared_experts|mamba_n_groups|n_groups", 1),
@@ -58,6 +59,17 @@ def shrink(config: PretrainedConfig) -> PretrainedConfig:
         }
         small.per_layer_config = {number: sizes[layer] for number, layer in enumerate(layers) if layer in sizes}
     return small
+
+
+def narrow(config: PretrainedConfig) -> PretrainedConfig:
+    """A copy of the same sizes with small windows, so that short documents are longer than they are."""
+    narrowed = deepcopy(config)
+    for name, value in vars(config).items():
+        if isinstance(value, PretrainedConfig):
+            setattr(narrowed, name, narrow(value))
+        elif re.fullmatch(WINDOWS, name) and type(value) is int and value > WINDOW:
+            setattr(narrowed, name, WINDOW)
+    return narrowed
 
 
 def _smaller(name: str, value: Any, config: PretrainedConfig, layers: list[int]) -> Any:

@@ -13,9 +13,9 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from rfr.data.cache import cached, key_of
 from rfr.errors import UserError
 from rfr.model.probe import Verdict, probe
-from rfr.model.shrink import shrink
+from rfr.model.shrink import narrow, shrink
 
-FORMAT = 1  # raise when the probe or what it probes changes
+FORMAT = 2  # raise when the probe or what it probes changes
 FILE = "verdict.json"
 # What is not the architecture's: where the config came from, and names of labels.
 NOT_HASHED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
@@ -54,9 +54,9 @@ def _record(verdict: Verdict, folder: Path) -> None:
 
 
 def _probed(config: PretrainedConfig) -> Verdict:
-    """Tried on a small copy; where none can be made, on the model itself."""
+    """Tried on a small copy; where none can be made, on the model itself with small windows."""
     with torch.random.fork_rng(devices=[]):
-        return probe(_shrunken(config) or config)
+        return probe(_shrunken(config) or narrow(config))
 
 
 @torch.no_grad()
