@@ -23,6 +23,7 @@ from rfr.model.module import Learner
 from rfr.model.save import TOLD, export
 from rfr.model.scaling import loss_scale
 from rfr.model.strategy import whole_parameters
+from rfr.ranks import ranks
 from rfr.records import Batch, PairBatch
 
 
@@ -182,7 +183,8 @@ class StopCleanly(Callback):
     def _on_signal(self, number: int, _: Any) -> None:
         if self._signalled_at is None:
             self.stopped, self._signalled_at = True, time.monotonic()
-            print("\nstopping after this step (again: at once) ...", flush=True)
+            if ranks().rank == 0:
+                print("\nstopping after this step (again: at once) ...", flush=True)
         elif number == signal.SIGINT and time.monotonic() - self._signalled_at > 1.0:
             # Sooner it is the same stop, sent to the process and to its group; and a SIGTERM may follow from a Ctrl-C.
             raise KeyboardInterrupt

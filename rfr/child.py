@@ -23,7 +23,7 @@ AGAIN = "RFR_AGAIN"  # environment variable: how to go on with a run that is int
 
 
 def train_in_child(cfg: DictConfig, run_dir: Path, lock: int, *, again: str, at_once: int = 1) -> None:
-    """Train, or go on with it, in processes of its own, torch.distributed.run's where there are several ranks.
+    """Train, or go on with it, in processes of its own, torchrun's where there are several ranks.
 
     Args:
         lock: the descriptor of the run folder's lock; the processes inherit it.
@@ -54,8 +54,8 @@ def _run(cfg: DictConfig, run_dir: Path, at_once: int, lock: int, again: str) ->
     environment[AGAIN] = again
     if processes * at_once > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // (processes * at_once))
-        environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torch.distributed.run makes it 1, and says so
-    several = ["-m", "torch.distributed.run", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+        environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torchrun makes it 1, and says so
+    several = ["-m", "rfr.launch", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     arguments = [sys.executable, *several, "-m", "rfr.child", str(handover), str(run_dir)]
     try:
         child = subprocess.Popen(arguments, env=environment, pass_fds=[lock])
@@ -83,6 +83,8 @@ def _recorded(train: Callable[[], Any], run_dir: Path) -> None:
     try:
         train()
     except Interrupted:
+        if ranks().rank > 0:  # the first one tells it
+            sys.exit(INTERRUPTED)
         raise
     except Exception as error:
         record_failure(run_dir, _reason(error))

@@ -63,6 +63,18 @@ def test_how_it_ends_after_its_result_says_nothing(tmp_path: Path, monkeypatch: 
     assert state_of(tmp_path / "run") == FINISHED
 
 
+@pytest.mark.parametrize(
+    ("code", "ended"),
+    [("pass", 0), ("sys.exit(130)", 130), ("os.kill(os.getpid(), 9) if os.environ['RANK'] == '1' else time.sleep(60)", -9)],
+)
+def test_several_ranks_end_as_the_first_that_failed_and_quietly(tmp_path: Path, code: str, ended: int) -> None:
+    (tmp_path / "script.py").write_text(f"import os, sys, time; {code}")
+    arguments = [sys.executable, "-m", "rfr.launch", "--standalone", "--nproc-per-node=2", str(tmp_path / "script.py")]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
+    assert (done.returncode, done.stderr) == (ended, "")
+
+
 def test_what_the_child_says_itself_is_the_reason(tmp_path: Path) -> None:
     def train() -> None:
         raise MemoryError("no room for 7 bytes\nand more")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -18,7 +19,7 @@ from omegaconf import OmegaConf
 from rfr import cli, config
 from rfr.outcome import FINISHED, failure_of, result_of, state_of
 from tests.conftest import ROOT
-from tests.runs import SMALL, command
+from tests.runs import SMALL, column, command
 
 TWELVE = ["optimizer.lr=1e-4,3e-4,1e-3,3e-3", "schedule=constant,linear,cosine"]
 
@@ -160,6 +161,28 @@ def test_ctrl_c_stops_a_sweep_and_its_children(folders: list[str], launcher: tup
     assert not list(group.glob("*/result.json"))
     if not launcher:  # joblib may kill its workers' children before they have saved
         assert list(group.glob("*/checkpoints/step-*"))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("ranks", [1, 2])
+def test_runs_stop_quietly_when_their_sweep_is_killed(folders: list[str], tmp_path: Path, ranks: int) -> None:
+    name = f"quiet-{ranks}"
+    group, long = _group(folders, name), ["optimizer.lr=1e-3,2e-3", "trainer.max_steps=4000", "trainer.validate_every=4000"]
+    arguments = _sweep(folders, name, *long, f"trainer.ranks={ranks}", "strategy=ddp" if ranks > 1 else "strategy=single")
+    with (tmp_path / "told").open("w") as told:
+        sweep = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=told, stderr=told)
+    while not any(len(column(run_dir.parent, "train/loss")) > 2 for run_dir in group.glob("*/metrics.csv")):
+        assert sweep.poll() is None, (tmp_path / "told").read_text()
+        time.sleep(0.2)
+    os.kill(sweep.pid, signal.SIGKILL)
+    sweep.wait()
+    _, left = psutil.wait_procs(_processes_in(group), timeout=60)
+    assert not left
+    last = [line for line in (tmp_path / "told").read_text().splitlines() if line][-3:]
+    assert last[0] == "stopping after this step (again: at once) ..."
+    assert last[1].startswith("step ")
+    assert re.fullmatch(r"stopped at step \d+; start the same command again", last[2])
+    assert list(group.glob("*/checkpoints/step-*"))
 
 
 @pytest.mark.slow
