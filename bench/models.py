@@ -131,13 +131,13 @@ def _rows(vocabulary: int, packed: bool) -> PackedRows:
 @torch.no_grad()
 def _alone(folder: Path, rows: PackedRows, **options: str) -> np.ndarray:
     """Each story's negative log-likelihood by transformers' own model, nothing beside the story."""
-    model, found = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval(), []
+    model, likelihoods = AutoModelForCausalLM.from_pretrained(folder, dtype=torch.float32, **options).eval(), []
     for piece in range(STORIES):
         document, targets = rows.document(piece)
         tokens = torch.from_numpy(document.astype(np.int64))[None]
         logprobs = model(input_ids=tokens[:, :-1], use_cache=False).logits[0].double().log_softmax(-1)
-        found.append(-float(logprobs.gather(1, tokens[0, 1:, None])[-targets:].sum()))
-    return np.array(found)
+        likelihoods.append(-float(logprobs.gather(1, tokens[0, 1:, None])[-targets:].sum()))
+    return np.array(likelihoods)
 
 
 def _alike(ours: np.ndarray, theirs: np.ndarray) -> bool:

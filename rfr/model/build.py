@@ -69,10 +69,11 @@ def build_model(
         raise
     except READING as error:
         raise _unreachable("model.weights", weights, source, error) from error
-    found = _without_quantisation(model) if "gguf_file" in options else model
+    if "gguf_file" in options:
+        model = _without_quantisation(model)
     if new_tokens:
-        draw_embeddings(found, new_tokens, seed)
-    return install(_with_dropout(found, dropout))
+        draw_embeddings(model, new_tokens, seed)
+    return install(_with_dropout(model, dropout))
 
 
 def _with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
@@ -131,11 +132,11 @@ def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizer
     """
     source, options = _locate("model.tokenizer", tokenizer, hub_name)
     try:
-        found = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
+        loaded: PreTrainedTokenizerBase = AutoTokenizer.from_pretrained(source, trust_remote_code=False, **options)
     except Exception as error:  # a damaged file makes its library raise whatever it comes upon
         raise _unreachable("model.tokenizer", tokenizer, source, error) from error
-    require_tokenizer(source, found)
-    return found
+    require_tokenizer(source, loaded)
+    return loaded
 
 
 PICKLED = (".bin", ".pt", ".pth", ".ckpt", ".pkl")
