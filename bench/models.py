@@ -49,7 +49,10 @@ SETTINGS: dict[str, dict[str, Any]] = {
     "dots1": {"n_routed_experts": 8, "n_shared_experts": 1, "num_experts_per_tok": 2},
     "deepseek_v2": {"num_experts_per_tok": 2, "n_group": 1, "topk_group": 1},
     "lfm2_moe": {"layer_types": ["conv", "conv", "full_attention", "conv"], "num_hidden_layers": 4},
-    "reformer": {"is_decoder": True}, "bert": {"is_decoder": True}, "roberta": {"is_decoder": True},
+    "bailing_hybrid": {"num_experts": 8, "n_group": 1, "topk_group": 1},
+    "dbrx": {"attn_config": {"rope_theta": 10000.0, "clip_qkv": 8.0}},
+    "reformer": {"is_decoder": True, "axial_pos_embds": False}, "xmod": {"is_decoder": True, "default_language": "en_XX"},
+    "bert": {"is_decoder": True}, "roberta": {"is_decoder": True},
 }  # fmt: skip
 
 

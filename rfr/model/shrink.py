@@ -13,7 +13,7 @@ from typing import Any
 from transformers import PretrainedConfig
 
 WIDTH, HEADS, HEAD, INNER, EXPERTS, WINDOW, VOCABULARY, POSITIONS = 32, 4, 8, 48, 4, 6, 96, 128
-HIDDEN = r"(attention_)?hidden_size|n_embd|d_model|dim_model|embedding_(size|dim)|word_embed_proj_dim|emb_dim|embed_dim|lru_width"
+HIDDEN = r"hidden_size|n_embd|d_model|dim_model|embedding_(size|dim)|word_embed_proj_dim|emb_dim|embed_dim|lru_width"
 KV_HEADS = r"num_key_value_heads|num_kv_heads|n_kv_heads|n_head_kv"
 LAYERS = r"num_hidden_layers|n_layers?|num_layers|num_blocks|(de|en)coder_layers|num_(de|en)coder_layers"
 SHARED = "num_kv_shared_layers"  # the last of them
@@ -88,13 +88,15 @@ def _shrunk(name: str, value: Any, config: PretrainedConfig, layers: list[int]) 
     if re.fullmatch(INDICES, name):
         return [1] if isinstance(value, list) else None
     if isinstance(value, list) and len(value) == _layer_count(config) and len(value) > 1:
-        return [value[layer] for layer in layers]
+        return [_smaller(name, value[layer], config, layers) for layer in layers]
     if type(value) is not int:
         return None
     if re.fullmatch(LAYERS, name):
         return len(layers)
     if name == SHARED:
         return len(layers) // 2 if value else 0
+    if name == "attention_hidden_size":  # Zamba's is twice as wide
+        return WIDTH * (value // config.hidden_size)
     if name == "num_heads" and hasattr(config, "expand"):  # Mamba 2: expand * hidden_size / head_dim
         return config.expand * WIDTH // HEAD
     if re.fullmatch(KV_HEADS, name):
