@@ -94,11 +94,14 @@ def _recorded(train: Callable[[], Any], run_dir: Path) -> None:
 def _main() -> None:
     """The child: the config it was handed, the folder to work in."""
     end_with_starter()
-    from rfr.run import train
-
     handover, run_dir = map(Path, sys.argv[1:])
-    cfg = config.read(handover)
-    code = exit_code(lambda: _recorded(lambda: train(cfg, run_dir, again=os.environ[AGAIN]), run_dir))
+
+    def work() -> None:
+        from rfr.run import train  # takes seconds, in which a Ctrl-C may come
+
+        train(config.read(handover), run_dir, again=os.environ[AGAIN])
+
+    code = exit_code(lambda: _recorded(work, run_dir))
     if code == 0 and ranks().launched:  # loggers too are done, but at the interpreter's end threads of gloo's may abort it
         sys.stdout.flush()
         sys.stderr.flush()

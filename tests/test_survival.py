@@ -92,9 +92,9 @@ def test_a_sweep_killed_ten_times_ends_with_all_its_runs(folders: list[str]) -> 
     took = time.monotonic() - began  # of a sweep of one run; this machine may be slow
     for _ in range(10):
         sweep = _start(_sweep(folders, "killed", *TWELVE))
-        time.sleep(moments.uniform(0.1, 1.5) * took)
+        time.sleep(moments.uniform(0.1, 1.1) * took)
         amid += sweep.poll() is None
-        os.kill(sweep.pid, signal.SIGKILL)
+        sweep.kill()  # nothing else, even where it has ended by now
         sweep.communicate()
         for result in group.glob("*/result.json"):
             assert finished_at.setdefault(result, result.stat().st_mtime_ns) == result.stat().st_mtime_ns
@@ -151,15 +151,15 @@ def test_ctrl_c_stops_a_sweep_and_its_children(folders: list[str], launcher: tup
     os.killpg(sweep.pid, signal.SIGINT)  # as a terminal does
     out, _ = sweep.communicate(timeout=120)
     assert sweep.returncode == 130, out[-3000:]
-    assert "Traceback" not in out
-    assert "start the same command again" in out
+    assert "Traceback" not in out, out
     assert "resume=" not in out
     deadline = time.monotonic() + 20
     while _processes_in(group):
         assert time.monotonic() < deadline
         time.sleep(0.2)
     assert not list(group.glob("*/result.json"))
-    if not launcher:  # joblib may kill its workers' children before they have saved
+    if not launcher:  # joblib may kill its workers' children before they have saved and said so
+        assert "start the same command again" in out
         assert list(group.glob("*/checkpoints/step-*"))
 
 
