@@ -87,22 +87,22 @@ def test_one_wrong_point_stops_a_sweep_before_anything_runs(
 def test_a_sweep_killed_ten_times_ends_with_all_its_runs(folders: list[str]) -> None:
     group, moments = _group(folders, "killed"), random.Random(0)
     finished_at: dict[Path, int] = {}
-    amid, began = 0, time.monotonic()
+    began = time.monotonic()
     assert command(_sweep(folders, "one")).returncode == 0
     took = time.monotonic() - began  # of a sweep of one run; this machine may be slow
     for _ in range(10):
         sweep = _start(_sweep(folders, "killed", *TWELVE))
-        time.sleep(moments.uniform(0.1, 1.1) * took)
-        amid += sweep.poll() is None
+        time.sleep(moments.uniform(0.1, 1.5) * took)
+        ended = sweep.poll()
         sweep.kill()  # nothing else, even where it has ended by now
-        sweep.communicate()
+        out, _ = sweep.communicate()
+        assert ended is None, out
         for result in group.glob("*/result.json"):
             assert finished_at.setdefault(result, result.stat().st_mtime_ns) == result.stat().st_mtime_ns
-    assert amid >= 6
     assert 0 < len(finished_at) < 12
     done = command(_sweep(folders, "killed", *TWELVE))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"12 runs, {len(finished_at)} finished" in done.stdout
+    assert f"12 runs, {len(finished_at)} finished" in " ".join(done.stdout.split())
     assert len(_run_dirs(group)) == 12
     assert {state_of(run_dir) for run_dir in _run_dirs(group)} == {FINISHED}
     assert all(result.stat().st_mtime_ns == before for result, before in finished_at.items())

@@ -18,7 +18,7 @@ import psutil
 from rfr.errors import UserError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
-LOOK_S = 0.2
+LOOK_S, MOMENTS = 0.2, 10
 
 
 @contextmanager
@@ -55,7 +55,7 @@ def _taken(path: Path, run_dir: Path) -> int:
             if _has_its_name(descriptor, path):
                 return descriptor
         except BlockingIOError:
-            holder = _read(descriptor)
+            holder = _named(descriptor)
             if not _was_killed(holder):
                 os.close(descriptor)
                 raise UserError(
@@ -97,12 +97,21 @@ def _this_process() -> dict[str, Any]:
     }  # fmt: skip
 
 
+def _named(descriptor: int) -> dict[str, Any]:
+    """The holder, which may have taken the lock a moment ago and is about to write who it is."""
+    for _ in range(MOMENTS):
+        if holder := _read(descriptor):
+            return holder
+        time.sleep(LOOK_S)
+    return {}
+
+
 def _read(descriptor: int) -> dict[str, Any]:
     try:
-        found = json.loads(os.pread(descriptor, 4096, 0))
-    except ValueError:  # it has only just taken the lock
+        holder = json.loads(os.pread(descriptor, 4096, 0))
+    except ValueError:
         return {}
-    return found if isinstance(found, dict) else {}
+    return holder if isinstance(holder, dict) else {}
 
 
 def _was_killed(holder: dict[str, Any]) -> bool:
