@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep bench-models bench-models-speed clean
+.PHONY: setup demo test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep bench-models bench-models-speed bench-clock clean
 
 setup: $(READY)
 
@@ -84,6 +84,9 @@ bench-models: $(READY)
 
 bench-models-speed: $(READY)
 	$(BIN)/python -m bench.models_speed
+
+bench-clock: $(READY)
+	$(BIN)/python -m bench.clock
 
 bench-data: $(BENCH_READY)
 	$(BENCH)/bin/python -m bench.data

@@ -186,8 +186,9 @@ def _page(rows: list[Row]) -> str:
         "# Architectures", "",
         "Written by `make bench-models`: every causal architecture of transformers that can be built with tiny sizes, with",
         "random weights. *Exact* means that the likelihood of each story is the one which transformers' own model finds of",
-        f"that story alone, to {TOLERANCE:g}. `train.py` finds the same out about your model before it prepares anything.", "",
-        "| model_type | | attention | why not |", "| --- | --- | --- | --- |",
+        f"that story alone, to {TOLERANCE:g}. `train.py` finds the same out about your model before it prepares anything.",
+        "How fast ten families are, beside a plain Hugging Face loop: [bench-models-speed.md](bench-models-speed.md).", "",
+        "| model_type | verdict | attention | why not |", "| --- | --- | --- | --- |",
         *(f"| {row.model_type} | {row.state} | {row.attention} | {row.note.replace('|', '/')} |" for row in shown), "",
         "Not built: " + ", ".join(row.model_type for row in rows if row.state == NOT_BUILT) + ".",
     ]  # fmt: skip

@@ -21,7 +21,7 @@ from bench.train import LOOP, Others, corpus_settings, write_stories
 from bench.train_costs import BLOCK, RFR, Corpus, Run, train
 
 WINDOW = BLOCK // 4
-STEPS, ROUNDS, ROWS = 4, 3, 8  # optimizer steps, the first not timed; runs of each; rows of a global batch
+STEPS, ROUNDS, ROWS = 3, 2, 4  # optimizer steps, the first not timed; runs of each; rows of a global batch
 OURS = [f"trainer.max_steps={STEPS}", "trainer.micro_batch=1", f"trainer.accumulate={ROWS}"]
 SIZES: dict[str, Any] = {"num_hidden_layers": 12, "hidden_size": 256, "num_attention_heads": 4, "intermediate_size": 1024,
                          "max_position_embeddings": BLOCK}  # fmt: skip
@@ -56,7 +56,7 @@ def compare(model_type: str, corpus: Corpus, others: Others) -> list[Figure]:
     rounds: list[tuple[Run, Run]] = []
     for number in range(ROUNDS):
         ours = train(corpus, f"{model_type}-{number}", settings)
-        loop = others.run("loop", STEPS, {**LOOP, "weights": str(folder)})
+        loop = others.run("loop", STEPS, {**LOOP, "accumulate": ROWS, "weights": str(folder)})
         rounds.append((ours, loop))
         print(f"{model_type}: rfr {ours.tokens_per_second:,.0f} tokens/s, the loop {loop.tokens_per_second:,.0f}", flush=True)
     speed = median(ours.tokens_per_second / loop.tokens_per_second for ours, loop in rounds)

@@ -1,0 +1,53 @@
+"""`make bench-clock`: the speed that a run tells, with a validation before its first step and without.
+
+`python -m bench.clock [stories.jsonl.gz] [tokenizer]`; both lie beside the clone where the real data is.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+from statistics import median
+
+from bench.record import ROOT, Figure, record
+from bench.train_costs import Corpus
+
+PAIRS = 5
+# A small model, whose validation takes longer than its steps.
+RUN = ["precision=fp32", "optimizer=adamw", "model.random.n_layer=2", "model.random.n_embd=128", "model.random.n_head=2",
+       "model.block_size=256", "trainer.max_steps=20", "trainer.micro_batch=2", "trainer.accumulate=2",
+       "trainer.validation_rows=200"]  # fmt: skip
+
+
+def told(corpus: Corpus, name: str, validate_first: bool) -> float:
+    """Tokens per second in a run's result.json."""
+    command = corpus.command(name, [*RUN, f"trainer.validate_first={validate_first}"])
+    subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
+    run_dir = corpus.folder / "runs" / name
+    speed = float(json.loads((run_dir / "result.json").read_text())["tokens_per_second"])
+    shutil.rmtree(run_dir)
+    return speed
+
+
+def main(table: Path, tokenizer: str) -> None:
+    with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
+        corpus = Corpus.collect(table, tokenizer, Path(scratch))
+        told(corpus, "warm", False)  # prepares the corpus, which is no training but heats the machine
+        pairs = [(told(corpus, f"off-{number}", False), told(corpus, f"on-{number}", True)) for number in range(PAIRS)]
+    off, on = (median(column) for column in zip(*pairs, strict=True))
+    figures = [
+        Figure(name="tokens_per_second_off", value=off, target="", meaning="as result.json tells it, without the validation"),
+        Figure(name="tokens_per_second_on", value=on, target="", meaning="with trainer.validate_first=true"),
+        Figure(name="on_vs_off", value=on / off, target="0.9 to 1.1", meaning=f"medians of {PAIRS} runs of each, in turn"),
+    ]
+    record("clock", figures, ["torch", "pytorch-lightning"], {"run": " ".join(RUN)})
+
+
+if __name__ == "__main__":
+    shared = ROOT.parent / "shared" / "data"
+    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(places[0]), places[1])
