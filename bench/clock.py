@@ -23,21 +23,23 @@ RUN = ["precision=fp32", "optimizer=adamw", "model.random.n_layer=2", "model.ran
        "trainer.validation_rows=200"]  # fmt: skip
 
 
-def told(corpus: Corpus, name: str, validate_first: bool) -> float:
-    """Tokens per second in a run's result.json."""
+def speed_of_run(corpus: Corpus, name: str, validate_first: bool) -> float:
+    """Train; tokens per second, as result.json has them."""
     command = corpus.command(name, [*RUN, f"trainer.validate_first={validate_first}"])
     subprocess.run(command, cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
     run_dir = corpus.folder / "runs" / name
-    speed = float(json.loads((run_dir / "result.json").read_text())["tokens_per_second"])
+    tokens_per_second = float(json.loads((run_dir / "result.json").read_text())["tokens_per_second"])
     shutil.rmtree(run_dir)
-    return speed
+    return tokens_per_second
 
 
 def main(table: Path, tokenizer: str) -> None:
     with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
         corpus = Corpus.collect(table, tokenizer, Path(scratch))
-        told(corpus, "warm", False)  # prepares the corpus, which is no training but heats the machine
-        pairs = [(told(corpus, f"off-{number}", False), told(corpus, f"on-{number}", True)) for number in range(PAIRS)]
+        speed_of_run(corpus, "warm", False)  # not measured: this run prepares the corpus for all others
+        pairs = [
+            (speed_of_run(corpus, f"off-{number}", False), speed_of_run(corpus, f"on-{number}", True)) for number in range(PAIRS)
+        ]
     off, on = (median(column) for column in zip(*pairs, strict=True))
     figures = [
         Figure(name="tokens_per_second_off", value=off, target="", meaning="as result.json tells it, without the validation"),

@@ -1,4 +1,4 @@
-"""What tests map over processes: in a module that imports little, since every process imports it."""
+"""Functions that tests map over processes. Each process imports this module, so it imports little."""
 
 from __future__ import annotations
 

@@ -81,7 +81,7 @@ def largest_difference(a: Path, b: Path) -> float:
 
 
 def require_same_run(one: Path, other: Path) -> None:
-    """What two runs computed must be the same to the bit; when, and how fast, may differ."""
+    """Two runs must have the same weights, curves and samples, to the bit. Their times and speeds may differ."""
     assert largest_difference(one, other) == 0
     for name in ("train/loss", "train/nll_per_token", "grad_norm", "lr", "val/nll_per_token", "tokens"):
         assert column(one, name) == column(other, name), name

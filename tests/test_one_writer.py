@@ -19,7 +19,7 @@ from tests.runs import SMALL, column, command, last_json, require_same_run
 
 pytestmark = pytest.mark.slow
 RUN = [*SMALL, "trainer.max_steps=120", "trainer.validate_every=20", "trainer.checkpoint_every=10", "trainer.validation_rows=4"]
-TOLD = "is being trained by process {pid} on "
+HELD = "is being trained by process {pid} on "
 
 
 @pytest.fixture(scope="module")
@@ -36,13 +36,13 @@ def _start(arguments: Sequence[str]) -> subprocess.Popen[str]:
 
 def _require_one_trains(started: Sequence[subprocess.Popen[str]]) -> None:
     """One ends well; each of the others in a line that names it."""
-    told = [(process, *process.communicate(timeout=300)) for process in started]
-    (trained,) = (process for process, *_ in told if process.returncode == 0)
-    for process, _, err in told:
+    errors = [process.communicate(timeout=300)[1] for process in started]
+    (trained,) = (process for process in started if process.returncode == 0)
+    for process, err in zip(started, errors, strict=True):
         if process is not trained:
             assert process.returncode == 2, err
             assert err.count("rfr: ") == 1, err
-            assert TOLD.format(pid=trained.pid) in err
+            assert HELD.format(pid=trained.pid) in err
 
 
 def _killed_amid(arguments: Sequence[str], run_dir: Path, steps: int = 30) -> None:
@@ -54,6 +54,15 @@ def _killed_amid(arguments: Sequence[str], run_dir: Path, steps: int = 30) -> No
     os.killpg(process.pid, signal.SIGKILL)
     process.communicate()
     assert state_of(run_dir) != FINISHED
+
+
+def _first_run(sweep: subprocess.Popen[str], group: Path) -> Path:
+    """The folder of a sweep's first run, once it has logged a step."""
+    while not (started := list(group.glob("*/metrics.csv"))):
+        assert sweep.poll() is None, sweep.communicate()[1]
+        time.sleep(0.05)
+    (metrics,) = started
+    return metrics.parent
 
 
 @pytest.mark.parametrize("count", [2, 10])
@@ -84,10 +93,7 @@ def test_a_sweep_beside_a_resume_of_one_of_its_points(folders: list[str], whole:
     sweep = ["train.py", "-m", *RUN, *folders, "group=beside", "schedule=cosine,constant"]
     group = whole.parent / "beside"
     first = _start(sweep)
-    while not (started := [path.parent for path in group.glob("*/metrics.csv")]):
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.05)
-    (run_dir,) = started
+    run_dir = _first_run(first, group)
     second = command(["train.py", f"resume={run_dir}"])
     assert second.returncode == 2
     assert re.search(rf"rfr: {run_dir} is being trained by process {first.pid} on \S+ since", second.stderr)
@@ -101,18 +107,15 @@ def test_a_resume_beside_the_sweep_that_the_run_belongs_to(folders: list[str], w
     sweep = ["train.py", "-m", *RUN, *folders, "group=later", "seed=0,1"]
     group = whole.parent / "later"
     first = _start(sweep)
-    while not (started := [path.parent for path in group.glob("*/metrics.csv")]):
-        assert first.poll() is None, first.communicate()[1]
-        time.sleep(0.05)
+    run_dir = _first_run(first, group)
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()
-    (run_dir,) = started
     resumed = _start(["train.py", f"resume={run_dir}"])
     while str(resumed.pid) not in (run_dir.parent / f".{run_dir.name}.lock").read_text():  # at first it names the killed one
         time.sleep(0.02)
     again = command(sweep)
     assert again.returncode == 2, again.stdout
-    assert TOLD.format(pid=resumed.pid) in again.stderr
+    assert HELD.format(pid=resumed.pid) in again.stderr
     resumed.communicate(timeout=300)
     assert resumed.returncode == 0
     assert command(sweep).returncode == 0
@@ -130,6 +133,6 @@ def test_ranks_that_were_started_together_leave_a_held_folder_alone(folders: lis
     ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py", f"resume={run_dir}"]
     second = command([*ranks, "trainer.accumulate=1", "trainer.micro_batch=1"])
     assert second.returncode != 0
-    assert TOLD.format(pid=first.pid) in second.stderr
+    assert HELD.format(pid=first.pid) in second.stderr
     os.killpg(first.pid, signal.SIGKILL)
     first.communicate()

@@ -169,16 +169,17 @@ def test_runs_stop_quietly_when_their_sweep_is_killed(folders: list[str], tmp_pa
     name = f"quiet-{ranks}"
     group, long = _group(folders, name), ["optimizer.lr=1e-3,2e-3", "trainer.max_steps=4000", "trainer.validate_every=4000"]
     arguments = _sweep(folders, name, *long, f"trainer.ranks={ranks}", "strategy=ddp" if ranks > 1 else "strategy=single")
-    with (tmp_path / "told").open("w") as told:
-        sweep = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=told, stderr=told)
+    output = tmp_path / "output"
+    with output.open("w") as file:
+        sweep = subprocess.Popen([sys.executable, *arguments], cwd=ROOT, stdout=file, stderr=file)
     while not any(len(column(run_dir.parent, "train/loss")) > 2 for run_dir in group.glob("*/metrics.csv")):
-        assert sweep.poll() is None, (tmp_path / "told").read_text()
+        assert sweep.poll() is None, output.read_text()
         time.sleep(0.2)
     os.kill(sweep.pid, signal.SIGKILL)
     sweep.wait()
     _, left = psutil.wait_procs(_processes_in(group), timeout=60)
     assert not left
-    last = [line for line in (tmp_path / "told").read_text().splitlines() if line][-3:]
+    last = [line for line in output.read_text().splitlines() if line][-3:]
     assert last[0] == "stopping after this step (again: at once) ..."
     assert last[1].startswith("step ")
     assert re.fullmatch(r"stopped at step \d+; start the same command again", last[2])

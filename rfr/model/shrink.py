@@ -96,7 +96,7 @@ def _shrunk(name: str, value: Any, config: PretrainedConfig, layers: list[int]) 
     if name == SHARED:
         return len(layers) // 2 if value else 0
     if name == "attention_hidden_size":  # Zamba's is twice as wide
-        return WIDTH * (value // config.hidden_size)
+        return WIDTH * max(1, value // config.hidden_size)
     if name == "num_heads" and hasattr(config, "expand"):  # Mamba 2: expand * hidden_size / head_dim
         return config.expand * WIDTH // HEAD
     if re.fullmatch(KV_HEADS, name):

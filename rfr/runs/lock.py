@@ -18,7 +18,7 @@ import psutil
 from rfr.errors import UserError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
-LOOK_S, MOMENTS = 0.2, 10
+LOOK_S, LOOKS = 0.2, 10  # seconds between two looks at a lock; how often its holder's name is looked for
 
 
 @contextmanager
@@ -98,8 +98,8 @@ def _this_process() -> dict[str, Any]:
 
 
 def _named(descriptor: int) -> dict[str, Any]:
-    """The holder, which may have taken the lock a moment ago and is about to write who it is."""
-    for _ in range(MOMENTS):
+    """The holder. It writes its name a moment after it has taken the lock, so this looks several times."""
+    for _ in range(LOOKS):
         if holder := _read(descriptor):
             return holder
         time.sleep(LOOK_S)
