@@ -8,7 +8,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -56,6 +57,14 @@ def _killed_amid(arguments: Sequence[str], run_dir: Path, steps: int = 30) -> No
     assert state_of(run_dir) != FINISHED
 
 
+@contextmanager
+def _halted(process: subprocess.Popen[str]) -> Iterator[None]:
+    """It stands still, and so does what it has started: it can't have ended when another one looks."""
+    os.killpg(process.pid, signal.SIGSTOP)
+    yield
+    os.killpg(process.pid, signal.SIGCONT)
+
+
 def _first_run(sweep: subprocess.Popen[str], group: Path) -> Path:
     """The folder of a sweep's first run, once it has logged a step."""
     while not (started := list(group.glob("*/metrics.csv"))):
@@ -94,7 +103,8 @@ def test_a_sweep_beside_a_resume_of_one_of_its_points(folders: list[str], whole:
     group = whole.parent / "beside"
     first = _start(sweep)
     run_dir = _first_run(first, group)
-    second = command(["train.py", f"resume={run_dir}"])
+    with _halted(first):
+        second = command(["train.py", f"resume={run_dir}"])
     assert second.returncode == 2
     assert re.search(rf"rfr: {run_dir} is being trained by process {first.pid} on \S+ since", second.stderr)
     _, err = first.communicate(timeout=300)
@@ -113,7 +123,8 @@ def test_a_resume_beside_the_sweep_that_the_run_belongs_to(folders: list[str], w
     resumed = _start(["train.py", f"resume={run_dir}"])
     while str(resumed.pid) not in (run_dir.parent / f".{run_dir.name}.lock").read_text():  # at first it names the killed one
         time.sleep(0.02)
-    again = command(sweep)
+    with _halted(resumed):
+        again = command(sweep)
     assert again.returncode == 2, again.stdout
     assert HELD.format(pid=resumed.pid) in again.stderr
     resumed.communicate(timeout=300)
@@ -131,7 +142,8 @@ def test_ranks_that_were_started_together_leave_a_held_folder_alone(folders: lis
         assert first.poll() is None, first.communicate()[1]
         time.sleep(0.05)
     ranks = ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2", "train.py", f"resume={run_dir}"]
-    second = command([*ranks, "trainer.accumulate=1", "trainer.micro_batch=1"])
+    with _halted(first):
+        second = command([*ranks, "trainer.accumulate=1", "trainer.micro_batch=1"])
     assert second.returncode != 0
     assert HELD.format(pid=first.pid) in second.stderr
     os.killpg(first.pid, signal.SIGKILL)
