@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConf
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rfr.errors import UserError
-from rfr.model import attention, logit_transform, probe
+from rfr.model import attention, document_attention, logit_transform, probe
 from rfr.model.attention import ADDITIVE, NAME
 from rfr.model.build import build_model
 from rfr.model.logit_transform import measure_transform
@@ -96,9 +96,14 @@ class TestBreaking:
     def _verdict(model_type: str, **settings: float) -> probe.Verdict:
         return probe.probe(_small(model_type, **settings))
 
+    @staticmethod
+    def _drop(monkeypatch: pytest.MonkeyPatch, **fields: None) -> None:
+        """Training forgets these of the architecture's rules."""
+        real = document_attention._blocks
+        monkeypatch.setattr(document_attention, "_blocks", lambda document, rule: real(document, rule._replace(**fields)))
+
     def test_a_window_that_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real = attention._blocks
-        monkeypatch.setattr(attention, "_blocks", lambda q, k, _: real(q, k, None))
+        self._drop(monkeypatch, window=None)
         assert self._verdict("mistral").attention != NAME
         assert self._verdict("gpt2").attention == NAME
 
@@ -109,8 +114,7 @@ class TestBreaking:
         wide = _small("mistral")
         wide.sliding_window = 4096
         assert exact_attention(wide, tmp_path / "whole") == NAME
-        real = attention._blocks
-        monkeypatch.setattr(attention, "_blocks", lambda q, k, _: real(q, k, None))
+        self._drop(monkeypatch, window=None)
         assert exact_attention(wide, tmp_path / "dropped") != NAME
 
     def test_documents_that_see_one_another(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -118,14 +122,25 @@ class TestBreaking:
         monkeypatch.setattr(attention, "document_mask", lambda ids: real(torch.ones_like(ids)))
         assert self._verdict("llama").attention != NAME
 
-    def test_a_sink_that_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real: Any = attention._capped_or_sinking
-        monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: real(*given[:-1], None))
+    @pytest.mark.parametrize("place", ["training", "generation"])
+    def test_a_sink_that_is_dropped(self, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if place == "training":
+            real: Any = document_attention._give_to_sinks
+            monkeypatch.setattr(
+                document_attention, "_give_to_sinks", lambda scores, _, sinks: real(scores, scores.clone(), sinks)
+            )
+        else:
+            dense: Any = attention._capped_or_sinking
+            monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: dense(*given[:-1], None))
         assert self._verdict("gpt_oss").attention != NAME
 
-    def test_a_cap_on_the_scores_that_is_dropped(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        real: Any = attention._capped_or_sinking
-        monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: real(*given[:-2], None, given[-1]))
+    @pytest.mark.parametrize("place", ["training", "generation"])
+    def test_a_cap_on_the_scores_that_is_dropped(self, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if place == "training":
+            self._drop(monkeypatch, softcap=None)
+        else:
+            dense: Any = attention._capped_or_sinking
+            monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: dense(*given[:-2], None, given[-1]))
         assert self._verdict("gemma2", attn_logit_softcapping=2.0).attention != NAME
 
     @pytest.mark.parametrize(
@@ -222,18 +237,25 @@ def test_what_skips_whole_layers_is_told(capsys: pytest.CaptureFixture[str]) -> 
     assert "layerdrop skips whole layers, which model.dropout does not: set to 0" in capsys.readouterr().out
 
 
-@pytest.mark.parametrize("window", [1, 5, 40, 128, 500])
+@pytest.mark.parametrize("window", [1, 5, 40, 128, 500, None])
+@pytest.mark.parametrize("softcap", [None, 2.0], ids=["no cap", "capped"])
+@pytest.mark.parametrize("sinks", [False, True], ids=["no sinks", "sinks"])
 @pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
-def test_a_window_within_documents_is_the_dense_masks(window: int, dtype: torch.dtype) -> None:
+def test_attention_by_document_is_the_dense_masks(
+    window: int | None, softcap: float | None, sinks: bool, dtype: torch.dtype
+) -> None:
     torch.manual_seed(0)
     documents = torch.tensor([[1] * 150 + [2] * 140 + [0] * 10, [1] * 300])
     given = [torch.randn(2, heads, 300, 8).to(dtype) for heads in (4, 2, 2)]
+    if sinks:
+        given.append(torch.tensor([-3.0, 0.0, 1.0, 4.0]).to(dtype))
     outputs = []
     for mask in (documents[:, None, None, :], attention.dense_mask(documents)):
         inputs = [tensor.clone().requires_grad_() for tensor in given]
         module = torch.nn.Module()
         module.num_key_value_groups = 2  # type: ignore[assignment]
-        mixed, _ = attention.isolated_documents(module, inputs[0], inputs[1], inputs[2], mask, sliding_window=window)
+        asked: dict[str, Any] = {"sliding_window": window, "softcap": softcap, "s_aux": inputs[3] if sinks else None}
+        mixed, _ = attention.isolated_documents(module, inputs[0], inputs[1], inputs[2], mask, **asked)
         scale = torch.linspace(-1, 1, mixed.numel()).view_as(mixed)
         outputs.append([mixed, *torch.autograd.grad((mixed.float() * scale).sum(), inputs)])
     for one, other in zip(*outputs, strict=True):

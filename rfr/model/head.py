@@ -11,6 +11,7 @@ from torch.nn.functional import embedding, linear
 from transformers import PreTrainedModel
 
 from rfr.errors import UserError
+from rfr.model.experts import pad_experts
 from rfr.model.logit_transform import measure_transform
 from rfr.objective.logprobs import IDENTITY, LogitTransform, Spare, gathers, weighted_nll
 
@@ -61,7 +62,7 @@ class _Lookup(torch.autograd.Function):
 
 def install(model: PreTrainedModel) -> PreTrainedModel:
     """Put a `Head` in the place of the model's output layer and an `Embedding` before it, with the same weights, tied where they
-    were.
+    were; pad the tokens of its experts.
 
     Raises:
         UserError: its logits are more than its hidden states times a matrix, with a bias, a scale and a cap.
@@ -78,6 +79,7 @@ def install(model: PreTrainedModel) -> PreTrainedModel:
         lookup = Embedding(inputs.num_embeddings, inputs.embedding_dim, device="meta")
         lookup.weight = inputs.weight
         model.set_input_embeddings(lookup)
+    pad_experts(model)
     return model
 
 

@@ -20,6 +20,7 @@ from transformers import (
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.build import build_tokenizer, fused, is_reward_model, refuse_pickles
+from rfr.model.experts import pad_experts
 
 
 class Score(nn.Linear):
@@ -76,5 +77,6 @@ def load_reward_model(
         trust_remote_code=False,
         use_safetensors=True,
     )
+    pad_experts(model)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval(), build_tokenizer(weights, None)
