@@ -21,7 +21,7 @@ from rfr.report.table import print_table
 from rfr.reward.base import scores
 from rfr.reward.confounders import words
 from rfr.simulate import DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 
 TITLE = "the demo's karma beside the real one"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

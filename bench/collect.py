@@ -26,7 +26,7 @@ from rfr.reddit.fake import TREE_CAP, FakeReddit
 from rfr.reddit.faults import RateLimit
 from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 
 HOUR, DAY = 3600.0, 86400.0
 RAW_MIB, WINDOW_MIB, ROUNDS = 2560, 2048, 5  # more than the window, so that it is filled

@@ -20,7 +20,7 @@ from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import Encoder
 from rfr.records import Observation, Post, Reply
-from rfr.store import Store
+from rfr.store.store import Store
 
 BLOCK, CONTEXT, ROUNDS, COPIES = 1024, 128, 5, 10
 OURS = Preprocess(

@@ -30,7 +30,7 @@ from bench.train import PARAMETERS, write_stories
 from bench.train_costs import BLOCK, Corpus
 from rfr import config
 from rfr.build import build
-from rfr.memory import GIB
+from rfr.utils.malloc import GIB
 from rfr.model.flops import peak_flops, training_flops_per_token
 from rfr.model.plan import CUDA_CONTEXT
 from rfr.plan import plan, setup_of, totals

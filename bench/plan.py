@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import Corpus, train
 from rfr import config
-from rfr.memory import GIB
+from rfr.utils.malloc import GIB
 from rfr.model.plan import Part, Setup
 from rfr.plan import GPUS, fit, plan, room_of, setup_of, totals
 

@@ -24,7 +24,7 @@ from bench.watch import Watched
 from rfr.data.pairs import thread_pairs
 from rfr.data.tokenise import PROMPT_END
 from rfr.model.flops import measured_flops, training_flops_per_token
-from rfr.store import Store
+from rfr.store.store import Store
 
 PARAMETERS = 124_439_808
 TRL = str(ROOT / ".venv-trl" / "bin" / "python")  # an environment of its own: libraries load one another where they find them

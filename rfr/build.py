@@ -21,7 +21,7 @@ from rfr.data.prepare import Prepared
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.material import Compared, Material, Weighted
-from rfr.memory import frugal
+from rfr.utils.malloc import frugal
 from rfr.model.build import build_tokenizer, pretrained_config, require_weights, require_whole_weights
 from rfr.model.offload import require_room
 from rfr.model.optim import StochasticAdamW

@@ -17,7 +17,7 @@ from transformers import PreTrainedTokenizerBase
 
 from rfr.checkpoints import inside_accumulation
 from rfr.generate import Sampling, sample
-from rfr.memory import memory_gib
+from rfr.utils.malloc import memory_gib
 from rfr.model.flops import peak_flops, training_flops_per_token
 from rfr.model.module import Learner
 from rfr.model.save import TOLD, export

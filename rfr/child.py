@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
 from rfr.errors import Interrupted, RunFailed
-from rfr.exits import INTERRUPTED, exit_code, in_one_line
+from rfr.utils.exits import INTERRUPTED, exit_code, in_one_line
 from rfr.orphans import end_with_starter, started_by_this
 from rfr.outcome import RESULT, forget_failure, record_failure
 from rfr.ranks import ranks

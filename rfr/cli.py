@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfr import __version__
-from rfr.exits import INTERRUPTED, exit_code
+from rfr.utils.exits import INTERRUPTED, exit_code
 from rfr.reddit.credentials import refuse_on_command_line
 
 if TYPE_CHECKING:

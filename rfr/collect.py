@@ -16,7 +16,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from rfr import config
-from rfr.data.cache import key_of
+from rfr.utils.cache import key_of
 from rfr.display import Display
 from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.parts import merge_own, part_of
@@ -24,7 +24,7 @@ from rfr.reddit.dumps import missing_posts
 from rfr.reddit.modes import Once
 from rfr.reddit.sources import AUTO, FileSource, Source, say
 from rfr.reddit.table_source import TableSource
-from rfr.store import Store
+from rfr.store.store import Store
 from rfr.utils.overrides import quoted
 from rfr.utils.settings import Called
 

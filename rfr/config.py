@@ -9,7 +9,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rfr.data.cache import key_of
+from rfr.utils.cache import key_of
 from rfr.errors import UserError
 from rfr.utils.settings import checked as check_values
 

@@ -6,11 +6,11 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from rfr.data.cache import key_of
+from rfr.utils.cache import key_of
 from rfr.grammar import true_quality
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,9 +10,9 @@ from typing import Any
 
 from more_itertools import chunked
 
-from rfr.arrow import schema_of
+from rfr.utils.arrow import schema_of
 from rfr.records import Observation, Post, Reply
-from rfr.store import Store
+from rfr.store.store import Store
 
 ROWS = 1 << 16  # in memory at once, and per row group
 ORDER = {

@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from rfr import config
 from rfr.child import train_in_child
 from rfr.errors import UserError
-from rfr.files import write_whole
+from rfr.utils.files import write_whole
 from rfr.outcome import result_of
 from rfr.ranks import ranks, require_processors
 from rfr.runs.lock import run_lock

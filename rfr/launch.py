@@ -16,7 +16,7 @@ from torch.distributed.elastic.multiprocessing.api import SignalException
 from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
 from torch.distributed.run import parse_args, run
 
-from rfr.exits import INTERRUPTED
+from rfr.utils.exits import INTERRUPTED
 
 
 def launch(arguments: Sequence[str]) -> int:

@@ -19,7 +19,7 @@ from rfr.data.text import Removals
 from rfr.loggers import quiet
 from rfr.records import Pair, Post, Reply
 from rfr.report.look import look_page, print_looks
-from rfr.store import Store
+from rfr.store.store import Store
 
 PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "end", "padding")
 

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from rfr.errors import UserError
-from rfr.files import write_whole
+from rfr.utils.files import write_whole
 
 RESULT, FAILURE = "result.json", "failure.json"
 FINISHED, FAILED, INTERRUPTED, NEW = "finished", "failed", "interrupted", "new"

@@ -21,8 +21,8 @@ from rfr.records import Observation, Post, Reply
 from rfr.reddit.dumps import MARKS as FILE_MARKS
 from rfr.reddit.dumps import missing_posts
 from rfr.reddit.sources import AUTO, say
-from rfr.rejects import write_rejects
-from rfr.store import READ, Store
+from rfr.store.rejects import write_rejects
+from rfr.store.store import READ, Store
 
 BEGUN = "begun/"  # before the name of a mark in a part: what it was in the store when the part began
 MOVED = """SELECT name, value FROM cursor AS mark WHERE name NOT LIKE :begun || '%'

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig
 from rfr.build import require_settings, splits_masters
 from rfr.cli import CONF
 from rfr.loggers import quiet
-from rfr.memory import GIB
+from rfr.utils.malloc import GIB
 from rfr.model.build import build_tokenizer, pretrained_config
 from rfr.model.plan import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
 from rfr.model.precision import PURE, resolve

@@ -29,7 +29,7 @@ from rfr.report.output import ABOUT, require_place, write_report
 from rfr.report.page import evaluation_page
 from rfr.report.table import print_table
 from rfr.report.verdict import OVER, verdict
-from rfr.terminal import printable
+from rfr.utils.terminal import printable
 from rfr.train.exactness import exact_attention
 
 REWARD_MODEL, SCORE = "reward model", "reward_model_score"  # its name among what ranks replies, and of what it gives for stories

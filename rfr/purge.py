@@ -20,8 +20,8 @@ from rfr.parts import merge
 from rfr.ranges import Fraction
 from rfr.records import NOT_REDDITS, Kind
 from rfr.reddit.sources import Source
-from rfr.rejects import write_rejects
-from rfr.store import Store
+from rfr.store.rejects import write_rejects
+from rfr.store.store import Store
 
 if TYPE_CHECKING:
     from rfr.reddit.crawler import Crawler, Report

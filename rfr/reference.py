@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from rfr.data.cache import cached, key_of
+from rfr.utils.cache import cached, key_of
 from rfr.data.rows import PackedRows
 from rfr.evaluate.perplexity import piece_nll
 from rfr.model.precision import DTYPE, computing_in

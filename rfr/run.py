@@ -18,11 +18,11 @@ from rfr.build import Job, build
 from rfr.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
 from rfr.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.config import CONFIG, plain
-from rfr.data.cache import key_of
+from rfr.utils.cache import key_of
 from rfr.data.module import RowsModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
-from rfr.files import write_whole
+from rfr.utils.files import write_whole
 from rfr.generate import sample
 from rfr.loggers import finish, log_start, quiet
 from rfr.model.module import Learner

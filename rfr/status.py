@@ -14,7 +14,7 @@ from rfr.reddit.dumps import missing_posts
 from rfr.reddit.modes import Ages, ages_in_seconds
 from rfr.reddit.sources import say
 from rfr.report.table import print_table
-from rfr.store import Store
+from rfr.store.store import Store
 
 HOUR = 3600.0
 # The newest reading of each reply that is not hidden, as `Store.threads` takes it.

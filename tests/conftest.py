@@ -20,7 +20,7 @@ from rfr.data.tokenise import train_bpe
 from rfr.model.attention import NAME as ATTENTION
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent
 SHARED = ROOT.parent / "shared" / "data"

@@ -14,7 +14,7 @@ from rfr.reddit.fake import FakeReddit
 from rfr.reddit.server import fake_login
 from rfr.reddit.things import full_name
 from rfr.simulate import EPOCH, SUBREDDIT
-from rfr.store import Store
+from rfr.store.store import Store
 
 if TYPE_CHECKING:
     from rfr.reddit.sources import Work

@@ -36,7 +36,7 @@ from rfr.reddit.crawler import Crawler, silent
 from rfr.reddit.dumps import Progress, import_dump
 from rfr.reddit.sources import DumpSource
 from rfr.reddit.tables import import_table
-from rfr.store import Store
+from rfr.store.store import Store
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]
 PLAIN = (

@@ -20,7 +20,7 @@ from rfr.data.prepare import Prepared, PreparedSplit, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import prompt_tokens, train_bpe
 from rfr.records import IGNORE, Observation, Pair, Post, Reply
-from rfr.store import Store
+from rfr.store.store import Store
 
 BLOCK, CONTEXT = 64, 8
 SPEECH = "the fox and a hen of old went to sea in an egg that was not theirs , so it sank . They swam ! Why ?"

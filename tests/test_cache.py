@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rfr.data import cache
-from rfr.data.cache import cached, remembered
+from rfr.utils import cache
+from rfr.utils.cache import cached, remembered
 from rfr.records import Post
-from rfr.store import Store
+from rfr.store.store import Store
 
 
 class Digest:

@@ -26,7 +26,7 @@ from rfr.reddit.crawler import Crawler
 from rfr.reddit.fake import FakeReddit
 from rfr.reddit.faults import Fault, Faults, answers, cuts_body, resets
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.conftest import ROOT
 from tests.traces import traces
 

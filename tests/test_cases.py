@@ -18,7 +18,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 CASES = ROOT / "tests" / "cases"

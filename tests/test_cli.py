@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 from rfr import __version__, config
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 GROUPS = sorted(

@@ -26,7 +26,7 @@ from rfr.reddit.faults import Fault, Faults, RateLimit, answers, cuts_body, edit
 from rfr.reddit.pacer import Pacer
 from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 
 THREADS = list(DemoSubreddit(threads=12))[-6:]
 assert max(len(thread.replies) for thread in THREADS) > 25  # so that /api/info is needed

@@ -19,7 +19,7 @@ from rfr.report.karma import karma_page
 from rfr.reward.base import log_scores
 from rfr.reward.confounders import NAMES
 from rfr.simulate import DemoSubreddit, KarmaModel
-from rfr.store import Store
+from rfr.store.store import Store
 
 
 def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float = 0.0, noise: float = 1.0) -> list[list[Pair]]:

@@ -21,7 +21,7 @@ from rfr.data.rows import PackedRows
 from rfr.data.split import NO_TIME, Split
 from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens
 from rfr.records import IGNORE, Observation, Pair, Post, Reply, Thread
-from rfr.store import Store
+from rfr.store.store import Store
 
 
 def _pair(**changes: object) -> Pair:

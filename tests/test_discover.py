@@ -16,8 +16,8 @@ from rfr.reddit.clock import FixedClock
 from rfr.reddit.crawler import Crawler
 from rfr.reddit.discover import poll
 from rfr.reddit.pacer import Pacer
-from rfr.rejects import write_rejects
-from rfr.store import Store
+from rfr.store.rejects import write_rejects
+from rfr.store.store import Store
 
 NAME = "s"
 

@@ -24,8 +24,8 @@ from rfr.reddit import dumps, lines
 from rfr.reddit.decode import Damaged
 from rfr.reddit.dumps import Progress, Reject, import_dump, to_records
 from rfr.reddit.lines import blocks_with
-from rfr.rejects import write_rejects
-from rfr.store import Store
+from rfr.store.rejects import write_rejects
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 NAME = "WritingPrompts"

@@ -16,7 +16,7 @@ from rfr.data.judge import MARKS
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.records import Observation, Post, Reply
-from rfr.store import Store
+from rfr.store.store import Store
 
 _, REPEATS, REPEATS_VALIDATION, PROMPT_OF_VALIDATION = MARKS
 POSTED = {"train": 0.0, "validation": 86400.0}  # the cutoff below lies between

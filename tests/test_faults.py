@@ -26,7 +26,7 @@ from rfr.reddit.fake import FakeReddit
 from rfr.reddit.faults import Fault, Faults, answers, cuts_body, edits, hangs, resets, sends_headers
 from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 THREADS = list(DemoSubreddit(threads=12))[-6:]
@@ -301,7 +301,7 @@ def test_fault_18_a_zst_that_is_cut_off_flipped_or_wants_more_memory_than_there_
     code = f"""
 import resource
 from rfr.reddit.dumps import import_dump
-from rfr.store import Store
+from rfr.store.store import Store
 resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
 import_dump(Store("{tmp_path}/m.db", write=True), "{tmp_path}/large", "{NAME}")
 """

@@ -27,7 +27,7 @@ from rfr.reddit.fake import FakeReddit
 from rfr.reddit.faults import RateLimit
 from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 KILLS = 50  # of each kind
@@ -40,7 +40,7 @@ from rfr.reddit.clock import Clock
 from rfr.reddit.crawl import crawl_once
 from rfr.reddit.crawler import Crawler
 from rfr.reddit.server import fake_login
-from rfr.store import Store
+from rfr.store.store import Store
 
 class Still(Clock):  # waits as the world does, since that is when one is killed
     def time(self):
@@ -58,7 +58,7 @@ asyncio.run(main(*sys.argv[1:]))
 IMPORT = """
 import sys, time
 from rfr.reddit import dumps, lines
-from rfr.store import Store
+from rfr.store.store import Store
 
 dumps.COMMIT_BYTES = 20_000
 real = dumps._import

@@ -13,7 +13,7 @@ from rfr.fragments import Fragments
 from rfr.look import CONTEXT, END, PADDING, PROMPT, STORY, Look, Segment, Span, looks_at
 from rfr.records import Pair
 from rfr.report.look import look_page, print_looks
-from rfr.store import Store
+from rfr.store.store import Store
 
 
 @pytest.fixture(scope="module")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from rfr.data.parallel import WORTH_IT, ordered_map, worked_ahead
+from rfr.utils.parallel import WORTH_IT, ordered_map, worked_ahead
 from rfr.errors import RunFailed
 from tests.mapped import kill_at_twelve, refuse_twelve, square
 
@@ -64,7 +64,7 @@ def test_an_error_is_told_and_a_killed_process_too() -> None:
 
 def test_no_process_outlives_a_killed_parent() -> None:
     code = (
-        "from rfr.data.parallel import ordered_map; from tests.mapped import square\n"
+        "from rfr.utils.parallel import ordered_map; from tests.mapped import square\n"
         "if __name__ == '__main__':\n"
         "    for _, pid in ordered_map(square, range(10**6), processes=2): print(pid, flush=True)"
     )

@@ -22,7 +22,7 @@ from rfr.reddit.crawler import Crawler
 from rfr.reddit.fake import FakeReddit
 from rfr.reddit.server import fake_login
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 
 THREADS = list(DemoSubreddit(threads=40))
 ITEMS = sum(1 + len(thread.replies) for thread in THREADS)

@@ -12,7 +12,7 @@ from hydra import compose, initialize_config_dir
 from transformers import GPT2Config
 
 from rfr import config
-from rfr.memory import GIB
+from rfr.utils.malloc import GIB
 from rfr.model.plan import Setup, parts
 from rfr.model.precision import native_precisions
 from rfr.model.saved import saved

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from rfr.data.batches import WeightedRows
-from rfr.data.cache import cached, is_sealed
+from rfr.utils.cache import cached, is_sealed
 from rfr.data.clean import Clean
 from rfr.data.fit import STORY_TOO_LONG, Drop, Segment, Strict
 from rfr.data.ledger import shift_rows
@@ -26,7 +26,7 @@ from rfr.data.split import Split
 from rfr.errors import UserError
 from rfr.records import IGNORE, Post, Reply
 from rfr.reward.thread import ThreadRank
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 HERE = Preprocess(
@@ -179,9 +179,9 @@ CHILD = """
 import sys
 from pathlib import Path
 import rfr.data.judge
-from rfr.data.parallel import WORTH_IT
+from rfr.utils.parallel import WORTH_IT
 from rfr.data.tokenise import train_bpe
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.test_preparation import HERE
 
 if __name__ == "__main__":

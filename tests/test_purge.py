@@ -23,9 +23,9 @@ from rfr.reddit.fake import FakeReddit
 from rfr.reddit.faults import Faults, answers
 from rfr.reddit.sources import DumpSource
 from rfr.reddit.tables import import_table
-from rfr.rejects import write_rejects
+from rfr.store.rejects import write_rejects
 from rfr.simulate import DemoSubreddit
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.fakes import FakeSource
 from tests.traces import traces
 

@@ -18,7 +18,7 @@ from rfr.reddit.recorded import RecordedReddit
 from rfr.reddit.server import fake_login
 from rfr.reddit.things import listing_children
 from rfr.reddit.threads import reconcile
-from rfr.store import Store
+from rfr.store.store import Store
 
 
 async def _with_crawler(server: RecordedReddit, store: Store, subreddit: str, work: Any) -> None:

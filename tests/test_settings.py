@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import assess, build, collect, config
-from rfr.exits import in_one_line
+from rfr.utils.exits import in_one_line
 from tests.conftest import ROOT
 
 CHECKS: dict[str, Callable[[DictConfig], Any]] = {

@@ -15,7 +15,7 @@ from scipy.stats import spearmanr
 from rfr.grammar import true_quality
 from rfr.reddit.sources import build_demo_store
 from rfr.simulate import DemoSubreddit, KarmaModel
-from rfr.store import Store
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 

@@ -15,7 +15,7 @@ from rfr.reddit.crawler import silent
 from rfr.reddit.sources import DemoSource
 from rfr.simulate import DemoSubreddit
 from rfr.status import HOUR, Status, ages, coverage, karma
-from rfr.store import Store
+from rfr.store.store import Store
 
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
 SCORES = (-3, 0, 1, 2, 3, 700)

@@ -14,8 +14,8 @@ import pytest
 
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
-from rfr.schema import FIRST, STEPS
-from rfr.store import Store
+from rfr.store.schema import FIRST, STEPS
+from rfr.store.store import Store
 
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
 REPLIES = [Reply(id=f"r{i}", post_id="p1", body=f"story {i}", created_utc=float(i)) for i in range(3)]

@@ -29,8 +29,8 @@ from rfr.reddit.table_paths import table_name
 from rfr.reddit.table_source import TableSource
 from rfr.reddit.tables import import_table
 from rfr.reddit.values import flag, time_of, whole_number
-from rfr.rejects import write_rejects
-from rfr.store import Store
+from rfr.store.rejects import write_rejects
+from rfr.store.store import Store
 from tests.conftest import ROOT
 
 COLUMNS = {"title": "prompt", "body": "text", "score": "karma", "post_id": "", "reply_id": ""}

@@ -10,7 +10,7 @@ import pytorch_lightning as pl
 from torch.utils.data import Dataset
 
 from rfr.data.batches import BatchSource
-from rfr.data.parallel import worked_ahead
+from rfr.utils.parallel import worked_ahead
 from rfr.records import Batch, PairBatch
 
 BUCKET = 16  # steps

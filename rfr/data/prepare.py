@@ -14,14 +14,14 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rfr.data.cache import cached, key_of, remembered
+from rfr.utils.cache import cached, key_of, remembered
 from rfr.data.draft import Draft
 from rfr.data.fit import Fit
 from rfr.data.judge import NO_SCORE, Judge, forget, judged, score_counts
 from rfr.data.ledger import Account, no_posts, too_young_scores
 from rfr.data.packing import BestFit, Packing
 from rfr.data.pairs import MIN_AGE_H, POST_UNKNOWN
-from rfr.data.parallel import worked_ahead
+from rfr.utils.parallel import worked_ahead
 from rfr.data.rows import PackedRows
 from rfr.data.split import SPLITS, Split
 from rfr.data.stories import Pairs, Threads
@@ -29,7 +29,7 @@ from rfr.data.tokenise import Encoder, Tokens
 from rfr.errors import UserError, require_whole
 from rfr.ranges import Block, ZeroOrMore
 from rfr.records import Pair
-from rfr.store import Store
+from rfr.store.store import Store
 
 FORMAT = 7  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]

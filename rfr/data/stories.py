@@ -11,7 +11,7 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 
-from rfr.arrow import schema_of
+from rfr.utils.arrow import schema_of
 from rfr.records import Pair
 
 COLUMNS = schema_of(Pair)

@@ -10,7 +10,7 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from rfr.data.cache import key_of
+from rfr.utils.cache import key_of
 from rfr.data.control import control_ids
 
 PROMPT_END = "\n\n"

@@ -16,7 +16,7 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from rfr.errors import RunFailed
-from rfr.memory import frugal
+from rfr.utils.malloc import frugal
 from rfr.model.attention import hidden_states
 from rfr.model.head import output_layer
 from rfr.model.scaling import deepspeed_grad_norm, loss_scale, step_was_taken

@@ -12,7 +12,7 @@ from math import prod
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from rfr.memory import GIB
+from rfr.utils.malloc import GIB
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.precision import DTYPE, PURE
 from rfr.model.saved import saved

@@ -19,7 +19,7 @@ from pytorch_lightning.strategies.strategy import Strategy as BaseStrategy
 from torch import Tensor
 
 from rfr.errors import UserError
-from rfr.memory import frugal
+from rfr.utils.malloc import frugal
 from rfr.model.offload import offload_folder, restore_states
 from rfr.model.precision import DTYPE, LIGHTNING, PURE
 from rfr.model.universal import saved_ranks, to_universal

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rfr.records import NOT_REDDITS
-from rfr.store import Store
+from rfr.store.store import Store
 
 TRIES = 3  # to read a post of which only replies are known
 COMMENT_COUNT = """ifnull((SELECT num_comments FROM observation

@@ -16,7 +16,7 @@ from rfr.reddit.client import Client
 from rfr.reddit.clock import Clock
 from rfr.reddit.things import full_name, listing_children, to_observation, to_post, to_reply, validated
 from rfr.reddit.values import PREFIXES
-from rfr.store import Store
+from rfr.store.store import Store
 
 PAGE = 100  # the most Reddit gives per listing page and per /api/info call
 WORKERS = 4  # so that the pace is set by the rate limit and not by how fast Reddit answers

@@ -17,7 +17,7 @@ from rfr.reddit.decode import BOM, chunks
 from rfr.reddit.lines import Block, blocks_with
 from rfr.reddit.things import Json, to_observation, to_post, to_reply, validated
 from rfr.reddit.values import time_of
-from rfr.store import Store
+from rfr.store.store import Store
 
 SOURCE = "dump"
 MARKS = "dump/"  # before the names of the cursors that hold how far files were imported

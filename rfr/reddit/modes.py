@@ -15,7 +15,7 @@ from annotated_types import Ge, Le, MinLen
 from rfr.errors import RedditDown, UserError
 from rfr.ranges import Count, Hours, Seconds
 from rfr.reddit.sources import Source
-from rfr.store import Store
+from rfr.store.store import Store
 
 if TYPE_CHECKING:
     from rfr.reddit.crawler import Crawler, Report

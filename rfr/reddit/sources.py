@@ -17,10 +17,10 @@ from filelock import FileLock
 
 from rfr.errors import UserError
 from rfr.ranges import Count
-from rfr.rejects import rejects_file, write_rejects
+from rfr.store.rejects import rejects_file, write_rejects
 from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
-from rfr.store import Store
-from rfr.terminal import printable
+from rfr.store.store import Store
+from rfr.utils.terminal import printable
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
     from rfr.reddit.crawler import Crawler, Report

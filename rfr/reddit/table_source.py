@@ -11,8 +11,8 @@ from rfr.reddit.sources import FileSource, given_path, say
 from rfr.reddit.table_paths import table_name
 from rfr.reddit.table_records import Ids
 from rfr.reddit.values import time_of
-from rfr.rejects import rejects_file, write_rejects
-from rfr.store import Store
+from rfr.store.rejects import rejects_file, write_rejects
+from rfr.store.store import Store
 
 if TYPE_CHECKING:
     from rfr.reddit.crawler import Report

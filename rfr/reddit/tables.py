@@ -14,7 +14,7 @@ from rfr.records import Observation, Post, Reply
 from rfr.reddit.table_files import BadLine, Row, columns_at, rows_of
 from rfr.reddit.table_paths import files_at
 from rfr.reddit.table_records import SOURCE, Ids, Story, TableRecords
-from rfr.store import Store
+from rfr.store.store import Store
 
 CHUNK = 2000  # stories between two reports of progress
 REQUIRED = ("title", "body", "score")

@@ -14,7 +14,7 @@ from rich.rule import Rule
 from rich.text import Text
 
 from rfr.report.table import plain
-from rfr.terminal import printable
+from rfr.utils.terminal import printable
 from rfr.utils.console import PipedConsole
 
 HUES = (28, 205, 130, 280, 0, 170, 60, 320)  # of a row's documents in turn, in degrees

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rfr.errors import RunFailed, UserError
-from rfr.files import write_whole
+from rfr.utils.files import write_whole
 
 ABOUT = "about"  # in a report's JSON: what it is an evaluation of
 

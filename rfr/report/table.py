@@ -10,7 +10,7 @@ from typing import Any
 from rich.table import Table
 from rich.text import Text
 
-from rfr.terminal import printable
+from rfr.utils.terminal import printable
 from rfr.utils.console import PipedConsole
 
 

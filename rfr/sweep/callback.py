@@ -11,8 +11,8 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rfr.data.cache import key_of
-from rfr.exits import exit_code
+from rfr.utils.cache import key_of
+from rfr.utils.exits import exit_code
 from rfr.jobs import GROUP
 
 

@@ -15,7 +15,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from rfr.config import resolve_run
 from rfr.errors import UserError
-from rfr.exits import in_one_line
+from rfr.utils.exits import in_one_line
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,7 +10,7 @@ from pathlib import Path
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from rfr.data.cache import cached, key_of
+from rfr.utils.cache import cached, key_of
 from rfr.errors import UserError
 from rfr.model.probe import Verdict, probe
 from rfr.model.shrink import narrow, shrink

@@ -6,7 +6,7 @@ import json
 import os
 from pathlib import Path
 
-from rfr.store import Store
+from rfr.store.store import Store
 
 REJECTS = "SELECT source, file, columns, offset, part, reason, line FROM reject ORDER BY source, file, columns, offset, part"
 

@@ -9,7 +9,7 @@ import sys
 from collections.abc import Callable
 
 from rfr.errors import Interrupted, RunFailed, UserError
-from rfr.terminal import printable
+from rfr.utils.terminal import printable
 
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 NO_PLACE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}

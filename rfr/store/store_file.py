@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from rfr.errors import UserError
 from rfr.records import is_gone
-from rfr.schema import VERSION, migrate, version_of
+from rfr.store.schema import VERSION, migrate, version_of
 
 CANNOT_WRITE = {sqlite3.SQLITE_FULL, sqlite3.SQLITE_READONLY, sqlite3.SQLITE_IOERR, sqlite3.SQLITE_CANTOPEN}
 
