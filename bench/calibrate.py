@@ -20,7 +20,7 @@ from rfr.records import Thread
 from rfr.report.table import print_table
 from rfr.reward.base import scores
 from rfr.reward.confounders import words
-from rfr.simulate import DemoSubreddit
+from rfr.demo.subreddit import DemoSubreddit
 from rfr.store.store import Store
 
 TITLE = "the demo's karma beside the real one"

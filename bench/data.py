@@ -20,7 +20,7 @@ from bench.record import ROOT, Figure, record
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import PROMPT_END, Encoder
 from rfr.records import IGNORE
-from rfr.reddit.tables import import_table
+from rfr.collect.files.tables import import_table
 from rfr.store.store import Store
 
 COLUMNS = ("title", "body", "score", "post_id", "reply_id", "post_score", "post_created_utc")

@@ -121,7 +121,7 @@ def import_once(path: Path, store: Path) -> dict[str, float]:
 
 
 def _import(path: Path, store_path: Path) -> None:
-    from rfr.reddit.dumps import import_dump
+    from rfr.collect.files.dumps import import_dump
     from rfr.store.store import Store
 
     began = time.perf_counter()

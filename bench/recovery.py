@@ -13,16 +13,16 @@ import numpy as np
 from bench.record import Figure
 from rfr.data.pairs import thread_pairs
 from rfr.evaluate.correlation import over_all, within_threads
-from rfr.grammar import true_quality
+from rfr.demo.grammar import true_quality
 from rfr.records import Pair
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread
 from rfr.reward.binned import Tiers
 from rfr.reward.karma import Karma
-from rfr.reward.oracle import OracleResidual
+from rfr.demo.oracle import OracleResidual
 from rfr.reward.residual import Residual
 from rfr.reward.thread import ThreadRank, ThreadZscore
-from rfr.simulate import DemoSubreddit, KarmaModel
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 
 REWARDS: dict[str, Callable[[], Any]] = {
     "karma": Karma, "thread_rank": ThreadRank, "thread_zscore": ThreadZscore, "adjusted_rank": AdjustedRank,

@@ -47,7 +47,7 @@ def evaluate() -> None:
 
 
 def _collect(cfg: DictConfig) -> None:
-    from rfr.collect import run
+    from rfr.commands.collect import run
 
     run(cfg)
 

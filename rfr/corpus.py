@@ -7,9 +7,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from rfr.utils.cache import key_of
-from rfr.grammar import true_quality
-from rfr.reddit.sources import build_demo_store
-from rfr.simulate import DemoSubreddit
+from rfr.demo.grammar import true_quality
+from rfr.collect.sources import build_demo_store
+from rfr.demo.subreddit import DemoSubreddit
 from rfr.store.store import Store
 
 

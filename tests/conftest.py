@@ -18,8 +18,8 @@ from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe
 from rfr.model.attention import NAME as ATTENTION
-from rfr.reddit.sources import build_demo_store
-from rfr.simulate import DemoSubreddit
+from rfr.collect.sources import build_demo_store
+from rfr.demo.subreddit import DemoSubreddit
 from rfr.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -8,16 +8,16 @@ from typing import TYPE_CHECKING, Any
 from rfr.records import Thread
 from rfr.reddit.client import connect
 from rfr.reddit.clock import FastClock
-from rfr.reddit.crawl import crawl_once
+from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler, Report
-from rfr.reddit.fake import FakeReddit
-from rfr.reddit.server import fake_login
-from rfr.reddit.things import full_name
-from rfr.simulate import EPOCH, SUBREDDIT
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.loopback import fake_login
+from rfr.reddit.parse import full_name
+from rfr.demo.subreddit import EPOCH, SUBREDDIT
 from rfr.store.store import Store
 
 if TYPE_CHECKING:
-    from rfr.reddit.sources import Work
+    from rfr.collect.sources import Work
 
 DAY = 86400.0
 

@@ -27,15 +27,16 @@ from rfr.data.sentences import sentence_ends
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
-from rfr.export import Export
-from rfr.fragments import Fragments
-from rfr.purge import Purge
+from rfr.collect.export import Export
+from rfr.collect.quotes import Fragments
+from rfr.collect.purge import Purge
 from rfr.records import Observation, Pair, Post, Reply, is_gone
-from rfr.reddit import dumps, tables
+from rfr.collect.files import dumps
+from rfr.collect.files import tables
 from rfr.reddit.crawler import Crawler, silent
-from rfr.reddit.dumps import Progress, import_dump
-from rfr.reddit.sources import DumpSource
-from rfr.reddit.tables import import_table
+from rfr.collect.files.dumps import Progress, import_dump
+from rfr.collect.sources import DumpSource
+from rfr.collect.files.tables import import_table
 from rfr.store.store import Store
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]

@@ -59,7 +59,7 @@ def test_only_the_commands_instantiate() -> None:
 
 
 def test_collecting_imports_no_torch() -> None:
-    code = "import sys, rfr.collect, rfr.cli, rfr.reddit.sources, rfr.reddit.crawl; sys.exit('torch' in sys.modules)"
+    code = "import sys, rfr.commands.collect, rfr.cli, rfr.collect.sources, rfr.reddit.passes; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=False).returncode == 0
 
 

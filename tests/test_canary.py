@@ -21,11 +21,11 @@ import zstandard
 
 from rfr.reddit.client import connect
 from rfr.reddit.clock import FastClock
-from rfr.reddit.crawl import crawl_once
+from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.fake import FakeReddit
-from rfr.reddit.faults import Fault, Faults, answers, cuts_body, resets
-from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.faults import Fault, Faults, answers, cuts_body, resets
+from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
 from tests.conftest import ROOT
 from tests.traces import traces

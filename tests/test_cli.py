@@ -20,8 +20,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from rfr import __version__, config
-from rfr.reddit.sources import build_demo_store
-from rfr.simulate import DemoSubreddit
+from rfr.collect.sources import build_demo_store
+from rfr.demo.subreddit import DemoSubreddit
 from rfr.store.store import Store
 from tests.conftest import ROOT
 
@@ -352,7 +352,7 @@ def test_a_full_disk_is_one_line(command: Callable[..., tuple[int, str, str]], m
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), "out.parquet")
 
-    monkeypatch.setattr("rfr.export.write", full)
+    monkeypatch.setattr("rfr.collect.export.write", full)
     assert command("collect", "source=demo", "source.demo.threads=3")[0] == 0
     code, _, err = command("collect", "source=demo", "mode=export")
     assert code == 2

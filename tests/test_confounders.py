@@ -18,7 +18,7 @@ from rfr.records import Observation, Pair, Reply
 from rfr.report.karma import karma_page
 from rfr.reward.base import log_scores
 from rfr.reward.confounders import NAMES
-from rfr.simulate import DemoSubreddit, KarmaModel
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.store.store import Store
 
 

@@ -14,7 +14,7 @@ from rfr.errors import RunFailed
 from rfr.records import Observation, Post, Thread
 from rfr.reddit.clock import FixedClock
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.discover import poll
+from rfr.reddit.listings import poll
 from rfr.reddit.pacer import Pacer
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store

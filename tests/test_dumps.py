@@ -19,11 +19,12 @@ import pytest
 import zstandard
 
 from rfr.errors import UserError
-from rfr.parts import folder_of, merge, part_of, tidy
-from rfr.reddit import dumps, lines
-from rfr.reddit.decode import Damaged
-from rfr.reddit.dumps import Progress, Reject, import_dump, to_records
-from rfr.reddit.lines import blocks_with
+from rfr.collect.shards import folder_of, merge, part_of, tidy
+from rfr.collect.files import dumps
+from rfr.collect.files import line_search
+from rfr.collect.files.decompress import Damaged
+from rfr.collect.files.dumps import Progress, Reject, import_dump, to_records
+from rfr.collect.files.line_search import blocks_with
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
 from tests.conftest import ROOT
@@ -204,13 +205,13 @@ def test_lines_are_found_however_the_bytes_come(seed: int) -> None:
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_line_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
-    monkeypatch.setattr(lines, "LONGEST", 5000)
+    monkeypatch.setattr(line_search, "LONGEST", 5000)
     endless = b"x" * 20_000 + (b"NEEDLE" if ours else b"") + b"x" * 20_000
     blocks = list(blocks_with(b"NEEDLE", _pieces(b"a\n" + endless + b"\nNEEDLE\n", 997)))
     assert sum(block.lines for block in blocks) == 3
     assert [hit for block in blocks for hit in block.hits] == [(2 + len(endless) + 1, b"NEEDLE")]
     too_long = [long for block in blocks for long in block.too_long]
-    assert too_long == ([(2, b"x" * lines.KEPT_OF_LONG)] if ours else [])
+    assert too_long == ([(2, b"x" * line_search.KEPT_OF_LONG)] if ours else [])
 
 
 @pytest.mark.parametrize(
@@ -296,7 +297,7 @@ def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path
 
 
 def test_a_line_too_long_is_a_reject_however_it_was_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(lines, "LONGEST", 5000)
+    monkeypatch.setattr(line_search, "LONGEST", 5000)
     data = b"\n".join(json.dumps({**REPLY, "id": f"r{n}", "body": "x" * n}).encode() for n in (10, 4000, 5000, 20_000, 100_000))
     (tmp_path / "plain").write_bytes(data)
     (tmp_path / "gz").write_bytes(gzip.compress(data))

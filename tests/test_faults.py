@@ -18,14 +18,14 @@ from rfr.errors import RedditDown, UserError
 from rfr.records import Post, Reply, Thread
 from rfr.reddit.client import connect
 from rfr.reddit.clock import Clock, FastClock
-from rfr.reddit.crawl import crawl_once
+from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.decode import Damaged
-from rfr.reddit.dumps import import_dump
-from rfr.reddit.fake import FakeReddit
-from rfr.reddit.faults import Fault, Faults, answers, cuts_body, edits, hangs, resets, sends_headers
-from rfr.reddit.server import fake_login
-from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.collect.files.decompress import Damaged
+from rfr.collect.files.dumps import import_dump
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.faults import Fault, Faults, answers, cuts_body, edits, hangs, resets, sends_headers
+from rfr.demo.loopback import fake_login
+from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
 from tests.conftest import ROOT
 
@@ -300,7 +300,7 @@ def test_fault_18_a_zst_that_is_cut_off_flipped_or_wants_more_memory_than_there_
         out.write(_dump(map(_comment, range(3000))))
     code = f"""
 import resource
-from rfr.reddit.dumps import import_dump
+from rfr.collect.files.dumps import import_dump
 from rfr.store.store import Store
 resource.setrlimit(resource.RLIMIT_AS, (3 << 29, 3 << 29))
 import_dump(Store("{tmp_path}/m.db", write=True), "{tmp_path}/large", "{NAME}")

@@ -7,7 +7,7 @@ import random
 import numpy as np
 import pytest
 
-from rfr.grammar import PROMPTS, SENTENCES, all_plots, fill, parse_prompt, true_quality, write_story
+from rfr.demo.grammar import PROMPTS, SENTENCES, all_plots, fill, parse_prompt, true_quality, write_story
 
 RNG = random.Random(7)
 PLOTS = all_plots()

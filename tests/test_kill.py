@@ -17,16 +17,16 @@ from pathlib import Path
 
 import pytest
 
-from rfr.reddit import dumps
+from rfr.collect.files import dumps
 from rfr.reddit.client import connect
 from rfr.reddit.clock import Clock, FixedClock
-from rfr.reddit.crawl import crawl_once
+from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.dumps import import_dump
-from rfr.reddit.fake import FakeReddit
-from rfr.reddit.faults import RateLimit
-from rfr.reddit.server import fake_login
-from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.collect.files.dumps import import_dump
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.faults import RateLimit
+from rfr.demo.loopback import fake_login
+from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
 from tests.conftest import ROOT
 
@@ -37,9 +37,9 @@ CRAWL = f"""
 import asyncio, sys
 from rfr.reddit.client import connect
 from rfr.reddit.clock import Clock
-from rfr.reddit.crawl import crawl_once
+from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.server import fake_login
+from rfr.demo.loopback import fake_login
 from rfr.store.store import Store
 
 class Still(Clock):  # waits as the world does, since that is when one is killed

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from rfr.data.prepare import Prepared
-from rfr.fragments import Fragments
+from rfr.collect.quotes import Fragments
 from rfr.look import CONTEXT, END, PADDING, PROMPT, STORY, Look, Segment, Span, looks_at
 from rfr.records import Pair
 from rfr.report.look import look_page, print_looks

@@ -14,14 +14,14 @@ from typing import Any
 import pytest
 
 from rfr.records import Observation, Reply, Thread
-from rfr.reddit.agenda import TRIES, changed_threads, due, orphaned_posts
+from rfr.reddit.backlog import TRIES, changed_threads, due, orphaned_posts
 from rfr.reddit.client import connect
 from rfr.reddit.clock import Clock, FastClock, FixedClock
-from rfr.reddit.crawl import LISTINGS, backfill, crawl_once, refresh, until_stopped, watch
+from rfr.reddit.passes import LISTINGS, backfill, crawl_once, refresh, until_stopped, watch
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.fake import FakeReddit
-from rfr.reddit.server import fake_login
-from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.loopback import fake_login
+from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
 
 THREADS = list(DemoSubreddit(threads=40))
@@ -174,7 +174,7 @@ def test_backfill_walks_every_listing_once_and_goes_on_where_it_was(store: Store
 
 def test_backfill_begins_a_listing_again_when_its_place_was_deleted(store: Store, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reddit lists nothing behind an item that is gone."""
-    monkeypatch.setattr("rfr.reddit.crawl.LISTINGS", LISTINGS[:1])  # none of the others brings the rest
+    monkeypatch.setattr("rfr.reddit.passes.LISTINGS", LISTINGS[:1])  # none of the others brings the rest
     first = THREADS[0]
     posts = [replace(first.post, id=f"n{number}", created_utc=EPOCH + number) for number in range(250)]
     assert first.post_observation is not None

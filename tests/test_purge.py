@@ -12,19 +12,19 @@ import pytest
 from filelock import FileLock
 
 from rfr.data.stories import writing
-from rfr.export import Export
-from rfr.fragments import Fragments
-from rfr.parts import part_of
-from rfr.purge import Purge
+from rfr.collect.export import Export
+from rfr.collect.quotes import Fragments
+from rfr.collect.shards import part_of
+from rfr.collect.purge import Purge
 from rfr.records import Observation, Pair, Reply, Thread, is_gone
 from rfr.reddit.crawler import silent
-from rfr.reddit.dumps import import_dump
-from rfr.reddit.fake import FakeReddit
-from rfr.reddit.faults import Faults, answers
-from rfr.reddit.sources import DumpSource
-from rfr.reddit.tables import import_table
+from rfr.collect.files.dumps import import_dump
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.faults import Faults, answers
+from rfr.collect.sources import DumpSource
+from rfr.collect.files.tables import import_table
 from rfr.store.rejects import write_rejects
-from rfr.simulate import DemoSubreddit
+from rfr.demo.subreddit import DemoSubreddit
 from rfr.store.store import Store
 from tests.fakes import FakeSource
 from tests.traces import traces

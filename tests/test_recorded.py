@@ -12,11 +12,11 @@ import pytest
 
 from rfr.reddit.client import connect
 from rfr.reddit.clock import FastClock
-from rfr.reddit.crawl import crawl_once
+from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler
 from rfr.reddit.recorded import RecordedReddit
-from rfr.reddit.server import fake_login
-from rfr.reddit.things import listing_children
+from rfr.demo.loopback import fake_login
+from rfr.reddit.parse import listing_children
 from rfr.reddit.threads import reconcile
 from rfr.store.store import Store
 

@@ -14,17 +14,17 @@ from scipy.stats import spearmanr
 from rfr.data.pairs import thread_pairs
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
-from rfr.grammar import true_quality
+from rfr.demo.grammar import true_quality
 from rfr.records import Pair
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread, log_scores, zscores
 from rfr.reward.binned import Quantile, Tiers
 from rfr.reward.confounders import NAMES, confounders, delays_s
 from rfr.reward.karma import Karma, LogKarma
-from rfr.reward.oracle import Oracle, OracleResidual
+from rfr.demo.oracle import Oracle, OracleResidual
 from rfr.reward.residual import Residual
 from rfr.reward.thread import ThreadRank, ThreadZscore
-from rfr.simulate import DemoSubreddit, KarmaModel
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 
 SCORES = [3, -2, 40, 40, 1500, 0]
 THREAD = [

@@ -13,7 +13,8 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rfr import assess, build, collect, config
+from rfr import assess, build, config
+from rfr.commands import collect
 from rfr.utils.exits import in_one_line
 from tests.conftest import ROOT
 

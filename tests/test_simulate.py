@@ -12,9 +12,9 @@ import numpy as np
 from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
-from rfr.grammar import true_quality
-from rfr.reddit.sources import build_demo_store
-from rfr.simulate import DemoSubreddit, KarmaModel
+from rfr.demo.grammar import true_quality
+from rfr.collect.sources import build_demo_store
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.store.store import Store
 from tests.conftest import ROOT
 

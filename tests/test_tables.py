@@ -20,14 +20,14 @@ from hydra.utils import instantiate
 
 from rfr import config
 from rfr.errors import UserError
-from rfr.parts import merge, part_of
-from rfr.purge import EVERYTHING
-from rfr.reddit.agenda import changed_threads, due, orphaned_posts
+from rfr.collect.shards import merge, part_of
+from rfr.collect.purge import EVERYTHING
+from rfr.reddit.backlog import changed_threads, due, orphaned_posts
 from rfr.reddit.crawler import silent
-from rfr.reddit.dumps import import_dump
-from rfr.reddit.table_paths import table_name
-from rfr.reddit.table_source import TableSource
-from rfr.reddit.tables import import_table
+from rfr.collect.files.dumps import import_dump
+from rfr.collect.files.table_paths import table_name
+from rfr.collect.files.table_source import TableSource
+from rfr.collect.files.tables import import_table
 from rfr.reddit.values import flag, time_of, whole_number
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store

@@ -14,7 +14,7 @@ from more_itertools import chunked
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.client import Client
 from rfr.reddit.clock import Clock
-from rfr.reddit.things import full_name, listing_children, to_observation, to_post, to_reply, validated
+from rfr.reddit.parse import full_name, listing_children, to_observation, to_post, to_reply, validated
 from rfr.reddit.values import PREFIXES
 from rfr.store.store import Store
 

@@ -11,7 +11,7 @@ from urllib.parse import urlsplit
 
 from aiohttp import web
 
-from rfr.reddit.server import LoopbackReddit, listing
+from rfr.demo.loopback import LoopbackReddit, listing
 
 
 class RecordedReddit(LoopbackReddit):

@@ -8,10 +8,10 @@ from dataclasses import asdict, dataclass, replace
 from more_itertools import flatten
 
 from rfr.errors import RunFailed
-from rfr.reddit.agenda import changed_threads, comment_count
+from rfr.reddit.backlog import changed_threads, comment_count
 from rfr.reddit.client import Unreadable
 from rfr.reddit.crawler import PAGE, Crawler, side_by_side
-from rfr.reddit.things import listing_children, named_replies
+from rfr.reddit.parse import listing_children, named_replies
 
 
 async def read_changed(crawler: Crawler, limit: int | None) -> None:

@@ -17,18 +17,18 @@ from omegaconf import DictConfig
 
 from rfr import config
 from rfr.utils.cache import key_of
-from rfr.display import Display
+from rfr.collect.progress import Display
 from rfr.errors import Interrupted, RunFailed, UserError
-from rfr.parts import merge_own, part_of
-from rfr.reddit.dumps import missing_posts
-from rfr.reddit.modes import Once
-from rfr.reddit.sources import AUTO, FileSource, Source, say
-from rfr.reddit.table_source import TableSource
+from rfr.collect.shards import merge_own, part_of
+from rfr.collect.files.dumps import missing_posts
+from rfr.collect.modes import Once
+from rfr.collect.sources import AUTO, FileSource, Source, say
+from rfr.collect.files.table_source import TableSource
 from rfr.store.store import Store
 from rfr.utils.overrides import quoted
 from rfr.utils.settings import Called
 
-MODES = ("rfr.reddit.", "rfr.export.", "rfr.purge.", "rfr.status.")  # where its modes are defined
+MODES = ("rfr.reddit.", "rfr.collect.export.", "rfr.collect.purge.", "rfr.collect.status.")  # where its modes are defined
 NAMED = re.compile(r"^\+*source\.columns(?:\.(\w+)=|=)(.*)$", re.DOTALL)  # an override that gives columns
 
 

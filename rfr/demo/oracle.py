@@ -9,11 +9,11 @@ from zlib import crc32
 import numpy as np
 
 from rfr.errors import UserError
-from rfr.grammar import parse_prompt, true_quality
+from rfr.demo.grammar import parse_prompt, true_quality
 from rfr.ranges import Count, Seed
 from rfr.reward.base import ReplyThread, log_scores, symmetric_log
 from rfr.reward.confounders import delays_s, words
-from rfr.simulate import KarmaModel, vote
+from rfr.demo.subreddit import KarmaModel, vote
 
 
 class Oracle:

@@ -13,9 +13,9 @@ import orjson
 
 from rfr.errors import UserError
 from rfr.records import Kind, Observation, Post, Reply
-from rfr.reddit.decode import BOM, chunks
-from rfr.reddit.lines import Block, blocks_with
-from rfr.reddit.things import Json, to_observation, to_post, to_reply, validated
+from rfr.collect.files.decompress import BOM, chunks
+from rfr.collect.files.line_search import Block, blocks_with
+from rfr.reddit.parse import Json, to_observation, to_post, to_reply, validated
 from rfr.reddit.values import time_of
 from rfr.store.store import Store
 

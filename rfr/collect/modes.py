@@ -14,7 +14,7 @@ from annotated_types import Ge, Le, MinLen
 
 from rfr.errors import RedditDown, UserError
 from rfr.ranges import Count, Hours, Seconds
-from rfr.reddit.sources import Source
+from rfr.collect.sources import Source
 from rfr.store.store import Store
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ class Watch:
     slack_s: Annotated[float, Ge(0), Le(10**9)]
 
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
-        from rfr.reddit.crawl import until_stopped, watch
+        from rfr.reddit.passes import until_stopped, watch
 
         ages_s = ages_in_seconds(self.ages_h)
         if not self.every_s > 0:
@@ -73,7 +73,7 @@ class Refresh:
     ages_h: Ages
 
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
-        from rfr.reddit.crawl import refresh
+        from rfr.reddit.passes import refresh
 
         ages_s = ages_in_seconds(self.ages_h)
         with writing(path) as store:
@@ -86,7 +86,7 @@ class Backfill:
     """Walk every listing that Reddit offers, and read all threads they name."""
 
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
-        from rfr.reddit.crawl import backfill
+        from rfr.reddit.passes import backfill
 
         with writing(path) as store:
             source.crawl(backfill, store, report)

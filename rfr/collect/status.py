@@ -9,10 +9,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rfr.reddit.agenda import changed_threads, due, orphaned_posts
-from rfr.reddit.dumps import missing_posts
-from rfr.reddit.modes import Ages, ages_in_seconds
-from rfr.reddit.sources import say
+from rfr.reddit.backlog import changed_threads, due, orphaned_posts
+from rfr.collect.files.dumps import missing_posts
+from rfr.collect.modes import Ages, ages_in_seconds
+from rfr.collect.sources import say
 from rfr.report.table import print_table
 from rfr.store.store import Store
 

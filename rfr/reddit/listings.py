@@ -6,9 +6,9 @@ import json
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
-from rfr.reddit.agenda import orphaned_posts
+from rfr.reddit.backlog import orphaned_posts
 from rfr.reddit.crawler import PAGE, Crawler
-from rfr.reddit.things import listing_after, listing_children
+from rfr.reddit.parse import listing_after, listing_children
 from rfr.reddit.values import time_of
 
 

@@ -18,13 +18,13 @@ from filelock import FileLock
 from rfr.errors import UserError
 from rfr.ranges import Count
 from rfr.store.rejects import rejects_file, write_rejects
-from rfr.simulate import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
 from rfr.utils.terminal import printable
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
     from rfr.reddit.crawler import Crawler, Report
-    from rfr.reddit.dumps import Progress
+    from rfr.collect.files.dumps import Progress
 
     Work = Callable[[Crawler], Awaitable[None]]
 
@@ -110,7 +110,7 @@ class RedditSource:
         return time.time()
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        from rfr.reddit.crawl import crawl_once
+        from rfr.reddit.passes import crawl_once
 
         self.crawl(partial(crawl_once, limit=self.limit), store, report)
         return {}
@@ -148,7 +148,7 @@ class DemoSource:
         return EPOCH + 1800 * self.demo.threads + 30 * 86400
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        from rfr.reddit.crawl import crawl_once
+        from rfr.reddit.passes import crawl_once
 
         self.crawl(crawl_once, store, report)
         return {}
@@ -157,8 +157,8 @@ class DemoSource:
         from rfr.reddit.client import connect
         from rfr.reddit.clock import FastClock, FixedClock
         from rfr.reddit.crawler import Crawler
-        from rfr.reddit.fake import FakeReddit
-        from rfr.reddit.server import fake_login
+        from rfr.demo.fake_reddit import FakeReddit
+        from rfr.demo.loopback import fake_login
 
         ((seen,),) = store.rows("SELECT max(seen_at) FROM observation")
         clock = FastClock(start=max(EPOCH, seen or 0), speed=3600) if for_ever else FixedClock(max(self.now(), seen or 0))
@@ -184,7 +184,7 @@ class DumpSource(FileSource):
         subreddit_name(self.subreddit)
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        from rfr.reddit.dumps import import_dump
+        from rfr.collect.files.dumps import import_dump
 
         name, path, news = subreddit_name(self.subreddit), given_path(self.path, "an RS_ or RC_ file"), False
 

@@ -18,9 +18,9 @@ from omegaconf import DictConfig
 
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
-from rfr.reddit.dumps import MARKS as FILE_MARKS
-from rfr.reddit.dumps import missing_posts
-from rfr.reddit.sources import AUTO, say
+from rfr.collect.files.dumps import MARKS as FILE_MARKS
+from rfr.collect.files.dumps import missing_posts
+from rfr.collect.sources import AUTO, say
 from rfr.store.rejects import write_rejects
 from rfr.store.store import READ, Store
 

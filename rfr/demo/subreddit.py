@@ -21,7 +21,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 
-from rfr.grammar import PROMPTS, Plot, all_plots, fill, true_quality, write_story
+from rfr.demo.grammar import PROMPTS, Plot, all_plots, fill, true_quality, write_story
 from rfr.ranges import Count, Fraction, Seed
 from rfr.records import Observation, Post, Reply, Thread
 

@@ -9,10 +9,10 @@ from collections.abc import Coroutine, Sequence
 from contextlib import suppress
 from typing import Any
 
-from rfr.reddit.agenda import due as due_items
+from rfr.reddit.backlog import due as due_items
 from rfr.reddit.crawler import PAGE, Crawler
-from rfr.reddit.discover import adopt_orphans, poll
-from rfr.reddit.things import listing_after, listing_children
+from rfr.reddit.listings import adopt_orphans, poll
+from rfr.reddit.parse import listing_after, listing_children
 from rfr.reddit.threads import read_changed
 
 PERIODS = ("hour", "day", "week", "month", "year", "all")

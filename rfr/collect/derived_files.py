@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from rfr.errors import UserError
-from rfr.fragments import Fragments
+from rfr.collect.quotes import Fragments
 
 # What commands tell people in. Anything else in a run folder (weights, tokenizers, settings, stores) quotes no story, or is not
 # ours to remove.

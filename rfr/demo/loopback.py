@@ -8,7 +8,7 @@ from typing import Any
 
 from aiohttp import web
 
-from rfr.reddit.faults import Faults, Handler, RateLimit
+from rfr.demo.faults import Faults, Handler, RateLimit
 
 
 def fake_login(url: str) -> dict[str, Any]:

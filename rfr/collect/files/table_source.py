@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from rfr.reddit.sources import FileSource, given_path, say
-from rfr.reddit.table_paths import table_name
-from rfr.reddit.table_records import Ids
+from rfr.collect.sources import FileSource, given_path, say
+from rfr.collect.files.table_paths import table_name
+from rfr.collect.files.table_records import Ids
 from rfr.reddit.values import time_of
 from rfr.store.rejects import rejects_file, write_rejects
 from rfr.store.store import Store
 
 if TYPE_CHECKING:
     from rfr.reddit.crawler import Report
-    from rfr.reddit.tables import Imported
+    from rfr.collect.files.tables import Imported
 
 
 TABLE = "a .parquet, .jsonl or .csv file"
@@ -66,7 +66,7 @@ class TableSource(FileSource):
         return table_name(given_path(self.path, TABLE))
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        from rfr.reddit.tables import import_table
+        from rfr.collect.files.tables import import_table
 
         path, seen_at = given_path(self.path, TABLE), time_of(self.seen_at, "source.seen_at")
         imported = import_table(
