@@ -14,7 +14,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 
 from bench.record import ROOT
-from rfr.data.pairs import thread_pairs
+from rfr.data.replies import thread_pairs
 from rfr.evaluate.ranking import accuracy, karma_pairs
 from rfr.records import Thread
 from rfr.report.table import print_table

@@ -14,8 +14,8 @@ from statistics import median
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.record import ROOT, Figure
-from rfr.data.clean import Clean
-from rfr.data.fit import Segment
+from rfr.data.clean.cleaner import Clean
+from rfr.data.pack.fit import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import Encoder

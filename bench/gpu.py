@@ -31,8 +31,8 @@ from bench.train_costs import BLOCK, Corpus
 from rfr import config
 from rfr.build import build
 from rfr.utils.malloc import GIB
-from rfr.model.flops import peak_flops, training_flops_per_token
-from rfr.model.plan import CUDA_CONTEXT
+from rfr.train.flops import peak_flops, training_flops_per_token
+from rfr.strategy.memory import CUDA_CONTEXT
 from rfr.plan import plan, setup_of, totals
 from rfr.run import fit
 

@@ -21,7 +21,7 @@ from rfr import config
 from rfr.build import corpus_of, prepare
 from rfr.evaluate.ranking import accuracies
 from rfr.evaluate.reward_model import RewardModelJudge
-from rfr.model.precision import computing_in, resolve
+from rfr.strategy.precision import computing_in, resolve
 from rfr.model.reward_model import load_reward_model
 from rfr.reward.confounders import words
 

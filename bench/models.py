@@ -23,11 +23,11 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from bench.record import ROOT, Figure, record
-from rfr.data.plan import Plan
-from rfr.data.rows import PackedRows
+from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.rows import PackedRows
 from rfr.errors import UserError
 from rfr.evaluate.perplexity import story_nll
-from rfr.model.build import build_model, pretrained_config
+from rfr.model.load import build_model, pretrained_config
 from rfr.model.probe import draw_weights
 from rfr.model.shrink import shrink
 from rfr.train.exactness import exact_attention

@@ -18,7 +18,7 @@ from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import Corpus, train
 from rfr import config
 from rfr.utils.malloc import GIB
-from rfr.model.plan import Part, Setup
+from rfr.strategy.memory import Part, Setup
 from rfr.plan import GPUS, fit, plan, room_of, setup_of, totals
 
 AUTOCAST = ["precision=bf16", "optimizer=adamw"]

@@ -15,7 +15,7 @@ from rfr.build import corpus_of, prepare
 from rfr.evaluate.policies import Gain, Judged, gain
 from rfr.generate import Sampling, sample
 from rfr.demo.grammar import true_quality
-from rfr.model.build import load_policy
+from rfr.model.load import load_policy
 
 RWR = ["objective=rwr", "objective.weight.target_ess=0.3"]
 POLICIES = {

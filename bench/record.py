@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 
-from rfr.model.precision import native_precisions
+from rfr.strategy.precision import native_precisions
 from rfr.report.table import print_table
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -11,13 +11,13 @@ from typing import Any
 import numpy as np
 
 from bench.record import Figure
-from rfr.data.pairs import thread_pairs
+from rfr.data.replies import thread_pairs
 from rfr.evaluate.correlation import over_all, within_threads
 from rfr.demo.grammar import true_quality
 from rfr.records import Pair
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread
-from rfr.reward.binned import Tiers
+from rfr.reward.quantile import Tiers
 from rfr.reward.karma import Karma
 from rfr.demo.oracle import OracleResidual
 from rfr.reward.residual import Residual

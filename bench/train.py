@@ -21,9 +21,9 @@ import torch
 from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import BLOCK, Corpus, Run, growth, memory_by_block, train
 from bench.watch import Watched
-from rfr.data.pairs import thread_pairs
+from rfr.data.replies import thread_pairs
 from rfr.data.tokenise import PROMPT_END
-from rfr.model.flops import measured_flops, training_flops_per_token
+from rfr.train.flops import measured_flops, training_flops_per_token
 from rfr.store.store import Store
 
 PARAMETERS = 124_439_808

@@ -12,12 +12,12 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr.compare.command import Compare
 from rfr.config import checked, resolve, resolve_part
-from rfr.data.prompts import canonical_prompt
+from rfr.data.clean.titles import canonical_prompt
 from rfr.errors import UserError
 from rfr.generate import sample
 from rfr.karma_report import Karma
 from rfr.loggers import quiet
-from rfr.model.build import load_policy
+from rfr.model.load import load_policy
 from rfr.policy_report import Policy
 from rfr.ranges import Block, Count, Whole
 from rfr.train.exactness import exact_attention

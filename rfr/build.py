@@ -14,23 +14,23 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.checkpoints import about, newest_whole, require_match, step_of
 from rfr.config import checked
-from rfr.data.control import add_controls, control_ids
+from rfr.data.control_tokens import add_controls, control_ids
 from rfr.data.ledger import ledger_rows, notes, shift_rows
-from rfr.data.packing import BestFit
+from rfr.data.pack.packing import BestFit
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
-from rfr.material import Compared, Material, Weighted
+from rfr.objective.training_data import Compared, Material, Weighted
 from rfr.utils.malloc import frugal
-from rfr.model.build import build_tokenizer, pretrained_config, require_weights, require_whole_weights
-from rfr.model.offload import require_room
-from rfr.model.optim import StochasticAdamW
-from rfr.model.precision import PURE
-from rfr.model.precision import resolve as resolve_precision
+from rfr.model.load import build_tokenizer, pretrained_config, require_weights, require_whole_weights
+from rfr.strategy.nvme import require_room
+from rfr.optimizer.adamw import StochasticAdamW
+from rfr.strategy.precision import PURE
+from rfr.strategy.precision import resolve as resolve_precision
 from rfr.model.reward_model import reward_model
-from rfr.model.split import SplitAdamW
-from rfr.model.strategy import Layout
-from rfr.ranks import ranks
+from rfr.optimizer.split_adamw import SplitAdamW
+from rfr.strategy.deepspeed import Layout
+from rfr.strategy.ranks import ranks
 from rfr.records import Pair
 from rfr.reference import Reference
 from rfr.report.table import print_table

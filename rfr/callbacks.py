@@ -18,12 +18,12 @@ from transformers import PreTrainedTokenizerBase
 from rfr.checkpoints import inside_accumulation
 from rfr.generate import Sampling, sample
 from rfr.utils.malloc import memory_gib
-from rfr.model.flops import peak_flops, training_flops_per_token
-from rfr.model.module import Learner
+from rfr.train.flops import peak_flops, training_flops_per_token
+from rfr.train.learner import Learner
 from rfr.model.save import TOLD, export
-from rfr.model.scaling import loss_scale
-from rfr.model.strategy import whole_parameters
-from rfr.ranks import ranks
+from rfr.strategy.loss_scale import loss_scale
+from rfr.strategy.deepspeed import whole_parameters
+from rfr.strategy.ranks import ranks
 from rfr.records import Batch, PairBatch
 
 

@@ -19,7 +19,7 @@ from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
 from rfr.errors import UserError
-from rfr.ranks import ranks
+from rfr.strategy.ranks import ranks
 
 STATE, ABOUT, MANIFEST = "state", "about.json", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")

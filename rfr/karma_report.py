@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rfr.config import corpus_name, resolve
-from rfr.data.pairs import scored_stories
+from rfr.data.replies import scored_stories
 from rfr.evaluate.confounders import correlations, recommended, variance_shares
 from rfr.evaluate.policy import fitted_rewards
 from rfr.report.karma import karma_page

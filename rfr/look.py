@@ -12,10 +12,10 @@ from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
 from rfr.build import corpus_of, prepare, print_ledger, require_settings
-from rfr.data.clean import clean_story
+from rfr.data.clean.cleaner import clean_story
 from rfr.data.prepare import PreparedSplit
-from rfr.data.rows import PackedRows
-from rfr.data.text import Removals
+from rfr.data.pack.rows import PackedRows
+from rfr.data.clean.markdown import Removals
 from rfr.loggers import quiet
 from rfr.records import Pair, Post, Reply
 from rfr.report.look import look_page, print_looks

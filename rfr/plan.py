@@ -19,9 +19,9 @@ from rfr.build import require_settings, splits_masters
 from rfr.cli import CONF
 from rfr.loggers import quiet
 from rfr.utils.malloc import GIB
-from rfr.model.build import build_tokenizer, pretrained_config
-from rfr.model.plan import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
-from rfr.model.precision import PURE, resolve
+from rfr.model.load import build_tokenizer, pretrained_config
+from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
+from rfr.strategy.precision import PURE, resolve
 from rfr.report.table import print_table
 from rfr.train.exactness import exact_attention
 from rfr.train.policy import random_config
@@ -84,7 +84,7 @@ def _config(cfg: DictConfig) -> PretrainedConfig:
     weights, where = cfg.model.weights, cfg.model.tokenizer
     if weights not in ("random", "pretrained"):
         return pretrained_config(weights, None)
-    known = cfg.model.random._target_ != "rfr.model.build.no_random_weights"
+    known = cfg.model.random._target_ != "rfr.model.load.no_random_weights"
     if not known:
         return pretrained_config(weights, cfg.model.hub_name)
     tokens = cfg.model.corpus_vocabulary if where in ("corpus", "pretrained") else len(build_tokenizer(where, None))

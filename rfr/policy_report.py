@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.config import corpus_name, load, resolve
-from rfr.data.packing import BestFit
+from rfr.data.pack.packing import BestFit
 from rfr.data.prepare import PreparedSplit
 from rfr.data.tokenise import Encoder, content_of
 from rfr.evaluate.policies import Judged, gain
@@ -20,10 +20,10 @@ from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, tex
 from rfr.evaluate.quality import in_turn, mean_score
 from rfr.evaluate.reward_model import RewardModelJudge
 from rfr.generate import sample
-from rfr.model.build import load_policy
+from rfr.model.load import load_policy
 from rfr.model.positions import block_of
-from rfr.model.precision import computing_in
-from rfr.model.precision import resolve as resolve_precision
+from rfr.strategy.precision import computing_in
+from rfr.strategy.precision import resolve as resolve_precision
 from rfr.model.reward_model import load_reward_model
 from rfr.report.output import ABOUT, require_place, write_report
 from rfr.report.page import evaluation_page

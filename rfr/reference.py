@@ -11,9 +11,9 @@ import torch
 from transformers import PreTrainedModel
 
 from rfr.utils.cache import cached, key_of
-from rfr.data.rows import PackedRows
+from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.perplexity import piece_nll
-from rfr.model.precision import DTYPE, computing_in
+from rfr.strategy.precision import DTYPE, computing_in
 
 FORMAT = 1  # raise when what is kept changes
 FILE = "log_probabilities.npy"

@@ -19,18 +19,18 @@ from rfr.callbacks import Best, Samples, StopCleanly, Throughput, progress_displ
 from rfr.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.config import CONFIG, plain
 from rfr.utils.cache import key_of
-from rfr.data.module import RowsModule
+from rfr.data.loader import RowsModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
 from rfr.utils.files import write_whole
 from rfr.generate import sample
 from rfr.loggers import finish, log_start, quiet
-from rfr.model.module import Learner
-from rfr.model.precision import DTYPE
+from rfr.train.learner import Learner
+from rfr.strategy.precision import DTYPE
 from rfr.model.save import export
-from rfr.model.strategy import whole_parameters
+from rfr.strategy.deepspeed import whole_parameters
 from rfr.outcome import record_result
-from rfr.ranks import ranks
+from rfr.strategy.ranks import ranks
 
 
 def train(cfg: DictConfig, run_dir: Path, *, again: str | None = None) -> dict:

@@ -17,13 +17,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from more_itertools import chunked
 
-from rfr.data.clean import Clean, clean_story
-from rfr.data.duplicates import signature
-from rfr.data.fit import Segment
-from rfr.data.pairs import POST_UNKNOWN
+from rfr.data.clean.cleaner import Clean, clean_story
+from rfr.data.clean.near_duplicates import signature
+from rfr.data.pack.fit import Segment
+from rfr.data.replies import POST_UNKNOWN
 from rfr.data.prepare import Preprocess
-from rfr.data.prompts import canonical_prompt
-from rfr.data.sentences import sentence_ends
+from rfr.data.clean.titles import canonical_prompt
+from rfr.data.pack.sentences import sentence_ends
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError

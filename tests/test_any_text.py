@@ -13,9 +13,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from rfr.data.clean import Clean
-from rfr.data.fit import Segment
-from rfr.data.packing import BestFit, Off, Packing
+from rfr.data.clean.cleaner import Clean
+from rfr.data.pack.fit import Segment
+from rfr.data.pack.packing import BestFit, Off, Packing
 from rfr.data.prepare import Prepared, PreparedSplit, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import prompt_tokens, train_bpe

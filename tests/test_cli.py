@@ -138,7 +138,7 @@ BAD = [
 def test_wrong_input_is_one_line_and_exit_2(
     command: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("rfr.model.precision._cpu_flags", lambda: {"avx2"})
+    monkeypatch.setattr("rfr.strategy.precision._cpu_flags", lambda: {"avx2"})
     if "preprocess=strict" in arguments:
         arguments = (*arguments, "model.block_size=64")
     code, _, err = command("train", *arguments)
@@ -224,7 +224,7 @@ def test_offloading_says_what_it_lacks(command: Callable[..., tuple[int, str, st
 
     offload = (*DEMO, "strategy=deepspeed_nvme", "optimizer=cpu_adam", "name=offload")
     monkeypatch.setattr(AsyncIOBuilder, "is_compatible", lambda *_, **__: True)
-    monkeypatch.setattr("rfr.model.offload.shutil.disk_usage", lambda _: Namespace(free=1e6))
+    monkeypatch.setattr("rfr.strategy.nvme.shutil.disk_usage", lambda _: Namespace(free=1e6))
     code, _, err = command("train", *offload)
     assert code == 2
     assert re.search(r"offloading [\d,]+ parameters takes [\d.]+ GB in runs/offload/offload, and 0\.0 GB are free", err)

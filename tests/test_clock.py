@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from rfr import callbacks, checkpoints, run
-from rfr.model.module import Learner
+from rfr.train.learner import Learner
 from tests.runs import column, stopped_at, train_small
 
 STEP_S, FIRST_STEP_S = 2.0, 50.0  # a training step; the first one of a process

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.data.pairs import scored_stories
+from rfr.data.replies import scored_stories
 from rfr.evaluate.confounders import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommended, variance_shares
 from rfr.evaluate.correlation import over_all, within_threads
 from rfr.records import Observation, Pair, Reply

@@ -16,12 +16,12 @@ from transformers import AutoTokenizer
 from rfr.build import Job, build
 from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
-from rfr.data.control import NAME, add_controls, control_ids
+from rfr.data.control_tokens import NAME, add_controls, control_ids
 from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens, train_bpe
 from rfr.errors import UserError
-from rfr.model.build import load_policy
-from rfr.model.head import output_layer
-from rfr.objective.control import Quantiles
+from rfr.model.load import load_policy
+from rfr.model.embedding import output_layer
+from rfr.objective.quantiles import Quantiles
 from tests.runs import small_config, train_small
 
 

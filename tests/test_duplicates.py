@@ -9,10 +9,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.data.clean import Clean
-from rfr.data.duplicates import LEAST_IN_COMMON, repeated, signature
-from rfr.data.fit import Segment
-from rfr.data.judge import MARKS
+from rfr.data.clean.cleaner import Clean
+from rfr.data.clean.near_duplicates import LEAST_IN_COMMON, repeated, signature
+from rfr.data.pack.fit import Segment
+from rfr.data.filtering import MARKS
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.records import Observation, Post, Reply

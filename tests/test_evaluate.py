@@ -12,7 +12,7 @@ from rfr.data.tokenise import Encoder
 from rfr.evaluate.perplexity import nll_by_karma, story_nll
 from rfr.evaluate.policy import PROMPT_FREE, PromptRanking, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.prompts import among_other_prompts, own_prompt_first, without_prompts
-from rfr.model.head import install
+from rfr.model.embedding import install
 from rfr.records import Pair
 from rfr.report.page import evaluation_page
 from rfr.report.verdict import verdict

@@ -18,7 +18,7 @@ from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.generate import Sampling, sample
 from rfr.model.attention import NAME as ATTENTION
-from rfr.model.build import build_model, build_tokenizer, load_policy
+from rfr.model.load import build_model, build_tokenizer, load_policy
 from tests.runs import small_config, train_small
 
 WEIGHTS = "model.safetensors"

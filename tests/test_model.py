@@ -11,14 +11,14 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 
-import rfr.model.precision as precision
+import rfr.strategy.precision as precision
 from rfr.data.batches import WeightedRows
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
 from rfr.generate import Sampling, sample
 from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
-from rfr.model.build import build_model, build_tokenizer, no_random_weights
-from rfr.model.head import Embedding, Head, install
+from rfr.model.load import build_model, build_tokenizer, no_random_weights
+from rfr.model.embedding import Embedding, Head, install
 
 
 @pytest.fixture(params=["gpt2", "llama"])

@@ -10,13 +10,13 @@ import torch
 from torch.nn.functional import cross_entropy
 
 from rfr.errors import UserError
-from rfr.model.head import Head
-from rfr.objective import logprobs
-from rfr.objective.baseline import ThreadMean, advantages
-from rfr.objective.health import story_weights
-from rfr.objective.logprobs import weighted_nll
+from rfr.model.embedding import Head
+from rfr.model import output_layer
+from rfr.objective.baselines import ThreadMean, advantages
+from rfr.objective.story_weights import story_weights
+from rfr.model.output_layer import weighted_nll
 from rfr.objective.prompt_value import PromptValue
-from rfr.objective.weighted_nll import WeightedNLL
+from rfr.objective.losses import WeightedNLL
 from rfr.objective.weights import Constant, Exponential, Linear, Positive, Top, effective_sample_size, exponential_weights
 from rfr.records import IGNORE, Batch, Pair
 
@@ -199,8 +199,8 @@ def test_the_loss_is_the_weighted_sum_over_the_targets() -> None:
 def test_in_chunks_the_loss_and_its_gradient_are_those_of_all_logits(
     dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(logprobs, "CHUNK_ON_CPU", 8)
-    monkeypatch.setattr(logprobs, "PART", 3)
+    monkeypatch.setattr(output_layer, "CHUNK_ON_CPU", 8)
+    monkeypatch.setattr(output_layer, "PART", 3)
     torch.manual_seed(0)
     hidden, unembedding = torch.randn(19, 6, dtype=dtype, requires_grad=True), torch.randn(11, 6, dtype=dtype, requires_grad=True)
     labels, weights = torch.randint(11, (19,)), torch.rand(19)
@@ -225,7 +225,7 @@ def test_without_gradients_none_are_worked_out(monkeypatch: pytest.MonkeyPatch) 
     hidden, head = torch.randn(40, 6, requires_grad=True), Head(6, 11, bias=False)
     labels, weights = torch.randint(11, (40,)), torch.rand(40)
     expected, _ = head(hidden, labels, weights)
-    monkeypatch.setattr(logprobs, "_add_product", None)
+    monkeypatch.setattr(output_layer, "_add_product", None)
     with torch.no_grad():
         assert head(hidden, labels, weights)[0] == expected
     with pytest.raises(TypeError):

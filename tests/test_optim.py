@@ -10,9 +10,10 @@ import pytest
 import torch
 from torch.optim import AdamW, Optimizer
 
-from rfr.model import optim, split
-from rfr.model.optim import StochasticAdamW
-from rfr.model.split import SplitAdamW
+from rfr.optimizer import adamw
+from rfr.optimizer import split_adamw
+from rfr.optimizer.adamw import StochasticAdamW
+from rfr.optimizer.split_adamw import SplitAdamW
 
 SETTINGS: dict[str, Any] = {"lr": 1e-3, "betas": (0.9, 0.95), "eps": 1e-8, "weight_decay": 0.1}
 
@@ -29,7 +30,7 @@ def _train(optimizer: Optimizer, parameter: torch.Tensor, grads: list[torch.Tens
 
 
 def test_in_fp32_it_is_torchs_adamw(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(optim, "PART", 7)
+    monkeypatch.setattr(adamw, "PART", 7)
     start = torch.linspace(-1, 1, 30).view(5, 6)
     mine, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
     _train(StochasticAdamW([mine], **SETTINGS), mine, _grads(8, (5, 6)))
@@ -78,7 +79,7 @@ def test_what_is_drawn_depends_on_the_step_alone() -> None:
 
 
 def test_split_masters_are_torchs_adamw_in_fp32_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split, "PART", 1 << 14)
+    monkeypatch.setattr(split_adamw, "PART", 1 << 14)
     start = torch.randn(300, 257, generator=torch.Generator().manual_seed(1)).bfloat16()
     mine, theirs = start.clone().requires_grad_(), start.float().requires_grad_()
     optimizer, torchs = SplitAdamW([mine], **SETTINGS), AdamW([theirs], fused=True, **SETTINGS)
@@ -86,7 +87,7 @@ def test_split_masters_are_torchs_adamw_in_fp32_to_the_bit(monkeypatch: pytest.M
         mine.grad, theirs.grad = grad.clone(), grad.clone()
         optimizer.step()
         torchs.step()
-    assert torch.equal(split.joined(mine.detach(), optimizer.state[mine]["lower"]), theirs.detach())
+    assert torch.equal(split_adamw.joined(mine.detach(), optimizer.state[mine]["lower"]), theirs.detach())
     assert (mine.float() - theirs).abs().max() <= theirs.abs().max() / 256
     assert (optimizer.state[mine]["lower"] != 0).float().mean() > 0.9, "the masters hold more than the parameters"
 
@@ -115,6 +116,6 @@ def test_split_masters_gather_gradients_in_fp32_and_are_restored_whole() -> None
 def test_a_number_is_divided_and_joined_again(value: float) -> None:
     master = torch.tensor([value, value * 1.0000001], dtype=torch.float32)
     upper, lower = torch.empty(2, dtype=torch.bfloat16), torch.empty(2, dtype=torch.int16)
-    split.divide(master, upper, lower)
-    assert torch.equal(split.joined(upper, lower).view(torch.int32), master.view(torch.int32))
+    split_adamw.divide(master, upper, lower)
+    assert torch.equal(split_adamw.joined(upper, lower).view(torch.int32), master.view(torch.int32))
     assert (upper.float() - master).abs().max() <= master.abs().max() * 2**-8

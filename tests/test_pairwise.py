@@ -17,14 +17,14 @@ from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreT
 from rfr.build import build
 from rfr.config import run_folder
 from rfr.data.batches import PairRows
-from rfr.data.comparisons import Pairing
+from rfr.data.preference_pairs import Pairing
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import PROMPT_END
 from rfr.errors import UserError
 from rfr.evaluate.reward_model import story_scores
 from rfr.model.attention import hidden_states
-from rfr.model.build import load_policy
-from rfr.model.head import install, output_layer
+from rfr.model.load import load_policy
+from rfr.model.embedding import install, output_layer
 from rfr.model.reward_model import load_reward_model, reward_model
 from rfr.objective.base import Objective
 from rfr.objective.pairwise import DPO, BradleyTerry

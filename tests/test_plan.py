@@ -13,9 +13,9 @@ from transformers import GPT2Config
 
 from rfr import config
 from rfr.utils.malloc import GIB
-from rfr.model.plan import Setup, parts
-from rfr.model.precision import native_precisions
-from rfr.model.saved import saved
+from rfr.strategy.memory import Setup, parts
+from rfr.strategy.precision import native_precisions
+from rfr.strategy.activations import saved
 from rfr.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
 from rfr.train.settings import Gpu
 from tests.conftest import ROOT

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-import rfr.model.precision
+import rfr.strategy.precision
 from rfr.errors import UserError
-from rfr.model.precision import native_precisions
+from rfr.strategy.precision import native_precisions
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, last_json, train_small
 
@@ -64,7 +64,7 @@ def test_all_follow_one_curve(folders: list[str], tmp_path: Path, plain: list[fl
 def test_split_masters_are_refused_where_they_can_t_be(
     folders: list[str], monkeypatch: pytest.MonkeyPatch, settings: list[str], message: str
 ) -> None:
-    monkeypatch.setattr(rfr.model.precision, "native_precisions", lambda: ["bf16", "fp32"])
+    monkeypatch.setattr(rfr.strategy.precision, "native_precisions", lambda: ["bf16", "fp32"])
     with pytest.raises(UserError, match=message):
         train_small(folders, "refused", "optimizer=split_adamw", *settings)
 
@@ -72,7 +72,7 @@ def test_split_masters_are_refused_where_they_can_t_be(
 def test_bf16_without_masters_is_warned_of(
     folders: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(rfr.model.precision, "native_precisions", lambda: ["bf16"])  # slow where it is emulated, but right
+    monkeypatch.setattr(rfr.strategy.precision, "native_precisions", lambda: ["bf16"])  # slow where it is emulated, but right
     train_small(folders, "warned", "precision=bf16_pure", "trainer.max_steps=3")
     assert "warning: adamw rounds bf16 parameters to the nearest, so updates below a 256th" in capsys.readouterr().out
     train_small(folders, "not-warned", "precision=bf16_pure", "optimizer=stochastic_adamw", "trainer.max_steps=3")

@@ -16,11 +16,11 @@ import pytest
 
 from rfr.data.batches import WeightedRows
 from rfr.utils.cache import cached, is_sealed
-from rfr.data.clean import Clean
-from rfr.data.fit import STORY_TOO_LONG, Drop, Segment, Strict
+from rfr.data.clean.cleaner import Clean
+from rfr.data.pack.fit import STORY_TOO_LONG, Drop, Segment, Strict
 from rfr.data.ledger import shift_rows
-from rfr.data.module import BUCKET, TrainBatches, ValidationBatches
-from rfr.data.packing import Off
+from rfr.data.loader import BUCKET, TrainBatches, ValidationBatches
+from rfr.data.pack.packing import Off
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.errors import UserError
@@ -178,14 +178,14 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFix
 CHILD = """
 import sys
 from pathlib import Path
-import rfr.data.judge
+import rfr.data.filtering
 from rfr.utils.parallel import WORTH_IT
 from rfr.data.tokenise import train_bpe
 from rfr.store.store import Store
 from tests.test_preparation import HERE
 
 if __name__ == "__main__":
-    rfr.data.judge.LOT = 20_000  # so that this small store is judged in several processes
+    rfr.data.filtering.LOT = 20_000  # so that this small store is judged in several processes
     with Store(sys.argv[1]) as store:
         print("go", flush=True)
         make = lambda pairs: train_bpe((pair.response for pair in pairs), 600)

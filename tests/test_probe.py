@@ -14,10 +14,10 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from rfr.errors import UserError
 from rfr.model import attention, document_attention, logit_transform, probe
 from rfr.model.attention import ADDITIVE, NAME
-from rfr.model.build import build_model
+from rfr.model.load import build_model
 from rfr.model.logit_transform import measure_transform
 from rfr.model.shrink import shrink
-from rfr.objective.logprobs import LogitTransform
+from rfr.model.output_layer import LogitTransform
 from rfr.train.exactness import exact_attention
 
 
@@ -150,7 +150,7 @@ class TestBreaking:
     def test_a_scale_or_a_cap_on_the_logits_that_is_dropped(
         self, model_type: str, settings: dict[str, float], monkeypatch: pytest.MonkeyPatch
     ) -> None:
-        monkeypatch.setattr("rfr.model.head.measure_transform", lambda _: LogitTransform())
+        monkeypatch.setattr("rfr.model.embedding.measure_transform", lambda _: LogitTransform())
         assert self._verdict(model_type, **settings).attention is None
 
     def test_a_gradient_that_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,7 +196,7 @@ def test_what_is_neither_a_scale_nor_a_cap_is_refused(monkeypatch: pytest.Monkey
 @pytest.mark.parametrize("transform", [LogitTransform(0.25), LogitTransform(1.0, 3.0), LogitTransform(2.0, 5.0)])
 @pytest.mark.parametrize("with_bias", [False, True])
 def test_the_chunked_loss_and_its_gradients_are_autograds(transform: LogitTransform, with_bias: bool) -> None:
-    from rfr.objective.logprobs import weighted_nll
+    from rfr.model.output_layer import weighted_nll
 
     torch.manual_seed(0)
     hidden, matrix = torch.randn(300, 16, requires_grad=True), torch.randn(50, 16, requires_grad=True)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from rfr.data.stories import writing
+from rfr.data.story_table import writing
 from rfr.collect.export import Export
 from rfr.collect.quotes import Fragments
 from rfr.collect.shards import part_of

@@ -12,7 +12,7 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
-from rfr.model.build import fused
+from rfr.model.load import fused
 from rfr.model.recompute import _Recipe, recompute_activations
 
 SIZES: dict[str, Any] = {"vocab_size": 64, "max_position_embeddings": 32}

@@ -11,14 +11,14 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from rfr.data.pairs import thread_pairs
+from rfr.data.replies import thread_pairs
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
 from rfr.demo.grammar import true_quality
 from rfr.records import Pair
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread, log_scores, zscores
-from rfr.reward.binned import Quantile, Tiers
+from rfr.reward.quantile import Quantile, Tiers
 from rfr.reward.confounders import NAMES, confounders, delays_s
 from rfr.reward.karma import Karma, LogKarma
 from rfr.demo.oracle import Oracle, OracleResidual

@@ -14,7 +14,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim import lr_scheduler as theirs
 from transformers import get_inverse_sqrt_schedule, get_wsd_schedule
 
-from rfr.model.schedule import (
+from rfr.optimizer.schedule import (
     Constant,
     Cosine,
     CosineRestarts,

@@ -14,7 +14,7 @@ from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
 from rfr import config
-from rfr.model import precision
+from rfr.strategy import precision
 from rfr.run import train
 from tests.conftest import ROOT
 from tests.runs import column, small_config, stopped_at

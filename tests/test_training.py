@@ -96,7 +96,7 @@ def test_what_is_loaded_is_trained_in_training_mode(
         seen.append((torch.is_grad_enabled(), {part.training for part in model.modules()}))
         return hidden_states(model, batch)
 
-    monkeypatch.setattr("rfr.model.module.hidden_states", spied)
+    monkeypatch.setattr("rfr.train.learner.hidden_states", spied)
     where = [f"model.weights={cloned}/model", f"model.tokenizer={cloned}/model", "model.activation_checkpointing=true"]
     train_small(folders, "loaded", *where)
     assert {gradients for gradients, _ in seen} == {True, False}

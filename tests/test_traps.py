@@ -15,8 +15,8 @@ from rfr import config
 from rfr.data.batches import WeightedRows
 from rfr.data.prepare import Prepared
 from rfr.model.attention import NAME, hidden_states
-from rfr.model.head import install
-from rfr.objective.weighted_nll import WeightedNLL
+from rfr.model.embedding import install
+from rfr.objective.losses import WeightedNLL
 from rfr.records import IGNORE, Batch
 from rfr.train.policy import random_config
 from tests.conftest import ROOT

@@ -15,16 +15,16 @@ import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rfr.utils.cache import cached, key_of, remembered
-from rfr.data.draft import Draft
-from rfr.data.fit import Fit
-from rfr.data.judge import NO_SCORE, Judge, forget, judged, score_counts
+from rfr.data.pack.writer import Draft
+from rfr.data.pack.fit import Fit
+from rfr.data.filtering import NO_SCORE, Judge, forget, judged, score_counts
 from rfr.data.ledger import Account, no_posts, too_young_scores
-from rfr.data.packing import BestFit, Packing
-from rfr.data.pairs import MIN_AGE_H, POST_UNKNOWN
+from rfr.data.pack.packing import BestFit, Packing
+from rfr.data.replies import MIN_AGE_H, POST_UNKNOWN
 from rfr.utils.parallel import worked_ahead
-from rfr.data.rows import PackedRows
+from rfr.data.pack.rows import PackedRows
 from rfr.data.split import SPLITS, Split
-from rfr.data.stories import Pairs, Threads
+from rfr.data.story_table import Pairs, Threads
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.errors import UserError, require_whole
 from rfr.ranges import Block, ZeroOrMore

@@ -8,7 +8,7 @@ import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
-from rfr.data.prompts import canonical_prompt, without_tag
+from rfr.data.clean.titles import canonical_prompt, without_tag
 from rfr.ranges import Share
 from rfr.records import Post
 

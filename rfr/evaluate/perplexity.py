@@ -10,8 +10,8 @@ import torch
 from transformers import PreTrainedModel
 
 from rfr.data.batches import WeightedRows
-from rfr.data.module import ValidationBatches
-from rfr.data.rows import PackedRows
+from rfr.data.loader import ValidationBatches
+from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.interval import interval_of_ratio
 from rfr.model.attention import hidden_states
 from rfr.records import IGNORE, Pair

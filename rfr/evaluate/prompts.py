@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import numpy as np
 
-from rfr.data.plan import Plan
-from rfr.data.rows import PackedRows
+from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.interval import interval_of_ratio
 
 

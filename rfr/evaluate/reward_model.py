@@ -9,9 +9,9 @@ import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.batches import WeightedRows, beginnings, document_ends
-from rfr.data.module import ValidationBatches
-from rfr.data.plan import Plan
-from rfr.data.rows import PackedRows
+from rfr.data.loader import ValidationBatches
+from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.rows import PackedRows
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.model.attention import hidden_states
 from rfr.model.positions import block_of

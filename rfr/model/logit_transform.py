@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 
 from rfr.errors import UserError
 from rfr.model.attention import body_of
-from rfr.objective.logprobs import LogitTransform
+from rfr.model.output_layer import LogitTransform
 
 HUGE = 1e9  # far beyond any cap, so that logits stand at it
 TOLERANCE = 1e-5  # relative

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from rfr.errors import UserError
 from rfr.model.attention import IMPLEMENTATIONS, body_of, hidden_states
 from rfr.model.dropout import set_dropout
-from rfr.model.head import install
+from rfr.model.embedding import install
 from rfr.model.recompute import recompute_activations
 from rfr.records import IGNORE, Batch
 

@@ -19,7 +19,7 @@ from transformers import (
 
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
-from rfr.model.build import build_tokenizer, fused, is_reward_model, refuse_pickles
+from rfr.model.load import build_tokenizer, fused, is_reward_model, refuse_pickles
 from rfr.model.experts import pad_experts
 
 

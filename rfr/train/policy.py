@@ -10,9 +10,9 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.data.control import control_ids
+from rfr.data.control_tokens import control_ids
 from rfr.errors import UserError
-from rfr.model.build import build_model, build_tokenizer, compile_layers, fused
+from rfr.model.load import build_model, build_tokenizer, compile_layers, fused
 from rfr.model.positions import positions_of
 from rfr.model.recompute import recompute_activations
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from rfr.data.prompts import asks_for_no_story, tagged_title
+from rfr.data.clean.titles import asks_for_no_story, tagged_title
 from rfr.records import Observation, Pair, Post, Reply, Thread, is_gone
 
 POST_UNKNOWN = "post unknown"

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from rfr.data.plan import Lengths, Plan, make_plan
+from rfr.data.pack.best_fit import Lengths, Plan, make_plan
 
 
 class Packing(Protocol):

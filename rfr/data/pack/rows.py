@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from rfr.data.plan import Plan
+from rfr.data.pack.best_fit import Plan
 from rfr.records import IGNORE, Rows
 
 WIDTH_STEP = 8  # matrix units want multiples of it

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rfr.errors import UserError
 from rfr.model.experts import pad_experts
 from rfr.model.logit_transform import measure_transform
-from rfr.objective.logprobs import IDENTITY, LogitTransform, Spare, gathers, weighted_nll
+from rfr.model.output_layer import IDENTITY, LogitTransform, Spare, gathers, weighted_nll
 
 
 class Head(nn.Linear):

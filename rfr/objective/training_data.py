@@ -11,14 +11,14 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from rfr.data.batches import BatchSource, PairRows, WeightedRows
-from rfr.data.comparisons import Pairing
-from rfr.data.control import control_ids
+from rfr.data.preference_pairs import Pairing
+from rfr.data.control_tokens import control_ids
 from rfr.data.prepare import Prepared, PreparedSplit
-from rfr.data.rows import PackedRows
+from rfr.data.pack.rows import PackedRows
 from rfr.objective.base import Objective
-from rfr.objective.baseline import Baseline, advantages
-from rfr.objective.control import Quantiles
-from rfr.objective.health import story_weights
+from rfr.objective.baselines import Baseline, advantages
+from rfr.objective.quantiles import Quantiles
+from rfr.objective.story_weights import story_weights
 from rfr.objective.weights import WeightFunction
 from rfr.reward.base import Reward
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from rfr.data.text import plain_text
+from rfr.data.clean.markdown import plain_text
 from rfr.records import Post
 
 _TAGS = "wp|eu|pi|rf|cw|tt|sp|cc|mp|ip|ot|pm"

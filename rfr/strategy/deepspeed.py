@@ -20,9 +20,9 @@ from torch import Tensor
 
 from rfr.errors import UserError
 from rfr.utils.malloc import frugal
-from rfr.model.offload import offload_folder, restore_states
-from rfr.model.precision import DTYPE, LIGHTNING, PURE
-from rfr.model.universal import saved_ranks, to_universal
+from rfr.strategy.nvme import offload_folder, restore_states
+from rfr.strategy.precision import DTYPE, LIGHTNING, PURE
+from rfr.strategy.universal_checkpoint import saved_ranks, to_universal
 from rfr.ranges import Count, Whole
 
 Device = Literal["cpu", "nvme"]

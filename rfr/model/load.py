@@ -24,7 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.dropout import set_dropout
-from rfr.model.head import install
+from rfr.model.embedding import install
 from rfr.model.loading import READING, draw_embeddings, load_weights, require_files, require_tokenizer, require_whole
 
 MakeConfig = Callable[[], PretrainedConfig]

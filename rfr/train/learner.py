@@ -18,9 +18,9 @@ from transformers import PreTrainedModel
 from rfr.errors import RunFailed
 from rfr.utils.malloc import frugal
 from rfr.model.attention import hidden_states
-from rfr.model.head import output_layer
-from rfr.model.scaling import deepspeed_grad_norm, loss_scale, step_was_taken
-from rfr.model.schedule import Schedule
+from rfr.model.embedding import output_layer
+from rfr.strategy.loss_scale import deepspeed_grad_norm, loss_scale, step_was_taken
+from rfr.optimizer.schedule import Schedule
 from rfr.objective.base import Objective
 from rfr.records import Batch, PairBatch
 

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.attention import hidden_states
-from rfr.model.precision import DTYPE
+from rfr.strategy.precision import DTYPE
 from rfr.model.recompute import recompute_activations
 from rfr.records import Batch
 

@@ -6,7 +6,7 @@ import re
 from itertools import compress
 from operator import not_
 
-from rfr.data.text import Removals
+from rfr.data.clean.markdown import Removals
 
 LONGEST = 700  # characters of a paragraph that may be a note; a longer one is taken for story
 _AT_START = (

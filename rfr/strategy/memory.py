@@ -14,9 +14,9 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from rfr.utils.malloc import GIB
 from rfr.model.attention import NAME as ATTENTION
-from rfr.model.precision import DTYPE, PURE
-from rfr.model.saved import saved
-from rfr.objective.logprobs import CHUNK, CHUNK_ON_CPU, PART
+from rfr.strategy.precision import DTYPE, PURE
+from rfr.strategy.activations import saved
+from rfr.model.output_layer import CHUNK, CHUNK_ON_CPU, PART
 
 FP32 = 4
 NO_OFFLOAD = "none"

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from rfr.model.optim import PART, AdamWInParts, Betas
+from rfr.optimizer.adamw import PART, AdamWInParts, Betas
 from rfr.ranges import AboveZero, ZeroOrMore
 
 LOWER, MEAN, SQUARE, STEP = "lower", "exp_avg", "exp_avg_sq", "step"
