@@ -15,7 +15,7 @@ import numpy as np
 
 from bench.record import ROOT
 from rfr.data.replies import thread_pairs
-from rfr.evaluate.ranking import accuracy, karma_pairs
+from rfr.evaluate.pair_accuracy import accuracy, karma_pairs
 from rfr.records import Thread
 from rfr.report.table import print_table
 from rfr.reward.base import scores

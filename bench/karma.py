@@ -19,8 +19,8 @@ from typing import Any
 from bench.record import ROOT, Figure, record
 from rfr import config
 from rfr.build import corpus_of, prepare
-from rfr.evaluate.ranking import accuracies
-from rfr.evaluate.reward_model import RewardModelJudge
+from rfr.evaluate.pair_accuracy import accuracies
+from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.strategy.precision import computing_in, resolve
 from rfr.model.reward_model import load_reward_model
 from rfr.reward.confounders import words

@@ -12,8 +12,8 @@ from statistics import mean
 from bench.record import ROOT, Figure
 from rfr import config
 from rfr.build import corpus_of, prepare
-from rfr.evaluate.policies import Gain, Judged, gain
-from rfr.generate import Sampling, sample
+from rfr.evaluate.paired_gain import Gain, Judged, gain
+from rfr.generation.sampling import Sampling, sample
 from rfr.demo.grammar import true_quality
 from rfr.model.load import load_policy
 

@@ -22,7 +22,7 @@ from omegaconf import OmegaConf
 
 from bench.record import ROOT, Figure, record
 from rfr import config
-from rfr.outcome import FINISHED, result_of, state_of
+from rfr.runs.outcome import FINISHED, result_of, state_of
 from tests.wandb_stub import serving
 
 RUNS = ROOT / "runs" / "bench-sweep"

@@ -10,20 +10,20 @@ from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rfr.compare.command import Compare
+from rfr.commands.compare import Compare
 from rfr.config import checked, resolve, resolve_part
 from rfr.data.clean.titles import canonical_prompt
 from rfr.errors import UserError
-from rfr.generate import sample
+from rfr.generation.sampling import sample
 from rfr.karma_report import Karma
-from rfr.loggers import quiet
+from rfr.loggers.loggers import quiet
 from rfr.model.load import load_policy
 from rfr.policy_report import Policy
 from rfr.ranges import Block, Count, Whole
 from rfr.train.exactness import exact_attention
 from rfr.train.settings import Precision
 from rfr.utils.settings import Called
-from rfr.wandb.dashboard import Dashboard
+from rfr.commands.dashboard import Dashboard
 
 
 def generate(cfg: DictConfig, prompts: list[str]) -> None:

@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
 from rfr.checkpoints import inside_accumulation
-from rfr.generate import Sampling, sample
+from rfr.generation.sampling import Sampling, sample
 from rfr.utils.malloc import memory_gib
 from rfr.train.flops import peak_flops, training_flops_per_token
 from rfr.train.learner import Learner

@@ -15,7 +15,7 @@ from rfr import config
 from rfr.child import train_in_child
 from rfr.errors import UserError
 from rfr.utils.files import write_whole
-from rfr.outcome import result_of
+from rfr.runs.outcome import result_of
 from rfr.strategy.ranks import ranks, require_processors
 from rfr.runs.lock import run_lock
 from rfr.train.settings import Train

@@ -11,9 +11,9 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr.config import corpus_name, resolve
 from rfr.data.replies import scored_stories
-from rfr.evaluate.confounders import correlations, recommended, variance_shares
-from rfr.evaluate.policy import fitted_rewards
-from rfr.report.karma import karma_page
+from rfr.evaluate.karma_variance import correlations, recommended, variance_shares
+from rfr.evaluate.metrics import fitted_rewards
+from rfr.report.karma_page import karma_page
 from rfr.report.output import ABOUT, require_place, write_report
 from rfr.report.table import print_table
 from rfr.reward.karma import LogKarma

@@ -16,9 +16,9 @@ from rfr.data.clean.cleaner import clean_story
 from rfr.data.prepare import PreparedSplit
 from rfr.data.pack.rows import PackedRows
 from rfr.data.clean.markdown import Removals
-from rfr.loggers import quiet
+from rfr.loggers.loggers import quiet
 from rfr.records import Pair, Post, Reply
-from rfr.report.look import look_page, print_looks
+from rfr.report.look_page import look_page, print_looks
 from rfr.store.store import Store
 
 PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "end", "padding")

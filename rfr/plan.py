@@ -17,7 +17,7 @@ from transformers import PretrainedConfig
 
 from rfr.build import require_settings, splits_masters
 from rfr.cli import CONF
-from rfr.loggers import quiet
+from rfr.loggers.loggers import quiet
 from rfr.utils.malloc import GIB
 from rfr.model.load import build_tokenizer, pretrained_config
 from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts

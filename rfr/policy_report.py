@@ -15,20 +15,20 @@ from rfr.config import corpus_name, load, resolve
 from rfr.data.pack.packing import BestFit
 from rfr.data.prepare import PreparedSplit
 from rfr.data.tokenise import Encoder, content_of
-from rfr.evaluate.policies import Judged, gain
-from rfr.evaluate.policy import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
+from rfr.evaluate.paired_gain import Judged, gain
+from rfr.evaluate.metrics import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.quality import in_turn, mean_score
-from rfr.evaluate.reward_model import RewardModelJudge
-from rfr.generate import sample
+from rfr.evaluate.reward_model_judge import RewardModelJudge
+from rfr.generation.sampling import sample
 from rfr.model.load import load_policy
 from rfr.model.positions import block_of
 from rfr.strategy.precision import computing_in
 from rfr.strategy.precision import resolve as resolve_precision
 from rfr.model.reward_model import load_reward_model
 from rfr.report.output import ABOUT, require_place, write_report
-from rfr.report.page import evaluation_page
+from rfr.report.evaluation_page import evaluation_page
 from rfr.report.table import print_table
-from rfr.report.verdict import OVER, verdict
+from rfr.report.findings import OVER, verdict
 from rfr.utils.terminal import printable
 from rfr.train.exactness import exact_attention
 
@@ -66,7 +66,7 @@ def _report(cfg: DictConfig) -> None:
         out, {"evaluation.json": json.dumps({ABOUT: about, **evaluation}, indent=2) + "\n", "report.html": page}
     )  # fmt: skip
     if cfg.wandb_project:
-        from rfr.wandb.log import tell_evaluation
+        from rfr.loggers.wandb_run import tell_evaluation
 
         trained = (out / "config.yaml").is_file()
         tell_evaluation(out, evaluation, load(out).group if trained else None, cfg.wandb_project)

@@ -10,7 +10,7 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from rfr.build import require_settings
-from rfr.report.lines import lines_page
+from rfr.report.line_plot import lines_page
 from rfr.report.table import print_table
 
 POINTS = 400  # of a curve

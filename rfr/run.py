@@ -23,13 +23,13 @@ from rfr.data.loader import RowsModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
 from rfr.utils.files import write_whole
-from rfr.generate import sample
-from rfr.loggers import finish, log_start, quiet
+from rfr.generation.sampling import sample
+from rfr.loggers.loggers import finish, log_start, quiet
 from rfr.train.learner import Learner
 from rfr.strategy.precision import DTYPE
 from rfr.model.save import export
 from rfr.strategy.deepspeed import whole_parameters
-from rfr.outcome import record_result
+from rfr.runs.outcome import record_result
 from rfr.strategy.ranks import ranks
 
 

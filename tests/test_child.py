@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 from rfr import child
 from rfr.errors import Interrupted, RunFailed
 from rfr.orphans import started_by_this
-from rfr.outcome import FAILED, FINISHED, INTERRUPTED, NEW, failure_of, record_failure, record_result, result_of, state_of
+from rfr.runs.outcome import FAILED, FINISHED, INTERRUPTED, NEW, failure_of, record_failure, record_result, result_of, state_of
 from rfr.runs.lock import run_lock
 from tests.conftest import ROOT
 

@@ -13,9 +13,9 @@ from typing import Any
 
 import pytest
 
-from rfr.compare.best import best_groups, interval, metric_of
-from rfr.compare.curves import curves, samples
-from rfr.compare.runs import Runs
+from rfr.runs.best import best_groups, interval, metric_of
+from rfr.runs.curves import curves, samples
+from rfr.runs.results import Runs
 from rfr.report.comparison import comparison_page
 
 RATES, SCHEDULES, OBJECTIVES, SEEDS = (

@@ -14,7 +14,7 @@ import pytest
 from rfr.finder import range_test
 from rfr.model.range_test import HIGH, Ramp, seen_enough, smoothed, suggested
 from rfr.preview import rates
-from rfr.report.lines import lines_page
+from rfr.report.line_plot import lines_page
 from tests.runs import SMALL, column, small_config, train_small
 
 SMALLEST = tuple(override for override in SMALL if not override.startswith(("trainer.", "schedule.")))

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, AutoTokenizer, DistilBertConfig, 
 from rfr.build import check
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
-from rfr.generate import Sampling, sample
+from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.load import build_model, build_tokenizer, load_policy
 from tests.runs import small_config, train_small

@@ -15,7 +15,7 @@ import rfr.strategy.precision as precision
 from rfr.data.batches import WeightedRows
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
-from rfr.generate import Sampling, sample
+from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
 from rfr.model.load import build_model, build_tokenizer, no_random_weights
 from rfr.model.embedding import Embedding, Head, install

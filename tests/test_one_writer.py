@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from rfr.outcome import FINISHED, state_of
+from rfr.runs.outcome import FINISHED, state_of
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, last_json, require_same_run
 

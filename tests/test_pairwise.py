@@ -21,7 +21,7 @@ from rfr.data.preference_pairs import Pairing
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import PROMPT_END
 from rfr.errors import UserError
-from rfr.evaluate.reward_model import story_scores
+from rfr.evaluate.reward_model_judge import story_scores
 from rfr.model.attention import hidden_states
 from rfr.model.load import load_policy
 from rfr.model.embedding import install, output_layer

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.evaluate.policies import Judged, gain
+from rfr.evaluate.paired_gain import Judged, gain
 from tests.runs import train_small
 
 

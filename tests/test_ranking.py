@@ -7,8 +7,8 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rfr.evaluate.interval import cluster_interval, interval_of_ratio
-from rfr.evaluate.ranking import CONDITIONS, RATIOS, accuracies, accuracy, karma_pairs
+from rfr.evaluate.bootstrap import cluster_interval, interval_of_ratio
+from rfr.evaluate.pair_accuracy import CONDITIONS, RATIOS, accuracies, accuracy, karma_pairs
 from rfr.records import Pair
 
 

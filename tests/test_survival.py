@@ -17,7 +17,7 @@ import pytest
 from omegaconf import OmegaConf
 
 from rfr import cli, config
-from rfr.outcome import FINISHED, failure_of, result_of, state_of
+from rfr.runs.outcome import FINISHED, failure_of, result_of, state_of
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command
 

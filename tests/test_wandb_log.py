@@ -14,8 +14,8 @@ from typing import Any
 import pytest
 import yaml
 
-from rfr.wandb.file import history
-from rfr.wandb.log import STEP, WandbLog
+from rfr.loggers.wandb_file import history
+from rfr.loggers.wandb_run import STEP, WandbLog
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, last_json
 from tests.wandb_stub import Server, serving

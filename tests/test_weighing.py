@@ -15,7 +15,7 @@ from rfr.build import Job, build
 from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
 from rfr.reward.residual import Residual
-from rfr.wandb.file import history
+from rfr.loggers.wandb_file import history
 from tests.conftest import ROOT
 from tests.runs import column, small_config, train_small
 

@@ -12,7 +12,7 @@ from transformers import PreTrainedModel
 from rfr.data.batches import WeightedRows
 from rfr.data.loader import ValidationBatches
 from rfr.data.pack.rows import PackedRows
-from rfr.evaluate.interval import interval_of_ratio
+from rfr.evaluate.bootstrap import interval_of_ratio
 from rfr.model.attention import hidden_states
 from rfr.records import IGNORE, Pair
 from rfr.reward.base import mid_ranks, scores

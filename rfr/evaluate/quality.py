@@ -9,7 +9,7 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from rfr.evaluate.interval import cluster_interval
+from rfr.evaluate.bootstrap import cluster_interval
 
 
 def judge(

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rfr.report.page import safe
+from rfr.report.evaluation_page import safe
 
 HERE = Path(__file__).resolve().parent
 SHELL = """<!doctype html>

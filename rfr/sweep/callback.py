@@ -28,7 +28,7 @@ class Sweep(Callback):
                 raise SystemExit(code)  # of any other exception Hydra would make a warning, and start
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
-        from rfr.compare.command import compare
+        from rfr.commands.compare import compare
 
         compare(Path(config.runs_dir) / os.environ[GROUP])
 

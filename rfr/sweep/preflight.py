@@ -9,10 +9,10 @@ from omegaconf import DictConfig
 
 from rfr.build import check
 from rfr.checkpoints import newest_whole, step_of
-from rfr.compare.best import METRICS
+from rfr.runs.best import METRICS
 from rfr.config import run_folder
 from rfr.errors import UserError
-from rfr.outcome import FINISHED, INTERRUPTED, NEW, state_of
+from rfr.runs.outcome import FINISHED, INTERRUPTED, NEW, state_of
 from rfr.preview import preview
 from rfr.report.table import print_table
 from rfr.sweep.points import Point, is_grid, points

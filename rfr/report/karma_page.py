@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rfr.report.page import STYLE, safe
+from rfr.report.evaluation_page import STYLE, safe
 
 COLOURS = ("#853", "#c96", "#db8", "#9ab", "#79a", "#a8a", "#ccc", "#e8e4dc")
 BAR = 900  # pixels

@@ -12,7 +12,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from rfr.wandb.file import history
+from rfr.loggers.wandb_file import history
 
 STEP = "trainer/global_step"  # Lightning's name of the x-axis; "tokens" and "optimizer_steps" are logged beside it
 

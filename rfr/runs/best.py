@@ -9,8 +9,8 @@ from typing import Any
 
 from scipy.stats import t as students_t
 
-from rfr.compare.runs import Runs
-from rfr.outcome import FINISHED
+from rfr.runs.results import Runs
+from rfr.runs.outcome import FINISHED
 
 SEED = "seed"
 HIGHER_IS_BETTER = {"quality", "val/pair_accuracy"}

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from rfr.report.page import STYLE, safe
+from rfr.report.evaluation_page import STYLE, safe
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 860, 320, 70, 30
 COLOURS = ("#b5651d", "#2a6f97", "#588157", "#9d4edd", "#c1121f", "#6c757d", "#e09f3e", "#0a9396")

@@ -10,11 +10,11 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from rfr.compare.best import best_groups, metric_of
-from rfr.compare.curves import curves, samples
-from rfr.compare.runs import Runs, compared, run_dirs_in
+from rfr.runs.best import best_groups, metric_of
+from rfr.runs.curves import curves, samples
+from rfr.runs.results import Runs, compared, run_dirs_in
 from rfr.errors import UserError
-from rfr.outcome import FINISHED, failure_of, result_of
+from rfr.runs.outcome import FINISHED, failure_of, result_of
 from rfr.report.comparison import comparison_page
 from rfr.report.table import print_table
 

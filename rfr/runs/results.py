@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rfr import config
-from rfr.outcome import result_of, state_of
+from rfr.runs.outcome import result_of, state_of
 
 FIGURES = (
     "val/nll_per_token",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rfr.evaluate.interval import interval_of_ratio
+from rfr.evaluate.bootstrap import interval_of_ratio
 from rfr.records import Pair
 from rfr.reward.confounders import words
 

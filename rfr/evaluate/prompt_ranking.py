@@ -8,7 +8,7 @@ import numpy as np
 
 from rfr.data.pack.best_fit import Plan
 from rfr.data.pack.rows import PackedRows
-from rfr.evaluate.interval import interval_of_ratio
+from rfr.evaluate.bootstrap import interval_of_ratio
 
 
 def without_prompts(rows: PackedRows) -> PackedRows:

@@ -76,7 +76,7 @@ def tensorboard_logger(run_dir: Path, **_: Any) -> Logger:
 
 def wandb_logger(run_dir: Path, *, project: str, corpus_text: bool = False, **about: Any) -> Logger:
     """W&B online where the user is logged in, else offline in the run folder; the same run id on resume."""
-    from rfr.wandb.log import start
+    from rfr.loggers.wandb_run import start
 
     return start(run_dir, project=project, corpus_text=corpus_text, **about)
 
