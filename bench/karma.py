@@ -18,7 +18,7 @@ from typing import Any
 
 from bench.record import ROOT, Figure, record
 from rfr import config
-from rfr.build import corpus_of, prepare
+from rfr.train.build import corpus_of, prepare
 from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.strategy.precision import computing_in, resolve

@@ -19,7 +19,7 @@ from bench.train_costs import Corpus, train
 from rfr import config
 from rfr.utils.malloc import GIB
 from rfr.strategy.memory import Part, Setup
-from rfr.plan import GPUS, fit, plan, room_of, setup_of, totals
+from rfr.commands.plan import GPUS, fit, plan, room_of, setup_of, totals
 
 AUTOCAST = ["precision=bf16", "optimizer=adamw"]
 PURE = ["precision=bf16_pure", "optimizer=stochastic_adamw"]

@@ -11,7 +11,7 @@ from statistics import mean
 
 from bench.record import ROOT, Figure
 from rfr import config
-from rfr.build import corpus_of, prepare
+from rfr.train.build import corpus_of, prepare
 from rfr.evaluate.paired_gain import Gain, Judged, gain
 from rfr.generation.sampling import Sampling, sample
 from rfr.demo.grammar import true_quality

@@ -115,7 +115,7 @@ def _overhead() -> tuple[float, list[float]]:
             target = RUNS / f"by-hand-{turn}" / run_dir.name
             handover = RUNS / "handover.yaml"
             handover.write_text(OmegaConf.to_yaml(config.load(run_dir)))
-            _run([sys.executable, "-m", "rfr.child", str(handover), str(target)])
+            _run([sys.executable, "-m", "rfr.train.process", str(handover), str(target)])
         by_hand.append(time.monotonic() - began)
         overheads.append(sweep / by_hand[-1] - 1)
     return median(by_hand), overheads

@@ -53,19 +53,19 @@ def _collect(cfg: DictConfig) -> None:
 
 
 def _train(cfg: DictConfig) -> float | None:
-    from rfr.jobs import run
+    from rfr.commands.train import run
 
     return run(cfg)
 
 
 def _generate(prompts: list[str], cfg: DictConfig) -> None:
-    from rfr.assess import generate
+    from rfr.commands.evaluate import generate
 
     generate(cfg, prompts)
 
 
 def _evaluate(cfg: DictConfig) -> None:
-    from rfr.assess import evaluate
+    from rfr.commands.evaluate import evaluate
 
     evaluate(cfg)
 

@@ -12,9 +12,9 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from rfr import child
+from rfr.train import process
 from rfr.errors import Interrupted, RunFailed
-from rfr.orphans import started_by_this
+from rfr.train.watchdog import started_by_this
 from rfr.runs.outcome import FAILED, FINISHED, INTERRUPTED, NEW, failure_of, record_failure, record_result, result_of, state_of
 from rfr.runs.lock import run_lock
 from tests.conftest import ROOT
@@ -30,12 +30,12 @@ def _stands_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
         start = f"import os, signal, time; run_dir = {arguments[-1]!r}; "
         return real([sys.executable, "-c", start + code], **options)  # type: ignore[call-overload]
 
-    monkeypatch.setattr(child.subprocess, "Popen", popen)
+    monkeypatch.setattr(process.subprocess, "Popen", popen)
 
 
 def _train(run_dir: Path) -> None:
     with run_lock(run_dir) as lock:
-        child.train_in_child(CFG, run_dir, lock, again="start it again")
+        process.train_in_child(CFG, run_dir, lock, again="start it again")
 
 
 @pytest.mark.parametrize(
@@ -69,7 +69,7 @@ def test_how_it_ends_after_its_result_says_nothing(tmp_path: Path, monkeypatch: 
 )
 def test_several_ranks_end_as_the_first_that_failed_and_quietly(tmp_path: Path, code: str, ended: int) -> None:
     (tmp_path / "script.py").write_text(f"import os, sys, time; {code}")
-    arguments = [sys.executable, "-m", "rfr.launch", "--standalone", "--nproc-per-node=2", str(tmp_path / "script.py")]
+    arguments = [sys.executable, "-m", "rfr.train.launch", "--standalone", "--nproc-per-node=2", str(tmp_path / "script.py")]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(arguments, cwd=ROOT, capture_output=True, text=True, check=False, env=environment)
     assert (done.returncode, done.stderr) == (ended, "")
@@ -80,7 +80,7 @@ def test_what_the_child_says_itself_is_the_reason(tmp_path: Path) -> None:
         raise MemoryError("no room for 7 bytes\nand more")
 
     with pytest.raises(MemoryError):
-        child._recorded(train, tmp_path)
+        process._recorded(train, tmp_path)
     record_failure(tmp_path, "exit code 1")
     assert failure_of(tmp_path) == "MemoryError: no room for 7 bytes"
 
@@ -105,7 +105,7 @@ def test_a_new_attempt_forgets_the_old_failure(tmp_path: Path, monkeypatch: pyte
     (tmp_path / "run").mkdir()
     record_failure(tmp_path / "run", "bad luck")
     assert state_of(tmp_path / "run") == FAILED
-    _stands_in(monkeypatch, f"open(run_dir + '/{child.RESULT}', 'w').write('{{}}')")
+    _stands_in(monkeypatch, f"open(run_dir + '/{process.RESULT}', 'w').write('{{}}')")
     _train(tmp_path / "run")
     assert state_of(tmp_path / "run") == FINISHED
     assert failure_of(tmp_path / "run") is None
@@ -123,10 +123,10 @@ def test_a_result_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 def test_a_process_ends_with_the_one_that_started_it() -> None:
     """However that ended, and through a process in between that knows nothing of it."""
-    sleeper = "from rfr.orphans import end_with_starter; import time; end_with_starter(); print('up', flush=True); time.sleep(60)"
+    sleeper = "from rfr.train.watchdog import end_with_starter; import time; end_with_starter(); print('up', flush=True); time.sleep(60)"
     between = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
     starter = (
-        "import os, subprocess, sys; from rfr.orphans import started_by_this; env = dict(os.environ); started_by_this(env)\n"
+        "import os, subprocess, sys; from rfr.train.watchdog import started_by_this; env = dict(os.environ); started_by_this(env)\n"
         f"subprocess.Popen([sys.executable, '-c', {between!r}], env=env).wait()"
     )
     process = subprocess.Popen([sys.executable, "-c", starter], cwd=ROOT, stdout=subprocess.PIPE, text=True)
@@ -143,7 +143,7 @@ def test_another_process_with_the_same_id_is_not_the_starter(monkeypatch: pytest
     environment: dict[str, str] = {}
     started_by_this(environment)
     pid, born = environment["RFR_STARTED_BY"].split()
-    from rfr.orphans import _lives
+    from rfr.train.watchdog import _lives
 
     assert _lives(int(pid), float(born))
     assert not _lives(int(pid), float(born) - 100)

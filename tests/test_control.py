@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from rfr.build import Job, build
+from rfr.train.build import Job, build
 from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
 from rfr.data.control_tokens import NAME, add_controls, control_ids

@@ -11,9 +11,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.finder import range_test
+from rfr.commands.find_lr import range_test
 from rfr.model.range_test import HIGH, Ramp, seen_enough, smoothed, suggested
-from rfr.preview import rates
+from rfr.commands.preview import rates
 from rfr.report.line_plot import lines_page
 from tests.runs import SMALL, column, small_config, train_small
 
@@ -101,7 +101,7 @@ def test_what_it_finds_for_a_policy_beats_what_it_does_not(
 
 def test_nobody_is_told_of_it(folders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On W&B it would be a run among the others."""
-    monkeypatch.setattr("rfr.run._loggers", lambda job: pytest.fail("a logger was made"))
+    monkeypatch.setattr("rfr.train.run._loggers", lambda job: pytest.fail("a logger was made"))
     rates, losses = range_test(small_config(folders, "untold", "logger=[wandb,csv]", "find_lr=20"))
     assert len(rates) == len(losses) >= 3
 

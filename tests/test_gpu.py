@@ -10,7 +10,7 @@ import torch
 
 from rfr import config
 from rfr.strategy.precision import native_precisions
-from rfr.run import train
+from rfr.train.run import train
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small
 from tests.test_precision import CHECKPOINTED, COMPILED, CURVE, OFFLOADED, TOLERANCES, ZERO
 

@@ -13,7 +13,7 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, DistilBertConfig, LlamaConfig
 
-from rfr.build import check
+from rfr.train.build import check
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
@@ -141,7 +141,7 @@ def test_a_defect_is_named_before_a_store_is_read(
 ) -> None:
     make, message = DEFECTS[defect]
     make(folder)
-    monkeypatch.setattr("rfr.build.corpus_of", lambda _: pytest.fail("the store was opened"))
+    monkeypatch.setattr("rfr.train.build.corpus_of", lambda _: pytest.fail("the store was opened"))
     with pytest.raises(UserError, match=message) as told:
         _check(folders, folder)
     assert "\n" not in str(told.value)

@@ -14,7 +14,7 @@ import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from rfr.build import build
+from rfr.train.build import build
 from rfr.config import run_folder
 from rfr.data.batches import PairRows
 from rfr.data.preference_pairs import Pairing
@@ -29,8 +29,8 @@ from rfr.model.reward_model import load_reward_model, reward_model
 from rfr.objective.base import Objective
 from rfr.objective.pairwise import DPO, BradleyTerry
 from rfr.records import IGNORE, PairBatch
-from rfr.reference import Reference
-from rfr.run import train
+from rfr.train.reference import Reference
+from rfr.train.run import train
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
 
 

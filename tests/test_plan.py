@@ -16,7 +16,7 @@ from rfr.utils.malloc import GIB
 from rfr.strategy.memory import Setup, parts
 from rfr.strategy.precision import native_precisions
 from rfr.strategy.activations import saved
-from rfr.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
+from rfr.commands.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
 from rfr.train.settings import Gpu
 from tests.conftest import ROOT
 from tests.runs import SMALL, command, last_json

@@ -13,7 +13,9 @@ from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rfr import assess, build, config
+from rfr import config
+from rfr.commands import evaluate
+from rfr.train import build
 from rfr.commands import collect
 from rfr.utils.exits import in_one_line
 from tests.conftest import ROOT
@@ -21,8 +23,8 @@ from tests.conftest import ROOT
 CHECKS: dict[str, Callable[[DictConfig], Any]] = {
     "collect": lambda cfg: instantiate(config.checked(config.resolve(cfg), collect.Collect)),
     "train": lambda cfg: build.require_settings(config.resolve(cfg)),
-    "generate": assess.parts_of_generate,
-    "evaluate": assess.require_evaluation,
+    "generate": evaluate.parts_of_generate,
+    "evaluate": evaluate.require_evaluation,
 }
 CONF = ROOT / "conf"
 # What each command's groups can be; some groups lie in others.

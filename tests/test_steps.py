@@ -15,7 +15,7 @@ from omegaconf import OmegaConf
 
 from rfr import config
 from rfr.strategy import precision
-from rfr.run import train
+from rfr.train.run import train
 from tests.conftest import ROOT
 from tests.runs import column, small_config, stopped_at
 
@@ -72,7 +72,7 @@ from pathlib import Path
 from deepspeed.accelerator import get_accelerator
 from rfr import config
 from rfr.model import precision
-from rfr.run import train
+from rfr.train.run import train
 
 precision.native_precisions = lambda: ["fp16"]
 type(get_accelerator()).is_fp16_supported = lambda self: True

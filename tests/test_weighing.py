@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rfr.build import Job, build
+from rfr.train.build import Job, build
 from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
 from rfr.reward.residual import Residual

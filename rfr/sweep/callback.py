@@ -13,7 +13,7 @@ from omegaconf import DictConfig
 
 from rfr.utils.cache import key_of
 from rfr.utils.exits import exit_code
-from rfr.jobs import GROUP
+from rfr.commands.train import GROUP
 
 
 class Sweep(Callback):

@@ -7,13 +7,13 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rfr.build import check
-from rfr.checkpoints import newest_whole, step_of
+from rfr.train.build import check
+from rfr.train.checkpoints import newest_whole, step_of
 from rfr.runs.best import METRICS
 from rfr.config import run_folder
 from rfr.errors import UserError
 from rfr.runs.outcome import FINISHED, INTERRUPTED, NEW, state_of
-from rfr.preview import preview
+from rfr.commands.preview import preview
 from rfr.report.table import print_table
 from rfr.sweep.points import Point, is_grid, points
 

@@ -9,7 +9,7 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from rfr.build import require_settings
+from rfr.train.build import require_settings
 from rfr.report.line_plot import lines_page
 from rfr.report.table import print_table
 

@@ -12,7 +12,7 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.checkpoints import about, newest_whole, require_match, step_of
+from rfr.train.checkpoints import about, newest_whole, require_match, step_of
 from rfr.config import checked
 from rfr.data.control_tokens import add_controls, control_ids
 from rfr.data.ledger import ledger_rows, notes, shift_rows
@@ -32,7 +32,7 @@ from rfr.optimizer.split_adamw import SplitAdamW
 from rfr.strategy.deepspeed import Layout
 from rfr.strategy.ranks import ranks
 from rfr.records import Pair
-from rfr.reference import Reference
+from rfr.train.reference import Reference
 from rfr.report.table import print_table
 from rfr.train.exactness import exact_attention
 from rfr.train.policy import build_policy, random_config, require_fit

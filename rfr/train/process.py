@@ -15,7 +15,7 @@ from omegaconf import DictConfig, OmegaConf
 from rfr import config
 from rfr.errors import Interrupted, RunFailed
 from rfr.utils.exits import INTERRUPTED, exit_code, in_one_line
-from rfr.orphans import end_with_starter, started_by_this
+from rfr.train.watchdog import end_with_starter, started_by_this
 from rfr.runs.outcome import RESULT, forget_failure, record_failure
 from rfr.strategy.ranks import ranks
 
@@ -55,8 +55,8 @@ def _run(cfg: DictConfig, run_dir: Path, at_once: int, lock: int, again: str) ->
     if processes * at_once > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // (processes * at_once))
         environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torchrun makes it 1, and says so
-    several = ["-m", "rfr.launch", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
-    arguments = [sys.executable, *several, "-m", "rfr.child", str(handover), str(run_dir)]
+    several = ["-m", "rfr.train.launch", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
+    arguments = [sys.executable, *several, "-m", "rfr.train.process", str(handover), str(run_dir)]
     try:
         child = subprocess.Popen(arguments, env=environment, pass_fds=[lock])
         try:
@@ -97,7 +97,7 @@ def _main() -> None:
     handover, run_dir = map(Path, sys.argv[1:])
 
     def work() -> None:
-        from rfr.run import train  # takes seconds, in which a Ctrl-C may come
+        from rfr.train.run import train  # takes seconds, in which a Ctrl-C may come
 
         train(config.read(handover), run_dir, again=os.environ[AGAIN])
 

@@ -15,10 +15,10 @@ from rfr.config import checked, resolve, resolve_part
 from rfr.data.clean.titles import canonical_prompt
 from rfr.errors import UserError
 from rfr.generation.sampling import sample
-from rfr.karma_report import Karma
+from rfr.commands.karma_report import Karma
 from rfr.loggers.loggers import quiet
 from rfr.model.load import load_policy
-from rfr.policy_report import Policy
+from rfr.commands.policy_report import Policy
 from rfr.ranges import Block, Count, Whole
 from rfr.train.exactness import exact_attention
 from rfr.train.settings import Precision

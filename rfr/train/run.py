@@ -14,9 +14,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rfr.build import Job, build
-from rfr.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
-from rfr.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
+from rfr.train.build import Job, build
+from rfr.train.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
+from rfr.train.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.config import CONFIG, plain
 from rfr.utils.cache import key_of
 from rfr.data.loader import RowsModule

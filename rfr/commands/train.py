@@ -12,7 +12,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
-from rfr.child import train_in_child
+from rfr.train.process import train_in_child
 from rfr.errors import UserError
 from rfr.utils.files import write_whole
 from rfr.runs.outcome import result_of
@@ -36,11 +36,11 @@ def run(cfg: DictConfig) -> float | None:
     if own.look != 0:
         _look(own, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
     elif own.plan not in (None, False):
-        from rfr.plan import show
+        from rfr.commands.plan import show
 
         show(own)
     elif own.preview:
-        from rfr.preview import preview
+        from rfr.commands.preview import preview
 
         preview({"this run": own})
     elif own.find_lr is not None:
@@ -62,7 +62,7 @@ def run(cfg: DictConfig) -> float | None:
 def _look(cfg: DictConfig, *, alone: bool) -> None:
     if not alone:
         raise UserError(f"look={cfg.look} shows the pairs of one config and trains nothing: leave out -m and resume=")
-    from rfr.look import show
+    from rfr.commands.look import show
 
     show(cfg)
 
@@ -72,7 +72,7 @@ def _find_lr(cfg: DictConfig, *, alone: bool) -> None:
         raise UserError(f"find_lr={cfg.find_lr} tests one config and trains nothing: leave out -m and resume=")
     if cfg.trainer.ranks > 1 and not ranks().launched:
         raise UserError("find_lr tests in one process: leave out trainer.ranks, or start it with torchrun")
-    from rfr.finder import show
+    from rfr.commands.find_lr import show
 
     show(cfg)
 
@@ -115,7 +115,7 @@ def _start(cfg: DictConfig, run_dir: Path, require_startable: Callable[[], None]
         if cfg.trainer.ranks > 1 and not here.launched:
             train_in_child(cfg, run_dir, lock, again=again)
         else:
-            from rfr.run import train
+            from rfr.train.run import train
 
             train(cfg, run_dir, again=again)
 

@@ -15,7 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
-from rfr.checkpoints import inside_accumulation
+from rfr.train.checkpoints import inside_accumulation
 from rfr.generation.sampling import Sampling, sample
 from rfr.utils.malloc import memory_gib
 from rfr.train.flops import peak_flops, training_flops_per_token

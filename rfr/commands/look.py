@@ -11,7 +11,7 @@ import numpy as np
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
-from rfr.build import corpus_of, prepare, print_ledger, require_settings
+from rfr.train.build import corpus_of, prepare, print_ledger, require_settings
 from rfr.data.clean.cleaner import clean_story
 from rfr.data.prepare import PreparedSplit
 from rfr.data.pack.rows import PackedRows

@@ -15,7 +15,7 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
-from rfr.build import require_settings, splits_masters
+from rfr.train.build import require_settings, splits_masters
 from rfr.cli import CONF
 from rfr.loggers.loggers import quiet
 from rfr.utils.malloc import GIB

@@ -1,6 +1,6 @@
 """The processes of a run with several ranks, started by torchrun's launcher. It adds nothing to what they say themselves.
 
-`python -m rfr.launch <torchrun's arguments>` ends as the first process that failed did.
+`python -m rfr.train.launch <torchrun's arguments>` ends as the first process that failed did.
 """
 
 from __future__ import annotations
