@@ -15,13 +15,13 @@ import numpy as np
 
 from bench.record import ROOT
 from rfr.data.replies import thread_pairs
+from rfr.demo.subreddit import DemoSubreddit
 from rfr.evaluate.pair_accuracy import accuracy, karma_pairs
 from rfr.records import Thread
-from rfr.report.table import print_table
 from rfr.reward.base import scores
 from rfr.reward.confounders import words
-from rfr.demo.subreddit import DemoSubreddit
 from rfr.store.store import Store
+from rfr.utils.terminal import print_table
 
 TITLE = "the demo's karma beside the real one"
 QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)

@@ -15,17 +15,17 @@ from statistics import median
 
 from bench.dumps import import_once, json_loop, write_dump, zstd_alone
 from bench.record import Figure, record
-from rfr.errors import UserError
-from rfr.reddit.backlog import due
-from rfr.reddit.client import connect
-from rfr.reddit.clock import Clock, FastClock, FixedClock
-from rfr.reddit.passes import crawl_once, refresh
-from rfr.reddit.crawler import Crawler
-from rfr.reddit.listings import poll
 from rfr.demo.fake_reddit import TREE_CAP, FakeReddit
 from rfr.demo.faults import RateLimit
 from rfr.demo.loopback import fake_login
 from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.errors import UserError
+from rfr.reddit.backlog import due
+from rfr.reddit.client import connect
+from rfr.reddit.clock import Clock, FastClock, FixedClock
+from rfr.reddit.crawler import Crawler
+from rfr.reddit.listings import poll
+from rfr.reddit.passes import crawl_once, refresh
 from rfr.store.store import Store
 
 HOUR, DAY = 3600.0, 86400.0

@@ -17,10 +17,10 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.data_costs import memory, prepare, speeds
 from bench.record import ROOT, Figure, record
+from rfr.collect.files.tables import import_table
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import PROMPT_END, Encoder
 from rfr.records import IGNORE
-from rfr.collect.files.tables import import_table
 from rfr.store.store import Store
 
 COLUMNS = ("title", "body", "score", "post_id", "reply_id", "post_score", "post_created_utc")

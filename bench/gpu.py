@@ -29,12 +29,12 @@ from bench.record import ROOT, Figure, record
 from bench.train import PARAMETERS, write_stories
 from bench.train_costs import BLOCK, Corpus
 from rfr import config
-from rfr.train.build import build
-from rfr.utils.malloc import GIB
-from rfr.train.flops import peak_flops, training_flops_per_token
-from rfr.strategy.memory import CUDA_CONTEXT
 from rfr.commands.plan import plan, setup_of, totals
+from rfr.strategy.memory import CUDA_CONTEXT
+from rfr.train.build import build
+from rfr.train.flops import peak_flops, training_flops_per_token
 from rfr.train.run import fit
+from rfr.utils.malloc import GIB
 
 ROWS, STEPS, WARM_UP = 16, 25, 5  # of GPT-2's: rows at once; optimizer steps, the first of them not timed
 STORIES = 2000

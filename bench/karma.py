@@ -18,12 +18,12 @@ from typing import Any
 
 from bench.record import ROOT, Figure, record
 from rfr import config
-from rfr.train.build import corpus_of, prepare
 from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.reward_model_judge import RewardModelJudge
-from rfr.strategy.precision import computing_in, resolve
 from rfr.model.reward_model import load_reward_model
 from rfr.reward.confounders import words
+from rfr.strategy.precision import computing_in, resolve
+from rfr.train.build import corpus_of, prepare
 
 RUNS = ROOT / "runs" / "bench-karma"
 HELD_OUT = 0.15  # of the threads

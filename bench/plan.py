@@ -17,9 +17,9 @@ from hydra import compose, initialize_config_dir
 from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import Corpus, train
 from rfr import config
-from rfr.utils.malloc import GIB
-from rfr.strategy.memory import Part, Setup
 from rfr.commands.plan import GPUS, fit, plan, room_of, setup_of, totals
+from rfr.strategy.memory import Part, Setup
+from rfr.utils.malloc import GIB
 
 AUTOCAST = ["precision=bf16", "optimizer=adamw"]
 PURE = ["precision=bf16_pure", "optimizer=stochastic_adamw"]

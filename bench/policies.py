@@ -11,11 +11,11 @@ from statistics import mean
 
 from bench.record import ROOT, Figure
 from rfr import config
-from rfr.train.build import corpus_of, prepare
+from rfr.demo.grammar import true_quality
 from rfr.evaluate.paired_gain import Gain, Judged, gain
 from rfr.generation.sampling import Sampling, sample
-from rfr.demo.grammar import true_quality
 from rfr.model.load import load_policy
+from rfr.train.build import corpus_of, prepare
 
 RWR = ["objective=rwr", "objective.weight.target_ess=0.3"]
 POLICIES = {

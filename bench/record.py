@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from rfr.strategy.precision import native_precisions
-from rfr.report.table import print_table
+from rfr.utils.terminal import print_table
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -12,17 +12,17 @@ import numpy as np
 
 from bench.record import Figure
 from rfr.data.replies import thread_pairs
-from rfr.evaluate.correlation import over_all, within_threads
 from rfr.demo.grammar import true_quality
+from rfr.demo.oracle import OracleResidual
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel
+from rfr.evaluate.correlation import over_all, within_threads
 from rfr.records import Pair
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread
-from rfr.reward.quantile import Tiers
 from rfr.reward.karma import Karma
-from rfr.demo.oracle import OracleResidual
+from rfr.reward.quantile import Tiers
 from rfr.reward.residual import Residual
 from rfr.reward.thread import ThreadRank, ThreadZscore
-from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 
 REWARDS: dict[str, Callable[[], Any]] = {
     "karma": Karma, "thread_rank": ThreadRank, "thread_zscore": ThreadZscore, "adjusted_rank": AdjustedRank,

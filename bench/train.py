@@ -23,8 +23,8 @@ from bench.train_costs import BLOCK, Corpus, Run, growth, memory_by_block, train
 from bench.watch import Watched
 from rfr.data.replies import thread_pairs
 from rfr.data.tokenise import PROMPT_END
-from rfr.train.flops import measured_flops, training_flops_per_token
 from rfr.store.store import Store
+from rfr.train.flops import measured_flops, training_flops_per_token
 
 PARAMETERS = 124_439_808
 TRL = str(ROOT / ".venv-trl" / "bin" / "python")  # an environment of its own: libraries load one another where they find them

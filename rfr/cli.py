@@ -8,19 +8,15 @@ import sys
 import tempfile
 from collections.abc import Callable
 from functools import partial
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rfr import __version__
-from rfr.utils.exits import INTERRUPTED, exit_code
 from rfr.reddit.credentials import refuse_on_command_line
+from rfr.utils.conf_folder import CONF
+from rfr.utils.exits import INTERRUPTED, exit_code
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-
-HERE = Path(__file__).resolve().parent
-# In the wheel conf/ lies inside the package, in a clone beside it.
-CONF = next(path for path in (HERE / "conf", HERE.parent / "conf") if path.is_dir())
 
 
 def collect() -> None:
@@ -59,7 +55,7 @@ def _train(cfg: DictConfig) -> float | None:
 
 
 def _generate(prompts: list[str], cfg: DictConfig) -> None:
-    from rfr.commands.evaluate import generate
+    from rfr.commands.generate import generate
 
     generate(cfg, prompts)
 
@@ -71,9 +67,23 @@ def _evaluate(cfg: DictConfig) -> None:
 
 
 def _help(name: str, overrides: list[str]) -> None:
-    from rfr.help import show
+    """Print what a command does, its groups with their choices, and its config. Hydra's own help takes twice as long to say less."""
+    from hydra import compose, initialize_config_dir
+    from omegaconf import OmegaConf
 
-    show(name, CONF, overrides)
+    with initialize_config_dir(str(CONF), version_base="1.3", job_name=name):
+        cfg = compose(name, overrides, return_hydra_config=True)
+    chosen = {group: choice for group, choice in cfg.hydra.runtime.choices.items() if "/" not in group}
+    example = (CONF / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
+    print(f"usage: {name}.py [group=choice ...] [key=value ...]   e.g. {example}\n")
+    if groups := [group for group in chosen if (CONF / group).is_dir()]:
+        print("groups (* is chosen):")
+        for group in groups:
+            choices = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
+            print(f"  {group:<12}" + "  ".join(f"*{c}" if c in str(chosen[group]) else c for c in choices))
+    keys = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    print("\nkeys:\n\n" + OmegaConf.to_yaml(keys))
+    print("also: -m sweeps over comma-separated values; --cfg job prints the config; --info explains it (Hydra's flags)")
 
 
 def _command(name: str, task: Callable[[DictConfig], float | None]) -> None:

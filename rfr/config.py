@@ -9,8 +9,8 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 from yaml import YAMLError
 
-from rfr.utils.cache import key_of
 from rfr.errors import UserError
+from rfr.utils.cache import key_of
 from rfr.utils.settings import checked as check_values
 
 CONFIG = "config.yaml"  # in the folder of every run

@@ -17,9 +17,9 @@ from rfr.data.pack.fit import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe
-from rfr.model.attention import NAME as ATTENTION
-from rfr.collect.sources import build_demo_store
+from rfr.demo.source import build_demo_store
 from rfr.demo.subreddit import DemoSubreddit
+from rfr.model.attention import NAME as ATTENTION
 from rfr.store.store import Store
 
 ROOT = Path(__file__).resolve().parent.parent

@@ -5,15 +5,15 @@ from __future__ import annotations
 import asyncio
 from typing import TYPE_CHECKING, Any
 
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.loopback import fake_login
+from rfr.demo.subreddit import EPOCH, SUBREDDIT
 from rfr.records import Thread
 from rfr.reddit.client import connect
 from rfr.reddit.clock import FastClock
-from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler, Report
-from rfr.demo.fake_reddit import FakeReddit
-from rfr.demo.loopback import fake_login
 from rfr.reddit.parse import full_name
-from rfr.demo.subreddit import EPOCH, SUBREDDIT
+from rfr.reddit.passes import crawl_once
 from rfr.store.store import Store
 
 if TYPE_CHECKING:

@@ -19,8 +19,8 @@ from hydra import compose, initialize_config_dir
 from safetensors.torch import load_file
 
 from rfr import config
-from rfr.train.callbacks import StopCleanly
 from rfr.errors import Interrupted
+from rfr.train.callbacks import StopCleanly
 from rfr.train.run import train
 from tests.conftest import ROOT
 

@@ -17,26 +17,25 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from more_itertools import chunked
 
+from rfr.collect.export import Export
+from rfr.collect.files import dumps, tables
+from rfr.collect.files.dumps import Progress, import_dump
+from rfr.collect.files.tables import import_table
+from rfr.collect.purge import Purge
+from rfr.collect.quotes import Fragments
+from rfr.collect.sources import DumpSource
 from rfr.data.clean.cleaner import Clean, clean_story
 from rfr.data.clean.near_duplicates import signature
-from rfr.data.pack.fit import Segment
-from rfr.data.replies import POST_UNKNOWN
-from rfr.data.prepare import Preprocess
 from rfr.data.clean.titles import canonical_prompt
+from rfr.data.pack.fit import Segment
 from rfr.data.pack.sentences import sentence_ends
+from rfr.data.prepare import Preprocess
+from rfr.data.replies import POST_UNKNOWN
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
-from rfr.collect.export import Export
-from rfr.collect.quotes import Fragments
-from rfr.collect.purge import Purge
 from rfr.records import Observation, Pair, Post, Reply, is_gone
-from rfr.collect.files import dumps
-from rfr.collect.files import tables
 from rfr.reddit.crawler import Crawler, silent
-from rfr.collect.files.dumps import Progress, import_dump
-from rfr.collect.sources import DumpSource
-from rfr.collect.files.tables import import_table
 from rfr.store.store import Store
 
 Decorator = Callable[[Callable[..., None]], Callable[..., None]]

@@ -1,54 +1,91 @@
-"""The arrows of the design: a stage imports the records and nothing downstream; collecting imports no torch."""
+"""The plan of the house: which room may import which, no circles, no file name twice; collecting imports no torch."""
 
 from __future__ import annotations
 
 import ast
 import subprocess
 import sys
+from collections import Counter
+from graphlib import TopologicalSorter
 from pathlib import Path
+
+import pytest
 
 from tests.conftest import ROOT
 
-# What a stage may import besides itself.
-ALLOWED = {
-    "ranges": set(), "records": set(), "errors": set(), "grammar": set(), "simulate": {"records", "grammar", "ranges"},
-    "schema": set(), "arrow": set(), "utils": {"errors"},
-    "insertion": {"records"},
-    "store_file": {"records", "errors", "schema"},
-    "store": {"records", "errors", "insertion", "store_file"},
-    "reddit": {"records", "errors", "ranges", "store", "simulate", "rejects", "terminal"},
-    "data": {"records", "errors", "ranges", "store", "arrow", "utils"},
-    "reward": {"records", "errors", "ranges", "grammar", "simulate"}, "objective": {"records", "errors", "ranges"},
-    "memory": set(), "ranks": {"errors"}, "runs": {"errors"},
-    "files": set(), "outcome": {"errors", "files"}, "orphans": set(), "wandb": {"errors"},
-    "compare": {"config", "errors", "outcome", "report"}, "train": {"data", "errors", "model", "ranges", "utils"},
-    "model": {"records", "errors", "ranges", "objective", "memory", "ranks"}, "generate": {"data", "model", "ranges"},
-    "evaluate": {"records", "errors", "ranges", "objective", "data", "model", "reward"},
-    "material": {"data", "objective", "reward"}, "reference": {"data", "evaluate", "model"},
-    "report": {"errors", "files", "terminal", "utils"}, "terminal": set(),
-    "rejects": {"store"}, "display": {"utils"}, "fragments": {"utils"},
-    "parts": {"records", "store", "reddit", "errors", "rejects"},
-    "export": {"records", "store", "arrow"},
-    "status": {"store", "reddit", "report"}, "leftovers": {"errors", "fragments"},
-    "purge": {"records", "ranges", "store", "reddit", "export", "fragments", "leftovers", "parts", "rejects"},
+PACKAGE = ROOT / "rfr"
+GROUND = {"errors", "records", "ranges"}  # every room may import these
+# A room, or a file in the root, and the rooms that it may import.
+ALLOWED: dict[str, set[str]] = {
+    "__init__": set(), "errors": set(), "records": set(), "ranges": set(),
+    "utils": set(), "store": set(), "reward": set(), "optimizer": set(), "loggers": set(), "model": set(),
+    "config": {"utils"}, "report": {"utils"}, "runs": {"config", "utils"}, "strategy": {"model", "utils"}, "reddit": {"store"},
+    "data": {"store", "utils"}, "collect": {"reddit", "store", "utils"}, "objective": {"data", "reward"},
+    "generation": {"data", "model", "utils"}, "evaluate": {"data", "generation", "model", "objective", "reward"},
+    "demo": {"collect", "reddit", "reward", "store", "utils"},  # and nobody imports demo
+    "train": {"config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "runs", "strategy", "utils"},
+    "commands": {"collect", "config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reddit",
+                 "report", "reward", "runs", "store", "strategy", "train", "utils"},
+    "sweep": {"commands", "config", "runs", "train", "utils"},
+    "cli": {"commands", "config", "reddit", "utils"},
 }  # fmt: skip
 
 
+def _room(path: Path) -> str:
+    return path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+
+
 def _imports(path: Path) -> set[str]:
-    nodes = ast.walk(ast.parse(path.read_text()))
-    names = [n.module for n in nodes if isinstance(n, ast.ImportFrom) and n.module and n.module.startswith("rfr.")]
-    return {name.split(".")[1] for name in names}
+    """The modules of rfr that a file imports, dotted, without `rfr.`."""
+    modules: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.module == "rfr":
+            modules |= {alias.name for alias in node.names if not alias.name.startswith("__")}
+        elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("rfr."):
+            inner = {f"{node.module}.{alias.name}" for alias in node.names}
+            found = {name for name in inner if _file(name.removeprefix("rfr.")).exists()} or {node.module}
+            modules |= {name.removeprefix("rfr.") for name in found}
+        elif isinstance(node, ast.Import):
+            modules |= {alias.name.removeprefix("rfr.") for alias in node.names if alias.name.startswith("rfr.")}
+    return modules
 
 
-def test_every_arrow_points_one_way() -> None:
-    checked = 0
-    for stage, allowed in ALLOWED.items():
-        files = [ROOT / f"rfr/{stage}.py"] if (ROOT / f"rfr/{stage}.py").exists() else list((ROOT / "rfr" / stage).glob("*.py"))
-        assert files, stage
-        for path in files:
-            checked += 1
-            assert _imports(path) - {stage} <= allowed, f"{path.name} imports {_imports(path) - allowed - {stage}}"
-    assert checked > 25
+def _file(module: str) -> Path:
+    path = PACKAGE / module.replace(".", "/")
+    return path / "__init__.py" if path.is_dir() else path.with_suffix(".py")
+
+
+FILES = sorted(PACKAGE.rglob("*.py"))
+
+
+def test_every_room_is_on_the_plan() -> None:
+    assert {_room(path) for path in FILES} == set(ALLOWED)
+    assert len(FILES) > 150
+
+
+@pytest.mark.parametrize("room", ALLOWED)
+def test_every_arrow_points_one_way(room: str) -> None:
+    for path in (path for path in FILES if _room(path) == room):
+        rooms = {module.split(".")[0] for module in _imports(path)} - {room, *(GROUND if room not in GROUND else ())}
+        assert rooms <= ALLOWED[room], f"{path.relative_to(ROOT)} imports {', '.join(sorted(rooms - ALLOWED[room]))}"
+
+
+def test_the_credentials_are_all_of_reddit_that_the_command_line_knows() -> None:
+    assert {module for module in _imports(PACKAGE / "cli.py") if module.startswith("reddit")} == {"reddit.credentials"}
+
+
+def test_no_file_imports_itself_around_a_corner() -> None:
+    arrows = {path: {_file(module) for module in _imports(path)} - {path} for path in FILES}
+    assert len(list(TopologicalSorter(arrows).static_order())) == len(FILES)  # raises CycleError
+
+
+def test_no_file_name_occurs_twice() -> None:
+    names = Counter(path.name for path in FILES if path.name != "__init__.py")
+    assert [name for name, count in names.items() if count > 1] == []
+
+
+def test_the_root_has_six_files_at_most() -> None:
+    assert len(list(PACKAGE.glob("*.py"))) <= 6
 
 
 def test_only_the_commands_instantiate() -> None:

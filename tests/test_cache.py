@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
-from rfr.utils import cache
-from rfr.utils.cache import cached, remembered
 from rfr.records import Post
 from rfr.store.store import Store
+from rfr.utils import cache
+from rfr.utils.cache import cached, remembered
 
 
 class Digest:

@@ -19,13 +19,13 @@ import asyncpraw
 import pytest
 import zstandard
 
-from rfr.reddit.client import connect
-from rfr.reddit.clock import FastClock
-from rfr.reddit.passes import crawl_once
-from rfr.reddit.crawler import Crawler
 from rfr.demo.fake_reddit import FakeReddit
 from rfr.demo.faults import Fault, Faults, answers, cuts_body, resets
 from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.reddit.client import connect
+from rfr.reddit.clock import FastClock
+from rfr.reddit.crawler import Crawler
+from rfr.reddit.passes import crawl_once
 from rfr.store.store import Store
 from tests.conftest import ROOT
 from tests.traces import traces

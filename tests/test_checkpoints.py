@@ -13,8 +13,8 @@ from pathlib import Path
 import pytest
 
 from rfr import config
-from rfr.train.checkpoints import checkpoints, damage, newest_whole, seal
 from rfr.errors import UserError
+from rfr.train.checkpoints import checkpoints, damage, newest_whole, seal
 from rfr.train.run import train
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, largest_difference, train_small

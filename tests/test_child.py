@@ -12,11 +12,11 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from rfr.train import process
 from rfr.errors import Interrupted, RunFailed
-from rfr.train.watchdog import started_by_this
-from rfr.runs.outcome import FAILED, FINISHED, INTERRUPTED, NEW, failure_of, record_failure, record_result, result_of, state_of
 from rfr.runs.lock import run_lock
+from rfr.runs.outcome import FAILED, FINISHED, INTERRUPTED, NEW, failure_of, record_failure, record_result, result_of, state_of
+from rfr.train import process
+from rfr.train.watchdog import started_by_this
 from tests.conftest import ROOT
 
 CFG = OmegaConf.create({"trainer": {"ranks": 1}})

@@ -14,8 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfr.data.clean.cleaner import COMMON, FEW_COMMON, NEXT_TO_NONE, Clean, clean_story, is_english
-from rfr.data.clean.titles import asks_for_no_story, canonical_prompt, tagged_title
 from rfr.data.clean.markdown import Removals, plain_text
+from rfr.data.clean.titles import asks_for_no_story, canonical_prompt, tagged_title
 from rfr.records import Pair, Post
 
 STORY = (

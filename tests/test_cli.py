@@ -20,7 +20,7 @@ from hydra import compose, initialize_config_dir
 from omegaconf import OmegaConf
 
 from rfr import __version__, config
-from rfr.collect.sources import build_demo_store
+from rfr.demo.source import build_demo_store
 from rfr.demo.subreddit import DemoSubreddit
 from rfr.store.store import Store
 from tests.conftest import ROOT

@@ -10,9 +10,7 @@ from typing import Any
 
 import pytest
 
-from rfr.train import callbacks
-from rfr.train import checkpoints
-from rfr.train import run
+from rfr.train import callbacks, checkpoints, run
 from rfr.train.learner import Learner
 from tests.runs import column, stopped_at, train_small
 

@@ -15,17 +15,17 @@ from typing import Any
 import asyncpraw
 import pytest
 
+from rfr.demo.fake_reddit import TREE_CAP, FakeReddit
+from rfr.demo.faults import Fault, Faults, RateLimit, answers, cuts_body, edits, hangs, resets, sends_headers
+from rfr.demo.loopback import fake_login
+from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.errors import RedditDown, UserError
 from rfr.reddit.backlog import changed_threads, due
 from rfr.reddit.client import Client, connect
 from rfr.reddit.clock import Clock, FastClock
-from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler
-from rfr.demo.fake_reddit import TREE_CAP, FakeReddit
-from rfr.demo.faults import Fault, Faults, RateLimit, answers, cuts_body, edits, hangs, resets, sends_headers
 from rfr.reddit.pacer import Pacer
-from rfr.demo.loopback import fake_login
-from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.reddit.passes import crawl_once
 from rfr.store.store import Store
 
 THREADS = list(DemoSubreddit(threads=12))[-6:]

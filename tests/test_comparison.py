@@ -13,10 +13,10 @@ from typing import Any
 
 import pytest
 
+from rfr.report.comparison import comparison_page
 from rfr.runs.best import best_groups, interval, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.results import Runs
-from rfr.report.comparison import comparison_page
 
 RATES, SCHEDULES, OBJECTIVES, SEEDS = (
     (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),

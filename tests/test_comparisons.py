@@ -10,8 +10,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfr.data.batches import PairRows, beginnings
-from rfr.data.preference_pairs import Comparisons, Pairing
 from rfr.data.loader import TrainBatches, ValidationBatches
+from rfr.data.preference_pairs import Comparisons, Pairing
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
 from rfr.records import IGNORE, PairBatch

@@ -12,13 +12,13 @@ import numpy as np
 import pytest
 
 from rfr.data.replies import scored_stories
-from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommended, variance_shares
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.evaluate.correlation import over_all, within_threads
+from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommended, variance_shares
 from rfr.records import Observation, Pair, Reply
 from rfr.report.karma_page import karma_page
 from rfr.reward.base import log_scores
 from rfr.reward.confounders import NAMES
-from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.store.store import Store
 
 

@@ -12,12 +12,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 from rfr.data.batches import WeightedRows
 from rfr.data.clean.cleaner import Clean
-from rfr.data.pack.fit import Drop
 from rfr.data.ledger import ledger_rows
 from rfr.data.loader import TrainBatches, ValidationBatches
-from rfr.data.replies import thread_pairs
-from rfr.data.prepare import Prepared, Preprocess
+from rfr.data.pack.fit import Drop
 from rfr.data.pack.rows import PackedRows
+from rfr.data.prepare import Prepared, Preprocess
+from rfr.data.replies import thread_pairs
 from rfr.data.split import NO_TIME, Split
 from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens
 from rfr.records import IGNORE, Observation, Pair, Post, Reply, Thread

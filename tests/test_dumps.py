@@ -18,13 +18,12 @@ from typing import Any
 import pytest
 import zstandard
 
-from rfr.errors import UserError
-from rfr.collect.shards import folder_of, merge, part_of, tidy
-from rfr.collect.files import dumps
-from rfr.collect.files import line_search
+from rfr.collect.files import dumps, line_search
 from rfr.collect.files.decompress import Damaged
 from rfr.collect.files.dumps import Progress, Reject, import_dump, to_records
 from rfr.collect.files.line_search import blocks_with
+from rfr.collect.shards import folder_of, merge, part_of, tidy
+from rfr.errors import UserError
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
 from tests.conftest import ROOT

@@ -9,8 +9,8 @@ from transformers import PreTrainedModel
 
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import Encoder
-from rfr.evaluate.perplexity import nll_by_karma, story_nll
 from rfr.evaluate.metrics import PROMPT_FREE, PromptRanking, likelihood_findings, rewards_of, text_findings
+from rfr.evaluate.perplexity import nll_by_karma, story_nll
 from rfr.evaluate.prompt_ranking import among_other_prompts, own_prompt_first, without_prompts
 from rfr.model.embedding import install
 from rfr.records import Pair

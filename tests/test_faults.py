@@ -14,18 +14,18 @@ from typing import Any
 import pytest
 import zstandard
 
-from rfr.errors import RedditDown, UserError
-from rfr.records import Post, Reply, Thread
-from rfr.reddit.client import connect
-from rfr.reddit.clock import Clock, FastClock
-from rfr.reddit.passes import crawl_once
-from rfr.reddit.crawler import Crawler
 from rfr.collect.files.decompress import Damaged
 from rfr.collect.files.dumps import import_dump
 from rfr.demo.fake_reddit import FakeReddit
 from rfr.demo.faults import Fault, Faults, answers, cuts_body, edits, hangs, resets, sends_headers
 from rfr.demo.loopback import fake_login
 from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.errors import RedditDown, UserError
+from rfr.records import Post, Reply, Thread
+from rfr.reddit.client import connect
+from rfr.reddit.clock import Clock, FastClock
+from rfr.reddit.crawler import Crawler
+from rfr.reddit.passes import crawl_once
 from rfr.store.store import Store
 from tests.conftest import ROOT
 

@@ -10,8 +10,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from rfr.data.pack.fit import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
 from rfr.data.pack.best_fit import Lengths, Plan, make_plan
+from rfr.data.pack.fit import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
 from rfr.data.pack.rows import shifted
 from rfr.data.pack.sentences import sentence_ends
 from rfr.data.tokenise import Encoder, Tokens, byte_positions, train_bpe

@@ -18,15 +18,15 @@ from pathlib import Path
 import pytest
 
 from rfr.collect.files import dumps
-from rfr.reddit.client import connect
-from rfr.reddit.clock import Clock, FixedClock
-from rfr.reddit.passes import crawl_once
-from rfr.reddit.crawler import Crawler
 from rfr.collect.files.dumps import import_dump
 from rfr.demo.fake_reddit import FakeReddit
 from rfr.demo.faults import RateLimit
 from rfr.demo.loopback import fake_login
 from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.reddit.client import connect
+from rfr.reddit.clock import Clock, FixedClock
+from rfr.reddit.crawler import Crawler
+from rfr.reddit.passes import crawl_once
 from rfr.store.store import Store
 from tests.conftest import ROOT
 

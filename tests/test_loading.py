@@ -13,12 +13,12 @@ import torch
 from safetensors.torch import load_file, save_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, DistilBertConfig, LlamaConfig
 
-from rfr.train.build import check
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.load import build_model, build_tokenizer, load_policy
+from rfr.train.build import check
 from tests.runs import small_config, train_small
 
 WEIGHTS = "model.safetensors"

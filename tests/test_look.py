@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.data.prepare import Prepared
 from rfr.collect.quotes import Fragments
 from rfr.commands.look import CONTEXT, END, PADDING, PROMPT, STORY, Look, Segment, Span, looks_at
+from rfr.data.prepare import Prepared
 from rfr.records import Pair
 from rfr.report.look_page import look_page, print_looks
 from rfr.store.store import Store

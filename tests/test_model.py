@@ -17,8 +17,8 @@ from rfr.data.prepare import Prepared
 from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
-from rfr.model.load import build_model, build_tokenizer, no_random_weights
 from rfr.model.embedding import Embedding, Head, install
+from rfr.model.load import build_model, build_tokenizer, no_random_weights
 
 
 @pytest.fixture(params=["gpt2", "llama"])

@@ -10,8 +10,7 @@ import pytest
 import torch
 from torch.optim import AdamW, Optimizer
 
-from rfr.optimizer import adamw
-from rfr.optimizer import split_adamw
+from rfr.optimizer import adamw, split_adamw
 from rfr.optimizer.adamw import StochasticAdamW
 from rfr.optimizer.split_adamw import SplitAdamW
 

@@ -14,7 +14,6 @@ import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from rfr.train.build import build
 from rfr.config import run_folder
 from rfr.data.batches import PairRows
 from rfr.data.preference_pairs import Pairing
@@ -23,12 +22,13 @@ from rfr.data.tokenise import PROMPT_END
 from rfr.errors import UserError
 from rfr.evaluate.reward_model_judge import story_scores
 from rfr.model.attention import hidden_states
-from rfr.model.load import load_policy
 from rfr.model.embedding import install, output_layer
+from rfr.model.load import load_policy
 from rfr.model.reward_model import load_reward_model, reward_model
 from rfr.objective.base import Objective
 from rfr.objective.pairwise import DPO, BradleyTerry
 from rfr.records import IGNORE, PairBatch
+from rfr.train.build import build
 from rfr.train.reference import Reference
 from rfr.train.run import train
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small

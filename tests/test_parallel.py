@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from rfr.utils.parallel import WORTH_IT, ordered_map, worked_ahead
 from rfr.errors import RunFailed
+from rfr.utils.parallel import WORTH_IT, ordered_map, worked_ahead
 from tests.mapped import kill_at_twelve, refuse_twelve, square
 
 ROOT = Path(__file__).resolve().parent.parent

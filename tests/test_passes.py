@@ -13,15 +13,15 @@ from typing import Any
 
 import pytest
 
+from rfr.demo.fake_reddit import FakeReddit
+from rfr.demo.loopback import fake_login
+from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.records import Observation, Reply, Thread
 from rfr.reddit.backlog import TRIES, changed_threads, due, orphaned_posts
 from rfr.reddit.client import connect
 from rfr.reddit.clock import Clock, FastClock, FixedClock
-from rfr.reddit.passes import LISTINGS, backfill, crawl_once, refresh, until_stopped, watch
 from rfr.reddit.crawler import Crawler
-from rfr.demo.fake_reddit import FakeReddit
-from rfr.demo.loopback import fake_login
-from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
+from rfr.reddit.passes import LISTINGS, backfill, crawl_once, refresh, until_stopped, watch
 from rfr.store.store import Store
 
 THREADS = list(DemoSubreddit(threads=40))

@@ -12,12 +12,12 @@ from hydra import compose, initialize_config_dir
 from transformers import GPT2Config
 
 from rfr import config
-from rfr.utils.malloc import GIB
+from rfr.commands.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
+from rfr.strategy.activations import saved
 from rfr.strategy.memory import Setup, parts
 from rfr.strategy.precision import native_precisions
-from rfr.strategy.activations import saved
-from rfr.commands.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
 from rfr.train.settings import Gpu
+from rfr.utils.malloc import GIB
 from tests.conftest import ROOT
 from tests.runs import SMALL, command, last_json
 

@@ -15,11 +15,10 @@ import numpy as np
 import pytest
 
 from rfr.data.batches import WeightedRows
-from rfr.utils.cache import cached, is_sealed
 from rfr.data.clean.cleaner import Clean
-from rfr.data.pack.fit import STORY_TOO_LONG, Drop, Segment, Strict
 from rfr.data.ledger import shift_rows
 from rfr.data.loader import BUCKET, TrainBatches, ValidationBatches
+from rfr.data.pack.fit import STORY_TOO_LONG, Drop, Segment, Strict
 from rfr.data.pack.packing import Off
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
@@ -27,6 +26,7 @@ from rfr.errors import UserError
 from rfr.records import IGNORE, Post, Reply
 from rfr.reward.thread import ThreadRank
 from rfr.store.store import Store
+from rfr.utils.cache import cached, is_sealed
 from tests.conftest import ROOT
 
 HERE = Preprocess(

@@ -16,8 +16,8 @@ from rfr.model import attention, document_attention, logit_transform, probe
 from rfr.model.attention import ADDITIVE, NAME
 from rfr.model.load import build_model
 from rfr.model.logit_transform import measure_transform
-from rfr.model.shrink import shrink
 from rfr.model.output_layer import LogitTransform
+from rfr.model.shrink import shrink
 from rfr.train.exactness import exact_attention
 
 

@@ -11,20 +11,20 @@ from pathlib import Path
 import pytest
 from filelock import FileLock
 
-from rfr.data.story_table import writing
 from rfr.collect.export import Export
+from rfr.collect.files.dumps import import_dump
+from rfr.collect.files.tables import import_table
+from rfr.collect.purge import Purge
 from rfr.collect.quotes import Fragments
 from rfr.collect.shards import part_of
-from rfr.collect.purge import Purge
-from rfr.records import Observation, Pair, Reply, Thread, is_gone
-from rfr.reddit.crawler import silent
-from rfr.collect.files.dumps import import_dump
+from rfr.collect.sources import DumpSource
+from rfr.data.story_table import writing
 from rfr.demo.fake_reddit import FakeReddit
 from rfr.demo.faults import Faults, answers
-from rfr.collect.sources import DumpSource
-from rfr.collect.files.tables import import_table
-from rfr.store.rejects import write_rejects
 from rfr.demo.subreddit import DemoSubreddit
+from rfr.records import Observation, Pair, Reply, Thread, is_gone
+from rfr.reddit.crawler import silent
+from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
 from tests.fakes import FakeSource
 from tests.traces import traces

@@ -10,15 +10,15 @@ from typing import Any
 
 import pytest
 
+from rfr.demo.loopback import fake_login
 from rfr.reddit.client import connect
 from rfr.reddit.clock import FastClock
-from rfr.reddit.passes import crawl_once
 from rfr.reddit.crawler import Crawler
-from rfr.reddit.recorded import RecordedReddit
-from rfr.demo.loopback import fake_login
 from rfr.reddit.parse import listing_children
+from rfr.reddit.passes import crawl_once
 from rfr.reddit.threads import reconcile
 from rfr.store.store import Store
+from tests.helpers.recorded_reddit import RecordedReddit
 
 
 async def _with_crawler(server: RecordedReddit, store: Store, subreddit: str, work: Any) -> None:

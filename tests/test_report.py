@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from rfr.report.evaluation_page import evaluation_page
-from rfr.report.table import print_table
+from rfr.utils.terminal import print_table
 
 NASTY = '</script><script>alert(1)</script> <img src=x onerror="alert(2)">'
 

@@ -11,20 +11,20 @@ import numpy as np
 import pytest
 from scipy.stats import spearmanr
 
-from rfr.data.replies import thread_pairs
 from rfr.data.prepare import Prepared
-from rfr.errors import UserError
+from rfr.data.replies import thread_pairs
 from rfr.demo.grammar import true_quality
+from rfr.demo.oracle import Oracle, OracleResidual
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel
+from rfr.errors import UserError
 from rfr.records import Pair
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread, log_scores, zscores
-from rfr.reward.quantile import Quantile, Tiers
 from rfr.reward.confounders import NAMES, confounders, delays_s
 from rfr.reward.karma import Karma, LogKarma
-from rfr.demo.oracle import Oracle, OracleResidual
+from rfr.reward.quantile import Quantile, Tiers
 from rfr.reward.residual import Residual
 from rfr.reward.thread import ThreadRank, ThreadZscore
-from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 
 SCORES = [3, -2, 40, 40, 1500, 0]
 THREAD = [

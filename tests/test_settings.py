@@ -14,16 +14,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
-from rfr.commands import evaluate
+from rfr.commands import collect, evaluate, generate
 from rfr.train import build
-from rfr.commands import collect
 from rfr.utils.exits import in_one_line
 from tests.conftest import ROOT
 
 CHECKS: dict[str, Callable[[DictConfig], Any]] = {
     "collect": lambda cfg: instantiate(config.checked(config.resolve(cfg), collect.Collect)),
     "train": lambda cfg: build.require_settings(config.resolve(cfg)),
-    "generate": evaluate.parts_of_generate,
+    "generate": generate.parts_of_generate,
     "evaluate": evaluate.require_evaluation,
 }
 CONF = ROOT / "conf"

@@ -13,7 +13,7 @@ from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
 from rfr.demo.grammar import true_quality
-from rfr.collect.sources import build_demo_store
+from rfr.demo.source import build_demo_store
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.store.store import Store
 from tests.conftest import ROOT

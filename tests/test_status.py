@@ -8,13 +8,13 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 
-from rfr.errors import UserError
 from rfr.collect.export import Export
+from rfr.collect.status import HOUR, Status, ages, coverage, karma
+from rfr.demo.source import DemoSource
+from rfr.demo.subreddit import DemoSubreddit
+from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.crawler import silent
-from rfr.collect.sources import DemoSource
-from rfr.demo.subreddit import DemoSubreddit
-from rfr.collect.status import HOUR, Status, ages, coverage, karma
 from rfr.store.store import Store
 
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)

@@ -16,8 +16,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import cli, config
-from rfr.runs.best import best_groups
 from rfr.commands.compare import compare
+from rfr.runs.best import best_groups
 from rfr.runs.results import compared, run_dirs_in
 from rfr.sweep.points import Point, points
 from tests.conftest import ROOT

@@ -19,15 +19,15 @@ from hydra import compose, initialize_config_dir
 from hydra.utils import instantiate
 
 from rfr import config
-from rfr.errors import UserError
-from rfr.collect.shards import merge, part_of
-from rfr.collect.purge import EVERYTHING
-from rfr.reddit.backlog import changed_threads, due, orphaned_posts
-from rfr.reddit.crawler import silent
 from rfr.collect.files.dumps import import_dump
 from rfr.collect.files.table_paths import table_name
 from rfr.collect.files.table_source import TableSource
 from rfr.collect.files.tables import import_table
+from rfr.collect.purge import EVERYTHING
+from rfr.collect.shards import merge, part_of
+from rfr.errors import UserError
+from rfr.reddit.backlog import changed_threads, due, orphaned_posts
+from rfr.reddit.crawler import silent
 from rfr.reddit.values import flag, time_of, whole_number
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store

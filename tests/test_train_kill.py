@@ -12,8 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from rfr.train.checkpoints import checkpoints
 from rfr.loggers.wandb_file import history
+from rfr.train.checkpoints import checkpoints
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, last_json, require_same_run
 

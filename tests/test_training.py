@@ -16,9 +16,9 @@ import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
 from rfr import config
-from rfr.train import checkpoints
 from rfr.model.attention import hidden_states
 from rfr.records import Batch
+from rfr.train import checkpoints
 from rfr.train.run import train
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small

@@ -11,11 +11,11 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rfr.train.build import Job, build
 from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
-from rfr.reward.residual import Residual
 from rfr.loggers.wandb_file import history
+from rfr.reward.residual import Residual
+from rfr.train.build import Job, build
 from tests.conftest import ROOT
 from tests.runs import column, small_config, train_small
 

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rfr.errors import UserError
 from rfr.collect.quotes import Fragments
+from rfr.errors import UserError
 
 # What commands tell people in. Anything else in a run folder (weights, tokenizers, settings, stores) quotes no story, or is not
 # ours to remove.

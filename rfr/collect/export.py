@@ -10,9 +10,9 @@ from typing import Any
 
 from more_itertools import chunked
 
-from rfr.utils.arrow import schema_of
 from rfr.records import Observation, Post, Reply
 from rfr.store.store import Store
+from rfr.utils.arrow import schema_of
 
 ROWS = 1 << 16  # in memory at once, and per row group
 ORDER = {

@@ -12,9 +12,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le, MinLen
 
+from rfr.collect.sources import Source
 from rfr.errors import RedditDown, UserError
 from rfr.ranges import Count, Hours, Seconds
-from rfr.collect.sources import Source
 from rfr.store.store import Store
 
 if TYPE_CHECKING:

@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
+from rfr.collect.derived_files import caches, remove_cache, remove_from, told_files
 from rfr.collect.export import remembered, write
 from rfr.collect.quotes import Fragments
-from rfr.collect.derived_files import caches, remove_cache, remove_from, told_files
 from rfr.collect.shards import merge
+from rfr.collect.sources import Source
 from rfr.ranges import Fraction
 from rfr.records import NOT_REDDITS, Kind
-from rfr.collect.sources import Source
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
 

@@ -16,11 +16,11 @@ from filelock import FileLock
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
-from rfr.errors import UserError
-from rfr.records import Observation, Post, Reply
 from rfr.collect.files.dumps import MARKS as FILE_MARKS
 from rfr.collect.files.dumps import missing_posts
 from rfr.collect.sources import AUTO, say
+from rfr.errors import UserError
+from rfr.records import Observation, Post, Reply
 from rfr.store.rejects import write_rejects
 from rfr.store.store import READ, Store
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 import re
 import sys
 import time
@@ -13,18 +12,15 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
-from filelock import FileLock
-
 from rfr.errors import UserError
 from rfr.ranges import Count
 from rfr.store.rejects import rejects_file, write_rejects
-from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
 from rfr.utils.terminal import printable
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
-    from rfr.reddit.crawler import Crawler, Report
     from rfr.collect.files.dumps import Progress
+    from rfr.reddit.crawler import Crawler, Report
 
     Work = Callable[[Crawler], Awaitable[None]]
 
@@ -131,49 +127,6 @@ class RedditSource:
 
 
 @dataclass(frozen=True, kw_only=True)
-class DemoSource:
-    """The demo subreddit, served by a fake Reddit on the loopback and collected by the real collector.
-
-    It is collected at a fixed time, so that the store is the same on any day; watched, an hour passes in a second.
-    """
-
-    demo: DemoSubreddit
-    subreddit: str = SUBREDDIT
-
-    def store_name(self) -> str:
-        return subreddit_name(self.subreddit)
-
-    def now(self) -> float:
-        """A month after the last post."""
-        return EPOCH + 1800 * self.demo.threads + 30 * 86400
-
-    def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        from rfr.reddit.passes import crawl_once
-
-        self.crawl(crawl_once, store, report)
-        return {}
-
-    def crawl(self, work: Work, store: Store, report: Report, *, for_ever: bool = False) -> None:
-        from rfr.reddit.client import connect
-        from rfr.reddit.clock import FastClock, FixedClock
-        from rfr.reddit.crawler import Crawler
-        from rfr.demo.fake_reddit import FakeReddit
-        from rfr.demo.loopback import fake_login
-
-        ((seen,),) = store.rows("SELECT max(seen_at) FROM observation")
-        clock = FastClock(start=max(EPOCH, seen or 0), speed=3600) if for_ever else FixedClock(max(self.now(), seen or 0))
-
-        async def run() -> None:
-            async with FakeReddit(self.demo, clock=clock).serve() as url, connect(clock, **fake_login(url)) as client:
-                crawler = Crawler(
-                    client=client, store=store, subreddit=SUBREDDIT, clock=clock, source="demo", report=report
-                )  # fmt: skip
-                await work(crawler)
-
-        asyncio.run(run())
-
-
-@dataclass(frozen=True, kw_only=True)
 class DumpSource(FileSource):
     """One RS_ or RC_ file of a monthly dump; see `dumps.import_dump`."""
 
@@ -208,19 +161,3 @@ class DumpSource(FileSource):
 def say(message: str) -> None:
     """A line for the user, beside the figures that scripts read."""
     print(f"rfr: {printable(message)}", file=sys.stderr, flush=True)
-
-
-def build_demo_store(path: Path, demo: DemoSubreddit) -> None:
-    """Collect the demo subreddit into `path` unless it is there already; two processes build it once."""
-    from rfr.reddit.crawler import silent
-
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with FileLock(f"{path}.lock"):
-        if path.exists():
-            return
-        partial_path = path.with_suffix(".partial")
-        partial_path.unlink(missing_ok=True)
-        with Store(partial_path, write=True) as store:
-            DemoSource(demo=demo).collect(store, silent)
-        os.replace(partial_path, path)
-        Path(f"{partial_path}.lock").unlink()

@@ -9,12 +9,12 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-from rfr.reddit.backlog import changed_threads, due, orphaned_posts
 from rfr.collect.files.dumps import missing_posts
 from rfr.collect.modes import Ages, ages_in_seconds
 from rfr.collect.sources import say
-from rfr.report.table import print_table
+from rfr.reddit.backlog import changed_threads, due, orphaned_posts
 from rfr.store.store import Store
+from rfr.utils.terminal import print_table
 
 HOUR = 3600.0
 # The newest reading of each reply that is not hidden, as `Store.threads` takes it.

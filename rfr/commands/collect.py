@@ -16,15 +16,15 @@ from hydra.utils import instantiate
 from omegaconf import DictConfig
 
 from rfr import config
-from rfr.utils.cache import key_of
-from rfr.collect.progress import Display
-from rfr.errors import Interrupted, RunFailed, UserError
-from rfr.collect.shards import merge_own, part_of
 from rfr.collect.files.dumps import missing_posts
-from rfr.collect.modes import Once
-from rfr.collect.sources import AUTO, FileSource, Source, say
 from rfr.collect.files.table_source import TableSource
+from rfr.collect.modes import Once
+from rfr.collect.progress import Display
+from rfr.collect.shards import merge_own, part_of
+from rfr.collect.sources import AUTO, FileSource, Source, say
+from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.store.store import Store
+from rfr.utils.cache import key_of
 from rfr.utils.overrides import quoted
 from rfr.utils.settings import Called
 

@@ -10,13 +10,13 @@ from typing import Any
 
 from omegaconf import DictConfig
 
+from rfr.errors import UserError
+from rfr.report.comparison import comparison_page
 from rfr.runs.best import best_groups, metric_of
 from rfr.runs.curves import curves, samples
-from rfr.runs.results import Runs, compared, run_dirs_in
-from rfr.errors import UserError
 from rfr.runs.outcome import FINISHED, failure_of, result_of
-from rfr.report.comparison import comparison_page
-from rfr.report.table import print_table
+from rfr.runs.results import Runs, compared, run_dirs_in
+from rfr.utils.terminal import print_table
 
 
 class Compare:

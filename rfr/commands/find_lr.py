@@ -12,14 +12,14 @@ import pytorch_lightning as pl
 from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
-from rfr.train.build import build
-from rfr.train.checkpoints import inside_accumulation
 from rfr.errors import RunFailed
 from rfr.loggers.loggers import quiet
-from rfr.train.learner import Learner
 from rfr.model.range_test import BELOW_THE_TURN, HIGH, Ramp, seen_enough, smoothed, suggested
-from rfr.strategy.ranks import ranks
 from rfr.report.line_plot import lines_page
+from rfr.strategy.ranks import ranks
+from rfr.train.build import build
+from rfr.train.checkpoints import inside_accumulation
+from rfr.train.learner import Learner
 from rfr.train.run import fit
 
 

@@ -15,8 +15,8 @@ from rfr.evaluate.karma_variance import correlations, recommended, variance_shar
 from rfr.evaluate.metrics import fitted_rewards
 from rfr.report.karma_page import karma_page
 from rfr.report.output import ABOUT, require_place, write_report
-from rfr.report.table import print_table
 from rfr.reward.karma import LogKarma
+from rfr.utils.terminal import print_table
 
 VOTED_S = 7 * 24 * 3600  # a post older than a week is out of every listing that people read
 

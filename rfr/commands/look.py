@@ -11,15 +11,15 @@ import numpy as np
 from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
-from rfr.train.build import corpus_of, prepare, print_ledger, require_settings
 from rfr.data.clean.cleaner import clean_story
-from rfr.data.prepare import PreparedSplit
-from rfr.data.pack.rows import PackedRows
 from rfr.data.clean.markdown import Removals
+from rfr.data.pack.rows import PackedRows
+from rfr.data.prepare import PreparedSplit
 from rfr.loggers.loggers import quiet
 from rfr.records import Pair, Post, Reply
 from rfr.report.look_page import look_page, print_looks
 from rfr.store.store import Store
+from rfr.train.build import corpus_of, prepare, print_ledger, require_settings
 
 PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "end", "padding")
 

@@ -15,16 +15,16 @@ import torch
 from omegaconf import DictConfig, OmegaConf
 from transformers import PretrainedConfig
 
-from rfr.train.build import require_settings, splits_masters
-from rfr.cli import CONF
 from rfr.loggers.loggers import quiet
-from rfr.utils.malloc import GIB
 from rfr.model.load import build_tokenizer, pretrained_config
 from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
 from rfr.strategy.precision import PURE, resolve
-from rfr.report.table import print_table
+from rfr.train.build import require_settings, splits_masters
 from rfr.train.exactness import exact_attention
 from rfr.train.policy import random_config
+from rfr.utils.conf_folder import CONF
+from rfr.utils.malloc import GIB
+from rfr.utils.terminal import print_table
 
 GPUS = {
     "A100-80": 79.1,

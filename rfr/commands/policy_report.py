@@ -15,22 +15,21 @@ from rfr.config import corpus_name, load, resolve
 from rfr.data.pack.packing import BestFit
 from rfr.data.prepare import PreparedSplit
 from rfr.data.tokenise import Encoder, content_of
-from rfr.evaluate.paired_gain import Judged, gain
 from rfr.evaluate.metrics import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
+from rfr.evaluate.paired_gain import Judged, gain
 from rfr.evaluate.quality import in_turn, mean_score
 from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.generation.sampling import sample
 from rfr.model.load import load_policy
 from rfr.model.positions import block_of
+from rfr.model.reward_model import load_reward_model
+from rfr.report.evaluation_page import evaluation_page
+from rfr.report.findings import OVER, verdict
+from rfr.report.output import ABOUT, require_place, write_report
 from rfr.strategy.precision import computing_in
 from rfr.strategy.precision import resolve as resolve_precision
-from rfr.model.reward_model import load_reward_model
-from rfr.report.output import ABOUT, require_place, write_report
-from rfr.report.evaluation_page import evaluation_page
-from rfr.report.table import print_table
-from rfr.report.findings import OVER, verdict
-from rfr.utils.terminal import printable
 from rfr.train.exactness import exact_attention
+from rfr.utils.terminal import print_table, printable
 
 REWARD_MODEL, SCORE = "reward model", "reward_model_score"  # its name among what ranks replies, and of what it gives for stories
 SHOWN = 8  # stories on the page

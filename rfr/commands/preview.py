@@ -9,9 +9,9 @@ from pathlib import Path
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 
-from rfr.train.build import require_settings
 from rfr.report.line_plot import lines_page
-from rfr.report.table import print_table
+from rfr.train.build import require_settings
+from rfr.utils.terminal import print_table
 
 POINTS = 400  # of a curve
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the run, in the table

@@ -12,13 +12,13 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
-from rfr.train.process import train_in_child
 from rfr.errors import UserError
-from rfr.utils.files import write_whole
+from rfr.runs.lock import run_lock
 from rfr.runs.outcome import result_of
 from rfr.strategy.ranks import ranks, require_processors
-from rfr.runs.lock import run_lock
+from rfr.train.process import train_in_child
 from rfr.train.settings import Train
+from rfr.utils.files import write_whole
 
 LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to

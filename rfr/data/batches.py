@@ -10,9 +10,9 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from rfr.data.preference_pairs import Comparisons
 from rfr.data.pack.best_fit import Plan
 from rfr.data.pack.rows import PackedRows
+from rfr.data.preference_pairs import Comparisons
 from rfr.records import IGNORE, Batch, PairBatch, Rows
 
 

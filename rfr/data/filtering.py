@@ -15,14 +15,14 @@ from typing import Any
 import numpy as np
 from more_itertools import constrained_batches
 
-from rfr.utils.arrow import schema_of
 from rfr.data.clean.near_duplicates import HASHES, repeated, signature
 from rfr.data.replies import MIN_AGE_H, is_too_young, thread_pairs
-from rfr.utils.parallel import ordered_map
 from rfr.data.split import SPLITS, Split, normalise
 from rfr.data.story_table import read_rows, writing
 from rfr.records import Pair, Thread
 from rfr.store.store import Store
+from rfr.utils.arrow import schema_of
+from rfr.utils.parallel import ordered_map
 
 NO_SCORE = "no score"
 MARKS = ("", "repeats another story", "repeats a story of the validation split", "its prompt is one of the validation split's")

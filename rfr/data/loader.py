@@ -10,8 +10,8 @@ import pytorch_lightning as pl
 from torch.utils.data import Dataset
 
 from rfr.data.batches import BatchSource
-from rfr.utils.parallel import worked_ahead
 from rfr.records import Batch, PairBatch
+from rfr.utils.parallel import worked_ahead
 
 BUCKET = 16  # steps
 

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rfr.utils.cache import cached, key_of, remembered
-from rfr.data.pack.writer import Draft
-from rfr.data.pack.fit import Fit
 from rfr.data.filtering import NO_SCORE, Judge, forget, judged, score_counts
 from rfr.data.ledger import Account, no_posts, too_young_scores
+from rfr.data.pack.fit import Fit
 from rfr.data.pack.packing import BestFit, Packing
-from rfr.data.replies import MIN_AGE_H, POST_UNKNOWN
-from rfr.utils.parallel import worked_ahead
 from rfr.data.pack.rows import PackedRows
+from rfr.data.pack.writer import Draft
+from rfr.data.replies import MIN_AGE_H, POST_UNKNOWN
 from rfr.data.split import SPLITS, Split
 from rfr.data.story_table import Pairs, Threads
 from rfr.data.tokenise import Encoder, Tokens
@@ -30,6 +28,8 @@ from rfr.errors import UserError, require_whole
 from rfr.ranges import Block, ZeroOrMore
 from rfr.records import Pair
 from rfr.store.store import Store
+from rfr.utils.cache import cached, key_of, remembered
+from rfr.utils.parallel import worked_ahead
 
 FORMAT = 7  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]

@@ -11,8 +11,8 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 
-from rfr.utils.arrow import schema_of
 from rfr.records import Pair
+from rfr.utils.arrow import schema_of
 
 COLUMNS = schema_of(Pair)
 

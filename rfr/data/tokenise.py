@@ -10,8 +10,8 @@ import numpy as np
 from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from rfr.utils.cache import key_of
 from rfr.data.control_tokens import control_ids
+from rfr.utils.cache import key_of
 
 PROMPT_END = "\n\n"
 END_OF_TEXT = "<|endoftext|>"

@@ -7,9 +7,9 @@ from typing import Any
 
 from aiohttp import web
 
+from rfr.demo.loopback import LoopbackReddit, listing, not_found
 from rfr.records import Observation, Post, Reply, Thread
 from rfr.reddit.clock import Clock
-from rfr.demo.loopback import LoopbackReddit, listing, not_found
 
 LISTING_CAP = 1000  # Reddit's, for every listing
 SORTS = {"new", "hot", "rising", "top", "controversial"}

@@ -8,12 +8,12 @@ from zlib import crc32
 
 import numpy as np
 
-from rfr.errors import UserError
 from rfr.demo.grammar import parse_prompt, true_quality
+from rfr.demo.subreddit import KarmaModel, vote
+from rfr.errors import UserError
 from rfr.ranges import Count, Seed
 from rfr.reward.base import ReplyThread, log_scores, symmetric_log
 from rfr.reward.confounders import delays_s, words
-from rfr.demo.subreddit import KarmaModel, vote
 
 
 class Oracle:

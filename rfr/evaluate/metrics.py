@@ -13,9 +13,9 @@ from transformers import PreTrainedModel
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.errors import UserError
 from rfr.evaluate.diversity import diversity, longest_copies
+from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.perplexity import nll_by_karma, perplexity, story_nll
 from rfr.evaluate.prompt_ranking import among_other_prompts, own_prompt_first, without_prompts
-from rfr.evaluate.pair_accuracy import accuracies
 from rfr.ranges import Seed, Several, Whole
 from rfr.reward.base import ReplyThread
 from rfr.reward.confounders import words

@@ -19,8 +19,8 @@ from transformers import (
 
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
-from rfr.model.load import build_tokenizer, fused, is_reward_model, refuse_pickles
 from rfr.model.experts import pad_experts
+from rfr.model.load import build_tokenizer, fused, is_reward_model, refuse_pickles
 
 
 class Score(nn.Linear):

@@ -11,10 +11,10 @@ import numpy as np
 from annotated_types import Ge, Gt, Lt
 
 from rfr.data.batches import BatchSource, PairRows, WeightedRows
-from rfr.data.preference_pairs import Pairing
 from rfr.data.control_tokens import control_ids
-from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.pack.rows import PackedRows
+from rfr.data.preference_pairs import Pairing
+from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.objective.base import Objective
 from rfr.objective.baselines import Baseline, advantages
 from rfr.objective.quantiles import Quantiles

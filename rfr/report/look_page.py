@@ -13,9 +13,8 @@ from typing import Any
 from rich.rule import Rule
 from rich.text import Text
 
-from rfr.report.table import plain
-from rfr.utils.terminal import printable
 from rfr.utils.console import PipedConsole
+from rfr.utils.terminal import plain, printable
 
 HUES = (28, 205, 130, 280, 0, 170, 60, 320)  # of a row's documents in turn, in degrees
 COLOURS = ("yellow", "blue", "green", "magenta", "red", "cyan")

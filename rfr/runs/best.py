@@ -9,8 +9,8 @@ from typing import Any
 
 from scipy.stats import t as students_t
 
-from rfr.runs.results import Runs
 from rfr.runs.outcome import FINISHED
+from rfr.runs.results import Runs
 
 SEED = "seed"
 HIGHER_IS_BETTER = {"quality", "val/pair_accuracy"}

@@ -10,9 +10,9 @@ from itertools import groupby
 from typing import Any
 
 from rfr.errors import UserError
-from rfr.store.upsert import INSERTIONS, table_of
 from rfr.records import Kind, Observation, Post, Reply, Thread
 from rfr.store.store_file import StoreFile
+from rfr.store.upsert import INSERTIONS, table_of
 
 READ = "read/"  # before the names of the cursors that hold which files were read with which columns
 TEXTS, READINGS = ("post", "reply"), "observation"

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.attention import hidden_states
-from rfr.strategy.precision import DTYPE
 from rfr.model.recompute import recompute_activations
 from rfr.records import Batch
+from rfr.strategy.precision import DTYPE
 
 ODD = 3  # tokens fewer than a block: no activation then has the shape of a weight, by which casts of weights are told
 

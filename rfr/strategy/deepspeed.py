@@ -19,11 +19,11 @@ from pytorch_lightning.strategies.strategy import Strategy as BaseStrategy
 from torch import Tensor
 
 from rfr.errors import UserError
-from rfr.utils.malloc import frugal
+from rfr.ranges import Count, Whole
 from rfr.strategy.nvme import offload_folder, restore_states
 from rfr.strategy.precision import DTYPE, LIGHTNING, PURE
 from rfr.strategy.universal_checkpoint import saved_ranks, to_universal
-from rfr.ranges import Count, Whole
+from rfr.utils.malloc import frugal
 
 Device = Literal["cpu", "nvme"]
 

@@ -12,11 +12,11 @@ from math import prod
 import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
-from rfr.utils.malloc import GIB
 from rfr.model.attention import NAME as ATTENTION
-from rfr.strategy.precision import DTYPE, PURE
-from rfr.strategy.activations import saved
 from rfr.model.output_layer import CHUNK, CHUNK_ON_CPU, PART
+from rfr.strategy.activations import saved
+from rfr.strategy.precision import DTYPE, PURE
+from rfr.utils.malloc import GIB
 
 FP32 = 4
 NO_OFFLOAD = "none"

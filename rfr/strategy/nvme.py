@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from rfr.errors import UserError
-from rfr.strategy.universal_checkpoint import TAG
 from rfr.strategy.ranks import ranks
+from rfr.strategy.universal_checkpoint import TAG
 
 BYTES = 16  # per parameter: four times fp32
 

@@ -11,9 +11,9 @@ from typing import Any
 from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
+from rfr.commands.train import GROUP
 from rfr.utils.cache import key_of
 from rfr.utils.exits import exit_code
-from rfr.commands.train import GROUP
 
 
 class Sweep(Callback):

@@ -7,15 +7,15 @@ from pathlib import Path
 
 from omegaconf import DictConfig
 
-from rfr.train.build import check
-from rfr.train.checkpoints import newest_whole, step_of
-from rfr.runs.best import METRICS
+from rfr.commands.preview import preview
 from rfr.config import run_folder
 from rfr.errors import UserError
+from rfr.runs.best import METRICS
 from rfr.runs.outcome import FINISHED, INTERRUPTED, NEW, state_of
-from rfr.commands.preview import preview
-from rfr.report.table import print_table
 from rfr.sweep.points import Point, is_grid, points
+from rfr.train.build import check
+from rfr.train.checkpoints import newest_whole, step_of
+from rfr.utils.terminal import print_table
 
 
 def preflight(master: DictConfig, group: str) -> None:

@@ -12,7 +12,6 @@ from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.train.checkpoints import about, newest_whole, require_match, step_of
 from rfr.config import checked
 from rfr.data.control_tokens import add_controls, control_ids
 from rfr.data.ledger import ledger_rows, notes, shift_rows
@@ -20,23 +19,24 @@ from rfr.data.pack.packing import BestFit
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
-from rfr.objective.training_data import Compared, Material, Weighted
-from rfr.utils.malloc import frugal
 from rfr.model.load import build_tokenizer, pretrained_config, require_weights, require_whole_weights
-from rfr.strategy.nvme import require_room
+from rfr.model.reward_model import reward_model
+from rfr.objective.training_data import Compared, Material, Weighted
 from rfr.optimizer.adamw import StochasticAdamW
+from rfr.optimizer.split_adamw import SplitAdamW
+from rfr.records import Pair
+from rfr.strategy.deepspeed import Layout
+from rfr.strategy.nvme import require_room
 from rfr.strategy.precision import PURE
 from rfr.strategy.precision import resolve as resolve_precision
-from rfr.model.reward_model import reward_model
-from rfr.optimizer.split_adamw import SplitAdamW
-from rfr.strategy.deepspeed import Layout
 from rfr.strategy.ranks import ranks
-from rfr.records import Pair
-from rfr.train.reference import Reference
-from rfr.report.table import print_table
+from rfr.train.checkpoints import about, newest_whole, require_match, step_of
 from rfr.train.exactness import exact_attention
 from rfr.train.policy import build_policy, random_config, require_fit
+from rfr.train.reference import Reference
 from rfr.train.settings import Train
+from rfr.utils.malloc import frugal
+from rfr.utils.terminal import print_table
 
 SOME_TOKENS = 512  # of a vocabulary that is not known yet; how many there are, an architecture does not depend on
 

@@ -15,16 +15,16 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
-from rfr.train.checkpoints import inside_accumulation
 from rfr.generation.sampling import Sampling, sample
-from rfr.utils.malloc import memory_gib
+from rfr.model.save import TOLD, export
+from rfr.records import Batch, PairBatch
+from rfr.strategy.deepspeed import whole_parameters
+from rfr.strategy.loss_scale import loss_scale
+from rfr.strategy.ranks import ranks
+from rfr.train.checkpoints import inside_accumulation
 from rfr.train.flops import peak_flops, training_flops_per_token
 from rfr.train.learner import Learner
-from rfr.model.save import TOLD, export
-from rfr.strategy.loss_scale import loss_scale
-from rfr.strategy.deepspeed import whole_parameters
-from rfr.strategy.ranks import ranks
-from rfr.records import Batch, PairBatch
+from rfr.utils.malloc import memory_gib
 
 
 class Throughput(Callback):

@@ -16,13 +16,13 @@ from torch.optim.lr_scheduler import LambdaLR
 from transformers import PreTrainedModel
 
 from rfr.errors import RunFailed
-from rfr.utils.malloc import frugal
 from rfr.model.attention import hidden_states
 from rfr.model.embedding import output_layer
-from rfr.strategy.loss_scale import deepspeed_grad_norm, loss_scale, step_was_taken
-from rfr.optimizer.schedule import Schedule
 from rfr.objective.base import Objective
+from rfr.optimizer.schedule import Schedule
 from rfr.records import Batch, PairBatch
+from rfr.strategy.loss_scale import deepspeed_grad_norm, loss_scale, step_was_taken
+from rfr.utils.malloc import frugal
 
 SKIPPED_IN_A_ROW = 40  # a loss scale of 2^16 and a step is skipped at each halving: what no scale can save
 

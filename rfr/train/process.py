@@ -14,10 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
 from rfr.errors import Interrupted, RunFailed
-from rfr.utils.exits import INTERRUPTED, exit_code, in_one_line
-from rfr.train.watchdog import end_with_starter, started_by_this
 from rfr.runs.outcome import RESULT, forget_failure, record_failure
 from rfr.strategy.ranks import ranks
+from rfr.train.watchdog import end_with_starter, started_by_this
+from rfr.utils.exits import INTERRUPTED, exit_code, in_one_line
 
 AGAIN = "RFR_AGAIN"  # environment variable: how to go on with a run that is interrupted
 

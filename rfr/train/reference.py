@@ -10,10 +10,10 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from rfr.utils.cache import cached, key_of
 from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.perplexity import piece_nll
 from rfr.strategy.precision import DTYPE, computing_in
+from rfr.utils.cache import cached, key_of
 
 FORMAT = 1  # raise when what is kept changes
 FILE = "log_probabilities.npy"

@@ -14,23 +14,23 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
-from rfr.train.build import Job, build
-from rfr.train.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
-from rfr.train.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.config import CONFIG, plain
-from rfr.utils.cache import key_of
 from rfr.data.loader import RowsModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
-from rfr.utils.files import write_whole
 from rfr.generation.sampling import sample
 from rfr.loggers.loggers import finish, log_start, quiet
-from rfr.train.learner import Learner
-from rfr.strategy.precision import DTYPE
 from rfr.model.save import export
-from rfr.strategy.deepspeed import whole_parameters
 from rfr.runs.outcome import record_result
+from rfr.strategy.deepspeed import whole_parameters
+from rfr.strategy.precision import DTYPE
 from rfr.strategy.ranks import ranks
+from rfr.train.build import Job, build
+from rfr.train.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
+from rfr.train.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
+from rfr.train.learner import Learner
+from rfr.utils.cache import key_of
+from rfr.utils.files import write_whole
 
 
 def train(cfg: DictConfig, run_dir: Path, *, again: str | None = None) -> dict:

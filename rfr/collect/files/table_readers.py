@@ -14,9 +14,9 @@ from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
-from rfr.errors import UserError
 from rfr.collect.files.decompress import BOM, decompressed
 from rfr.collect.files.table_paths import PAIRED, kind_of, twins_of
+from rfr.errors import UserError
 
 BATCH = 1000  # Parquet rows in memory at once
 NEWLINE = "<newline>"  # how Fan et al. (2018) write one, since a line is a story

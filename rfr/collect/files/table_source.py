@@ -7,16 +7,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypedDict
 
-from rfr.collect.sources import FileSource, given_path, say
 from rfr.collect.files.table_paths import table_name
 from rfr.collect.files.table_records import Ids
+from rfr.collect.sources import FileSource, given_path, say
 from rfr.reddit.values import time_of
 from rfr.store.rejects import rejects_file, write_rejects
 from rfr.store.store import Store
 
 if TYPE_CHECKING:
-    from rfr.reddit.crawler import Report
     from rfr.collect.files.tables import Imported
+    from rfr.reddit.crawler import Report
 
 
 TABLE = "a .parquet, .jsonl or .csv file"

@@ -9,11 +9,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from rfr.collect.files.table_paths import files_at
+from rfr.collect.files.table_readers import BadLine, Row, columns_at, rows_of
+from rfr.collect.files.table_records import SOURCE, Ids, Story, TableRecords
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
-from rfr.collect.files.table_readers import BadLine, Row, columns_at, rows_of
-from rfr.collect.files.table_paths import files_at
-from rfr.collect.files.table_records import SOURCE, Ids, Story, TableRecords
 from rfr.store.store import Store
 
 CHUNK = 2000  # stories between two reports of progress

@@ -6,8 +6,8 @@ import re
 from dataclasses import dataclass, replace
 
 from rfr.data.clean.author_notes import without_notes
-from rfr.data.clean.titles import canonical_prompt, without_tag
 from rfr.data.clean.markdown import Removals, plain_text
+from rfr.data.clean.titles import canonical_prompt, without_tag
 from rfr.errors import require_whole
 from rfr.ranges import Count
 from rfr.records import Pair

@@ -9,9 +9,9 @@ from typing import Any
 
 import numpy as np
 
+from rfr.data.pack.best_fit import Lengths
 from rfr.data.pack.fit import KINDS, allowed_cuts
 from rfr.data.pack.packing import Packing
-from rfr.data.pack.best_fit import Lengths
 from rfr.data.pack.rows import PackedRows
 from rfr.data.pack.sentences import sentence_ends
 from rfr.data.story_table import COLUMNS, writing

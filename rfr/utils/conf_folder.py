@@ -1,0 +1,9 @@
+"""Where the config groups lie. A module of its own: `--help` needs it before anything heavy is imported."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+PACKAGE = Path(__file__).resolve().parent.parent
+# In the wheel conf/ lies inside the package, in a clone beside it.
+CONF = next(path for path in (PACKAGE / "conf", PACKAGE.parent / "conf") if path.is_dir())
