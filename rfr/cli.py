@@ -67,7 +67,7 @@ def _evaluate(cfg: DictConfig) -> None:
 
 
 def _help(name: str, overrides: list[str]) -> None:
-    """Print what a command does, its groups with their choices, and its config. Hydra's own help takes twice as long to say less."""
+    """Print what a command does, its groups with their choices, and its config; Hydra's own help takes twice as long."""
     from hydra import compose, initialize_config_dir
     from omegaconf import OmegaConf
 

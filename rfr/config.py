@@ -11,7 +11,7 @@ from yaml import YAMLError
 
 from rfr.errors import UserError
 from rfr.utils.cache import key_of
-from rfr.utils.settings import checked as check_values
+from rfr.utils.typecheck import checked as check_values
 
 CONFIG = "config.yaml"  # in the folder of every run
 ALLOWED = ("rfr.", "torch.", "pytorch_lightning.", "transformers.", "wandb.")

@@ -11,9 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.commands.find_lr import range_test
+from rfr.commands.find_lr import HIGH, Ramp, range_test, seen_enough, smoothed, suggested
 from rfr.commands.preview import rates
-from rfr.model.range_test import HIGH, Ramp, seen_enough, smoothed, suggested
 from rfr.report.line_plot import lines_page
 from tests.runs import SMALL, column, small_config, train_small
 

@@ -13,9 +13,8 @@ from rfr.errors import UserError
 from rfr.model import output_layer
 from rfr.model.embedding import Head
 from rfr.model.output_layer import weighted_nll
-from rfr.objective.baselines import ThreadMean, advantages
+from rfr.objective.baselines import PromptValue, ThreadMean, advantages
 from rfr.objective.losses import WeightedNLL
-from rfr.objective.prompt_value import PromptValue
 from rfr.objective.story_weights import story_weights
 from rfr.objective.weights import Constant, Exponential, Linear, Positive, Top, effective_sample_size, exponential_weights
 from rfr.records import IGNORE, Batch, Pair

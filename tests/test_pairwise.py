@@ -25,8 +25,7 @@ from rfr.model.attention import hidden_states
 from rfr.model.embedding import install, output_layer
 from rfr.model.load import load_policy
 from rfr.model.reward_model import load_reward_model, reward_model
-from rfr.objective.base import Objective
-from rfr.objective.pairwise import DPO, BradleyTerry
+from rfr.objective.losses import DPO, BradleyTerry, Loss
 from rfr.records import IGNORE, PairBatch
 from rfr.train.build import build
 from rfr.train.reference import Reference
@@ -104,9 +103,9 @@ def test_a_reward_model_learns_the_loss_of_bradley_and_terry(policy: PreTrainedM
 
 
 @pytest.mark.parametrize("objective", [DPO(beta=0.3), BradleyTerry()])
-def test_pairs_can_be_learnt(policy: PreTrainedModel, rows: PairRows, tmp_path: Path, objective: Objective) -> None:
-    model = policy if objective.writes else reward_model(policy, seed=0, block=128)
-    informed = rows.with_reference(Reference(policy, "fp32", tmp_path)(rows.rows)) if objective.writes else rows
+def test_pairs_can_be_learnt(policy: PreTrainedModel, rows: PairRows, tmp_path: Path, objective: Loss) -> None:
+    model = policy if objective.is_policy else reward_model(policy, seed=0, block=128)
+    informed = rows.with_reference(Reference(policy, "fp32", tmp_path)(rows.rows)) if objective.is_policy else rows
     batch = informed.batch(np.array([2, 5]), np.array([2, 5]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(40):
@@ -119,8 +118,8 @@ def test_pairs_can_be_learnt(policy: PreTrainedModel, rows: PairRows, tmp_path: 
 
 
 @pytest.mark.parametrize("objective", [DPO(beta=0.3), BradleyTerry()])
-def test_shares_of_a_step_add_up(policy: PreTrainedModel, rows: PairRows, objective: Objective) -> None:
-    model = policy if objective.writes else reward_model(policy, seed=0, block=128)
+def test_shares_of_a_step_add_up(policy: PreTrainedModel, rows: PairRows, objective: Loss) -> None:
+    model = policy if objective.is_policy else reward_model(policy, seed=0, block=128)
     together = np.array([0, 3, 6, 9])
     whole = rows.batch(together, together)
     loss, shares = objective(hidden_states(model, whole), output_layer(model), whole)

@@ -26,7 +26,7 @@ from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.store.store import Store
 from rfr.utils.cache import key_of
 from rfr.utils.overrides import quoted
-from rfr.utils.settings import Called
+from rfr.utils.typecheck import Called
 
 MODES = ("rfr.reddit.", "rfr.collect.export.", "rfr.collect.purge.", "rfr.collect.status.")  # where its modes are defined
 NAMED = re.compile(r"^\+*source\.columns(?:\.(\w+)=|=)(.*)$", re.DOTALL)  # an override that gives columns

@@ -18,7 +18,7 @@ from rfr.errors import UserError
 from rfr.loggers.loggers import quiet
 from rfr.ranges import Count, Whole
 from rfr.train.settings import Precision
-from rfr.utils.settings import Called
+from rfr.utils.typecheck import Called
 
 
 def require_evaluation(cfg: DictConfig) -> None:

@@ -16,7 +16,7 @@ from rfr.loggers.loggers import quiet
 from rfr.model.load import load_policy
 from rfr.ranges import Block, Count
 from rfr.train.exactness import exact_attention
-from rfr.utils.settings import Called
+from rfr.utils.typecheck import Called
 
 
 def generate(cfg: DictConfig, prompts: list[str]) -> None:

@@ -15,7 +15,7 @@ from rfr.data.pack.rows import PackedRows
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.model.attention import hidden_states
 from rfr.model.positions import block_of
-from rfr.objective.pairwise import read_scores
+from rfr.objective.losses import read_scores
 
 Story = tuple[str, str]  # prompt and response
 

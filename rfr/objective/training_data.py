@@ -15,8 +15,8 @@ from rfr.data.control_tokens import control_ids
 from rfr.data.pack.rows import PackedRows
 from rfr.data.preference_pairs import Pairing
 from rfr.data.prepare import Prepared, PreparedSplit
-from rfr.objective.base import Objective
 from rfr.objective.baselines import Baseline, advantages
+from rfr.objective.losses import Loss
 from rfr.objective.quantiles import Quantiles
 from rfr.objective.story_weights import story_weights
 from rfr.objective.weights import WeightFunction
@@ -51,7 +51,7 @@ class Weighted:
     """Every story weighs something; see `conf/base/weighted.yaml`."""
 
     name: str
-    loss: Objective
+    loss: Loss
     weight: WeightFunction
     baseline: Baseline | None
     clip: Annotated[float, Gt(1)] | None
@@ -88,7 +88,7 @@ class Compared:
     """Stories of a thread are compared with each other; see `conf/base/pairwise.yaml`."""
 
     name: str
-    loss: Objective
+    loss: Loss
     pairing: Pairing
 
     def material(self, prepared: Prepared, reward: Reward) -> Material:

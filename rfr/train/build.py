@@ -111,9 +111,9 @@ def build(cfg: DictConfig, run_dir: Path) -> Job:
     material = objective.material(prepared, instantiate(cfg.reward))
     with frugal():
         model = build_policy(cfg, prepared.tokenizer, layout.dtype, attention)
-    if objective.loss.compares_with_start:
+    if objective.loss.needs_reference:
         material = material.with_reference(Reference(model, precision, Path(cfg.data_dir) / "cache"))
-    if not objective.loss.writes:
+    if not objective.loss.is_policy:
         model = reward_model(model, cfg.seed, cfg.model.block_size)
     facts = about(model, rows_per_step(cfg))
     if resume_from is not None:

@@ -155,8 +155,8 @@ class Best(Callback):
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)
-        watched = f"val/{module.objective.watched}"
-        if trainer.sanity_checking or not module.validated[watched] < self.told.get(watched, math.inf):
+        monitor = f"val/{module.objective.monitor}"
+        if trainer.sanity_checking or not module.validated[monitor] < self.told.get(monitor, math.inf):
             return
         self.told = {"step": trainer.global_step, **module.validated}
         with whole_parameters(trainer):  # every rank: ZeRO-3 gathers

@@ -18,7 +18,7 @@ from transformers import PreTrainedModel
 from rfr.errors import RunFailed
 from rfr.model.attention import hidden_states
 from rfr.model.embedding import output_layer
-from rfr.objective.base import Objective
+from rfr.objective.losses import Loss
 from rfr.optimizer.schedule import Schedule
 from rfr.records import Batch, PairBatch
 from rfr.strategy.loss_scale import deepspeed_grad_norm, loss_scale, step_was_taken
@@ -39,7 +39,7 @@ class Learner(pl.LightningModule):
     def __init__(
         self,
         model: PreTrainedModel,
-        objective: Objective,
+        objective: Loss,
         make_optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
         schedule: Schedule,
         total_steps: int,

@@ -115,7 +115,7 @@ def _keeping(job: Job) -> list[pl.Callback]:
     """What leaves something behind while the run goes on."""
     cfg, settings = job.cfg, job.cfg.trainer
     prompts = list(dict.fromkeys(pair.prompt for pair in job.prepared.validation.pairs))
-    prompts = prompts[: cfg.samples.prompts] if job.objective.loss.writes else []
+    prompts = prompts[: cfg.samples.prompts] if job.objective.loss.is_policy else []
     return [
         *([Best(job.run_dir / "best", job.prepared.tokenizer)] if settings.keep_best else []),
         Samples(job.run_dir, prompts, job.prepared.tokenizer, instantiate(cfg.samples.sampling)),
@@ -176,7 +176,7 @@ def _finish(job: Job, trainer: pl.Trainer, throughput: Throughput) -> dict:
 
 def _judged(job: Job) -> dict[str, float]:
     count = job.cfg.evaluation.stories
-    if not count or job.quality is None or not job.objective.loss.writes:
+    if not count or job.quality is None or not job.objective.loss.is_policy:
         return {}
     prompts = [pair.prompt for pair in job.prepared.validation.pairs]
     sampling = instantiate(job.cfg.evaluation.sampling)

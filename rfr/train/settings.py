@@ -7,7 +7,7 @@ from typing import Annotated, Literal, TypedDict
 from annotated_types import Ge, Le
 
 from rfr.ranges import MOST, AboveZero, Block, Count, Fraction, Seed, Whole, ZeroOrMore
-from rfr.utils.settings import Called
+from rfr.utils.typecheck import Called
 
 Gpu = Literal["A100-80", "A100-40", "V100-32", "V100-16", "24GiB", "H100"]
 Precision = Literal["auto", "fp16", "bf16", "bf16_pure", "fp32"]
