@@ -13,7 +13,6 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoTokenizer
 
-from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
 from rfr.data.control_tokens import NAME, add_controls, control_ids
 from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens, train_bpe
@@ -21,6 +20,7 @@ from rfr.errors import UserError
 from rfr.model.embedding import output_layer
 from rfr.model.load import load_policy
 from rfr.objective.quantiles import Quantiles
+from rfr.runs.folder import run_folder
 from rfr.train.build import Job, build
 from tests.runs import small_config, train_small
 

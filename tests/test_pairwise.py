@@ -14,7 +14,6 @@ import torch
 from torch.nn.functional import cross_entropy, logsigmoid
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, PreTrainedModel
 
-from rfr.config import run_folder
 from rfr.data.batches import PairRows
 from rfr.data.preference_pairs import Pairing
 from rfr.data.prepare import Prepared
@@ -27,6 +26,7 @@ from rfr.model.load import load_policy
 from rfr.model.reward_model import load_reward_model, reward_model
 from rfr.objective.losses import DPO, BradleyTerry, Loss
 from rfr.records import IGNORE, PairBatch
+from rfr.runs.folder import run_folder
 from rfr.train.build import build
 from rfr.train.reference import Reference
 from rfr.train.run import train

@@ -11,10 +11,10 @@ import numpy as np
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-from rfr.config import run_folder
 from rfr.data.batches import WeightedRows
 from rfr.loggers.wandb_file import history
 from rfr.reward.residual import Residual
+from rfr.runs.folder import run_folder
 from rfr.train.build import Job, build
 from tests.conftest import ROOT
 from tests.runs import column, small_config, train_small

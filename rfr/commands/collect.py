@@ -24,7 +24,7 @@ from rfr.collect.shards import merge_own, part_of
 from rfr.collect.sources import AUTO, FileSource, Source, say
 from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.store.store import Store
-from rfr.utils.cache import key_of
+from rfr.utils.hashing import key_of
 from rfr.utils.overrides import quoted
 from rfr.utils.typecheck import Called
 
@@ -34,10 +34,7 @@ NAMED = re.compile(r"^\+*source\.columns(?:\.(\w+)=|=)(.*)$", re.DOTALL)  # an o
 
 def run(cfg: DictConfig) -> None:
     """Do what the mode says, then print one JSON line with what the store holds."""
-    cfg = config.resolve(cfg)
-    if not cfg.mode._target_.startswith(MODES):
-        raise UserError(f"mode={HydraConfig.get().runtime.choices['mode']} is evaluate.py's: give one of collect.py's")
-    cfg = config.checked(cfg, Collect)
+    cfg = config.check_types(config.resolve(cfg), CollectConfig)
     mode, source = instantiate(cfg.mode), instantiate(cfg.source)
     if isinstance(source, TableSource):
         source = replace(source, optional=_nobody_named(list(source.columns), HydraConfig.get().overrides.task))
@@ -66,8 +63,8 @@ def run(cfg: DictConfig) -> None:
         raise RunFailed(f"could not clean {'; '.join(not_cleaned)}: see to it, then purge again", 1)
 
 
-class Collect(TypedDict):
-    """The command's own keys."""
+class CollectConfig(TypedDict):
+    """`conf/collect.yaml`."""
 
     data_dir: str
     runs_dir: str

@@ -1,14 +1,13 @@
-"""`evaluate.py mode=compare`, and the end of every sweep: runs side by side in the terminal and on a page."""
+"""`evaluate.py report=compare`, and the end of every sweep: runs side by side in the terminal and on a page."""
 
 from __future__ import annotations
 
 import csv
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-from omegaconf import DictConfig
 
 from rfr.errors import UserError
 from rfr.report.comparison import comparison_page
@@ -19,28 +18,32 @@ from rfr.runs.results import Runs, compared, run_dirs_in
 from rfr.utils.terminal import print_table
 
 
+@dataclass(frozen=True, kw_only=True)
 class Compare:
-    """The mode of evaluate.py that looks at finished runs and needs no model.
+    """The report on finished runs, which needs no model.
 
     Args:
         runs: folders of runs, or of sweeps.
+        out: None: the one folder that is given, else `runs_dir`.
     """
 
-    def __init__(self, runs: Sequence[str] | None) -> None:
-        self._folders = [Path(str(folder)) for folder in runs or []]
+    runs: Sequence[str]
+    out: str | None
+    runs_dir: str
 
-    def run(self, cfg: DictConfig) -> None:
+    def run(self) -> None:
         """Leave `comparison.html`, `comparison.csv` and `summary.json`, print tables and one JSON line.
 
         Raises:
             UserError: there are no runs in a folder.
         """
-        if not self._folders:
+        folders = list(map(Path, self.runs))
+        if not folders:
             raise UserError("nothing to compare: give folders of runs or sweeps, runs=[runs/lr_schedule]")
-        run_dirs = list(dict.fromkeys(found for folder in self._folders for found in _some(folder)))
-        out = Path(cfg.out) if cfg.out else self._folders[0] if len(self._folders) == 1 else Path(cfg.runs_dir)
+        run_dirs = list(dict.fromkeys(found for folder in folders for found in _some(folder)))
+        out = Path(self.out) if self.out else folders[0] if len(folders) == 1 else Path(self.runs_dir)
         out.mkdir(parents=True, exist_ok=True)
-        page = _write(compared(run_dirs), out, title=", ".join(map(str, self._folders)))
+        page = _write(compared(run_dirs), out, title=", ".join(map(str, folders)))
         print(json.dumps({"page": str(page), "runs": len(run_dirs)}))
 
 

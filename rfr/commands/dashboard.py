@@ -1,12 +1,10 @@
-"""`evaluate.py mode=dashboard`: a W&B workspace that compares runs, so that nobody has to click one together."""
+"""`evaluate.py report=dashboard`: a W&B workspace that compares runs, so that nobody has to click one together."""
 
 from __future__ import annotations
 
 import os
 from dataclasses import dataclass
 from typing import Any
-
-from omegaconf import DictConfig
 
 from rfr.errors import UserError
 
@@ -15,7 +13,7 @@ STEP, TOKENS, TAKEN = "trainer/global_step", "tokens", "optimizer_steps"
 
 @dataclass(frozen=True, kw_only=True)
 class Dashboard:
-    """The mode of evaluate.py that needs no model, but a W&B account.
+    """The report that needs no model, but a W&B account.
 
     Args:
         project: of W&B's, as `logger.wandb.project` names it.
@@ -29,7 +27,7 @@ class Dashboard:
     name: str = "rfr"
     group: str | None = None
 
-    def run(self, cfg: DictConfig) -> None:
+    def run(self) -> None:
         """Save it and print its address.
 
         Raises:

@@ -1,44 +1,28 @@
-"""The evaluate command: what its report says is done."""
+"""The evaluate command: it makes the report that `report=` names."""
 
 from __future__ import annotations
 
-from typing import TypedDict
+from typing import Any, TypedDict
 
-from hydra.core.hydra_config import HydraConfig
 from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from rfr.commands.compare import Compare
-from rfr.commands.dashboard import Dashboard
-from rfr.commands.generate import GivenModel
-from rfr.commands.karma_report import Karma
-from rfr.commands.policy_report import Policy
-from rfr.config import checked, resolve, resolve_part
-from rfr.errors import UserError
-from rfr.loggers.loggers import quiet
-from rfr.ranges import Count, Whole
+from rfr.config import check_types, resolve
+from rfr.ranges import Block, Count, Whole
 from rfr.train.settings import Precision
+from rfr.utils.quiet import quiet
 from rfr.utils.typecheck import Called
 
 
-def require_evaluation(cfg: DictConfig) -> None:
-    """Every value checked, before a model or a store is opened.
+class EvaluatedModel(TypedDict):
+    """The policy that is evaluated."""
 
-    Raises:
-        ValueError: one is wrong.
-    """
-    cfg = cfg.copy()
-    if OmegaConf.is_missing(cfg.model, "weights"):
-        cfg.model.weights = "given later"
-    if cfg.model.block_size is None:  # the model's own
-        cfg.model.block_size = 1024
-    cfg = checked(resolve(cfg), Evaluate)
-    for part in ("corpus", "preprocess", "ranking", "sampling", "rewards"):
-        instantiate(cfg[part])
+    weights: str | None
+    block_size: Block | None
 
 
-class Evaluate(TypedDict):
-    """evaluate.py's own keys."""
+class EvaluateConfig(TypedDict):
+    """`conf/evaluate.yaml`. The report's keys refer to all others, so it comes last."""
 
     data_dir: str
     runs_dir: str
@@ -50,26 +34,29 @@ class Evaluate(TypedDict):
     against: list[str]
     stories: Whole
     precision: Precision
-    model: GivenModel
-    mode: Called
+    model: EvaluatedModel
     corpus: Called
     preprocess: Called
     rewards: dict[str, Called]
     ranking: Called
     sampling: Called
+    report: Called
 
 
 def evaluate(cfg: DictConfig) -> None:
-    """What the mode says.
+    """Make the report.
 
     Raises:
-        UserError: it is one of collect.py's, or a value is wrong.
+        ValueError: a value is wrong, or the report can't be made.
     """
     quiet()
-    mode = instantiate(resolve_part(cfg, "mode"))
-    if not isinstance(mode, (Policy, Karma, Compare, Dashboard)):
-        raise UserError(
-            f"mode={HydraConfig.get().runtime.choices['mode']} is collect.py's: give mode=policy, karma, compare or dashboard"
-        )
-    require_evaluation(cfg)
-    mode.run(cfg)
+    report_of(cfg).run()
+
+
+def report_of(cfg: DictConfig) -> Any:
+    """The report that a composed config names, every value checked before a model or a store is opened.
+
+    Raises:
+        ValueError: a value is wrong.
+    """
+    return instantiate(check_types(resolve(cfg), EvaluateConfig).report)

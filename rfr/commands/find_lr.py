@@ -10,23 +10,25 @@ import math
 import tempfile
 from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytorch_lightning as pl
-from omegaconf import DictConfig, OmegaConf
 from pytorch_lightning.callbacks import Callback
 
 from rfr.errors import RunFailed
-from rfr.loggers.loggers import quiet
 from rfr.report.line_plot import lines_page
 from rfr.strategy.ranks import ranks
 from rfr.train.build import build
 from rfr.train.checkpoints import inside_accumulation
 from rfr.train.learner import Learner
+from rfr.train.recipe import Recipe
 from rfr.train.run import fit
+from rfr.train.summary import print_start
+from rfr.utils.quiet import quiet
 
 LOW, HIGH = 1e-7, 10.0  # rates between which the best one of any model lies
 BELOW_THE_TURN = 2.0
@@ -34,17 +36,17 @@ RISEN = 0.05
 DIVERGED, LOST = 2.0, 0.2
 
 
-def show(cfg: DictConfig) -> None:
-    """Print the suggestion and leave `find_lr.html` beside the runs.
+def find_lr(recipe: Recipe, steps: int) -> None:
+    """Print the suggested rate and leave `find_lr.html` beside the runs.
 
     Raises:
         UserError: too few steps.
         ValueError: the loss never fell.
     """
     quiet()
-    rates, losses = range_test(cfg)
+    rates, losses = range_test(recipe, steps)
     rate = suggested(rates, losses)
-    page = Path(cfg.runs_dir) / "find_lr.html"
+    page = recipe.runs_dir / "find_lr.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     curves = {"loss": (rates, losses), "smoothed": (rates, smoothed(losses).tolist())}
     told = f"The loss turned at {BELOW_THE_TURN * rate:.2g}; half of that is optimizer.lr={rate:.2g}."
@@ -54,19 +56,18 @@ def show(cfg: DictConfig) -> None:
         print(json.dumps({"optimizer.lr": float(f"{rate:.2g}"), "steps": len(losses), "plot": str(page)}))
 
 
-def range_test(cfg: DictConfig) -> tuple[list[float], list[float]]:
+def range_test(recipe: Recipe, steps: int) -> tuple[list[float], list[float]]:
     """Rates, and the loss of the optimizer batch that each was used on, until the loss turns for good."""
-    steps, ramp = cfg.find_lr, Ramp()
-    test: dict[str, Any] = {
-        "schedule": {"_target_": f"{Ramp.__module__}.{Ramp.__qualname__}"}, "optimizer": {"lr": HIGH},
-        "trainer": {"max_steps": steps},
-    }  # fmt: skip
-    cfg = OmegaConf.create({**OmegaConf.to_container(cfg), "schedule": {}})  # type: ignore[dict-item]
-    watch = _Losses()
+    ramp, watch = Ramp(), _Losses()
+    test = replace(
+        recipe, schedule=ramp, make_optimizer=partial(recipe.make_optimizer, lr=HIGH),
+        trainer=replace(recipe.trainer, max_steps=steps),
+    )  # fmt: skip
     with tempfile.TemporaryDirectory() as nowhere:
-        job = build(OmegaConf.merge(cfg, test), Path(nowhere))  # type: ignore[arg-type]
+        run = build(test, Path(nowhere))
+        print_start(run)
         with suppress(RunFailed):  # a loss that is not a number: seen enough
-            fit(job, [watch], lasting=False)
+            fit(run, [watch], persist=False)
     return [HIGH * ramp(step, steps) for step in range(len(watch.losses))], watch.losses
 
 

@@ -5,36 +5,34 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
-from omegaconf import DictConfig
 from transformers import PreTrainedTokenizerBase
 
 from rfr.data.clean.cleaner import clean_story
 from rfr.data.clean.markdown import Removals
 from rfr.data.pack.rows import PackedRows
 from rfr.data.prepare import PreparedSplit
-from rfr.loggers.loggers import quiet
 from rfr.records import Pair, Post, Reply
 from rfr.report.look_page import look_page, print_looks
 from rfr.store.store import Store
-from rfr.train.build import corpus_of, prepare, print_ledger, require_settings
+from rfr.train.build import prepare
+from rfr.train.recipe import Recipe
+from rfr.train.summary import print_ledger
+from rfr.utils.quiet import quiet
 
 PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "end", "padding")
 
 
-def show(cfg: DictConfig) -> None:
-    """`look=n`: what preparation makes of n training pairs, printed and as a page beside the runs, where a purge looks."""
-    cfg = require_settings(cfg)
+def look(recipe: Recipe, count: int) -> None:
+    """Show what preparation makes of `count` training pairs, in the terminal and on a page beside the runs, where a purge looks."""
     quiet()
-    corpus = corpus_of(cfg)
-    prepared = prepare(cfg, corpus)
-    with corpus.open() as store:
-        looks = list(looks_at(prepared.train, prepared.tokenizer, store, cfg.look))
+    prepared = prepare(recipe)
+    with recipe.corpus.open() as store:
+        looks = list(looks_at(prepared.train, prepared.tokenizer, store, count))
     print_looks(looks)
-    print_ledger(prepared, cfg.preprocess.min_age_h)
-    page = Path(cfg.runs_dir) / "look.html"
+    print_ledger(prepared, recipe.preprocess.min_age_h)
+    page = recipe.runs_dir / "look.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(look_page(looks, prepared.ledger, f"{len(looks)} of {len(prepared.train.pairs):,} training pairs"), "utf-8")
     print(json.dumps({"look": str(page), "pairs": [one.pair.reply_id for one in looks]}), flush=True)

@@ -12,18 +12,20 @@ from typing import Any
 
 import psutil
 import torch
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 from transformers import PretrainedConfig
 
-from rfr.loggers.loggers import quiet
-from rfr.model.load import build_tokenizer, pretrained_config
+from rfr.model.load import build_tokenizer, no_random_weights, pretrained_config
+from rfr.objective.training_data import Compared
+from rfr.optimizer.split_adamw import SplitAdamW
 from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
-from rfr.strategy.precision import PURE, resolve
-from rfr.train.build import require_settings, splits_masters
+from rfr.strategy.precision import PURE, resolve_precision
 from rfr.train.exactness import exact_attention
 from rfr.train.policy import random_config
+from rfr.train.recipe import Recipe
 from rfr.utils.conf_folder import CONF
 from rfr.utils.malloc import GIB
+from rfr.utils.quiet import quiet
 from rfr.utils.terminal import print_table
 
 GPUS = {
@@ -48,47 +50,45 @@ STRATEGIES = {  # after these, one of them
 }
 
 
-def show(cfg: DictConfig) -> None:
-    """Print the plan of a config for this machine (`plan=true`) or a GPU (`plan=A100-40`), and one JSON line."""
+def plan(recipe: Recipe, gpu: str | None = None) -> None:
+    """Print what a run would need of this machine's memory, or of a GPU's, and one JSON line."""
     quiet()
-    cfg = require_settings(cfg)
-    gpu = None if cfg.plan is True else str(cfg.plan)
-    setup = setup_of(cfg, gpu)
-    room = room_of(gpu)
-    needed = plan(setup)
+    setup, room = setup_of(recipe, gpu), room_of(gpu)
+    needed = needs_of(setup)
     where = gpu or (torch.cuda.get_device_name() if setup.gpu else "this machine")
     _print(needed, room, f"{setup.precision} on {where}, {setup.ranks} rank{'s' * (setup.ranks > 1)}", setup.gpu)
     fits = fit(needed, room)
     advice = None if fits else remedy(setup, room)
     print("it fits" if fits else f"it does not fit: {f'add {advice}' if advice else 'nothing that rfr has makes it'}")
-    told = {f"{place}_gib": round(total / GIB, 3) for place, total in totals(needed).items()}
-    print(json.dumps({"fits": fits, "remedy": advice, **told}), flush=True)
+    gibs = {f"{place}_gib": round(total / GIB, 3) for place, total in totals(needed).items()}
+    print(json.dumps({"fits": fits, "remedy": advice, **gibs}), flush=True)
 
 
-def setup_of(cfg: DictConfig, gpu: str | None = None) -> Setup:
-    """What a config's memory depends on; `gpu`: one that may not be here."""
+def setup_of(recipe: Recipe, gpu: str | None = None) -> Setup:
+    """What a recipe's memory depends on; `gpu`: one that may not be here."""
     on_gpu = gpu is not None or torch.cuda.is_available()
-    precision = ("fp16" if cfg.precision == "auto" else cfg.precision) if gpu else resolve(cfg.precision)
-    pairing = cfg.objective.get("pairing")
-    group = 1 if pairing is None else pairing.group  # stories that may stand in one row
-    config = _config(cfg)
+    asked = recipe.precision
+    precision = ("fp16" if asked == "auto" else asked) if gpu else resolve_precision(asked)
+    stories_in_row = recipe.objective.pairing.group if isinstance(recipe.objective, Compared) else 1
+    config = _config(recipe)
     setup = Setup(
-        config=config, attention=exact_attention(config, cfg.data_dir), precision=precision,
-        rows=cfg.trainer.micro_batch, block=cfg.model.block_size * group,
-        checkpointing=cfg.model.activation_checkpointing, ranks=cfg.trainer.ranks, gpu=on_gpu, masters=splits_masters(cfg),
+        config=config, attention=exact_attention(config, recipe.data_dir), precision=precision,
+        rows=recipe.trainer.micro_batch, block=recipe.model.block_size * stories_in_row,
+        checkpointing=recipe.model.activation_checkpointing, ranks=recipe.trainer.ranks, gpu=on_gpu,
+        masters=recipe.make_optimizer.func is SplitAdamW,
     )  # fmt: skip
-    return replace(setup, **_of_strategy(cfg.strategy))
+    return replace(setup, **_of_strategy(recipe.config["strategy"]))
 
 
-def _config(cfg: DictConfig) -> PretrainedConfig:
-    weights, where = cfg.model.weights, cfg.model.tokenizer
-    if weights not in ("random", "pretrained"):
-        return pretrained_config(weights, None)
-    known = cfg.model.random._target_ != "rfr.model.load.no_random_weights"
-    if not known:
-        return pretrained_config(weights, cfg.model.hub_name)
-    tokens = cfg.model.corpus_vocabulary if where in ("corpus", "pretrained") else len(build_tokenizer(where, None))
-    return random_config(cfg, tokens)  # the pretrained one has the same shapes
+def _config(recipe: Recipe) -> PretrainedConfig:
+    model = recipe.model
+    if model.weights not in ("random", "pretrained"):
+        return pretrained_config(model.weights, None)
+    if recipe.random_config.func is no_random_weights:
+        return pretrained_config(model.weights, model.hub_name)
+    of_corpus = model.tokenizer in ("corpus", "pretrained")
+    tokens = model.corpus_vocabulary if of_corpus else len(build_tokenizer(model.tokenizer, None))
+    return random_config(recipe, tokens)  # the pretrained one has the same shapes
 
 
 def _of_strategy(strategy: Any) -> dict[str, Any]:
@@ -105,7 +105,7 @@ def _of_strategy(strategy: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def plan(setup: Setup) -> list[Part]:
+def needs_of(setup: Setup) -> list[Part]:
     """The parts of one rank and what a process takes before the first of them."""
     process = _process()
     runtime = (
@@ -152,12 +152,12 @@ def remedy(setup: Setup, room: Mapping[str, float]) -> str | None:
         if all(getattr(setup, name) == value for name, value in change.items()):
             continue
         setup, taken = replace(setup, **change), [*taken, overrides]
-        if fit(plan(setup), room):
+        if fit(needs_of(setup), room):
             return " ".join(taken)
     for overrides, name in STRATEGIES.items():
         precision = PURE if PURE in overrides else "bf16" if setup.precision == PURE else setup.precision
         other = replace(setup, precision=precision, **_of_strategy(OmegaConf.load(CONF / "strategy" / f"{name}.yaml")))
-        if fit(plan(other), room):
+        if fit(needs_of(other), room):
             return " ".join([*taken, overrides])
     return None
 

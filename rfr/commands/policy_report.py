@@ -1,158 +1,184 @@
-"""`evaluate.py mode=policy`: a policy judged on held-out threads, beside others if asked for."""
+"""`evaluate.py report=policy`: a policy measured on held-out threads, beside other policies if asked for."""
 
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from hydra.utils import instantiate
-from omegaconf import DictConfig, OmegaConf
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.config import corpus_name, load, resolve
+from rfr.data.corpus import Corpus
 from rfr.data.pack.packing import BestFit
-from rfr.data.prepare import PreparedSplit
+from rfr.data.prepare import PreparedSplit, Preprocess
 from rfr.data.tokenise import Encoder, content_of
-from rfr.evaluate.metrics import LIKELIHOOD, likelihood_findings, rewards_of, text_findings
+from rfr.errors import UserError
+from rfr.evaluate.metrics import LIKELIHOOD, PromptRanking, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.paired_gain import Judged, gain
 from rfr.evaluate.quality import in_turn, mean_score
 from rfr.evaluate.reward_model_judge import RewardModelJudge
-from rfr.generation.sampling import sample
+from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
 from rfr.model.positions import block_of
 from rfr.model.reward_model import load_reward_model
+from rfr.ranges import Block, Count, Whole
 from rfr.report.evaluation_page import evaluation_page
-from rfr.report.findings import OVER, verdict
+from rfr.report.findings import SCORES, verdict
 from rfr.report.output import ABOUT, require_place, write_report
-from rfr.strategy.precision import computing_in
-from rfr.strategy.precision import resolve as resolve_precision
+from rfr.reward.base import Reward
+from rfr.runs.folder import CONFIG, load
+from rfr.strategy.precision import computing_in, resolve_precision
 from rfr.train.exactness import exact_attention
+from rfr.train.settings import Precision
 from rfr.utils.terminal import print_table, printable
 
-REWARD_MODEL, SCORE = "reward model", "reward_model_score"  # its name among what ranks replies, and of what it gives for stories
-SHOWN = 8  # stories on the page
-BY_ITSELF = ("model", "pair_accuracy", "baselines")  # not repeated of a policy that stands beside
-Story = dict[str, Any]  # prompt, response, and what each judge gives for it
+REWARD_MODEL = "reward model"  # its row in the table of what ranks replies
+SHOWN_STORIES = 8
+ONLY_FOR_THE_POLICY = ("model", "pair_accuracy", "baselines")  # not repeated for the policies beside it
+Story = dict[str, Any]  # prompt, response and scores
 
 
-class Policy:
-    """The mode of evaluate.py that judges a policy on the validation split."""
+@dataclass(frozen=True, kw_only=True)
+class PolicyReport:
+    """The report on a policy; see `conf/report/policy.yaml` and `conf/evaluate.yaml`."""
 
-    def run(self, cfg: DictConfig) -> None:
-        """Leave `evaluation.json` and `report.html`, print tables and one JSON line."""
-        _report(cfg)
+    weights: str | None
+    block_size: Block | None
+    against: list[str]
+    judge: str | None
+    corpus: Corpus
+    preprocess: Preprocess
+    rewards: Mapping[str, Reward]
+    ranking: PromptRanking
+    stories: Whole
+    sampling: Sampling
+    micro_batch: Count
+    precision: Precision
+    data_dir: str
+    out: str | None
+    wandb_project: str | None
 
+    def run(self) -> None:
+        """Leave `evaluation.json` and `report.html`, print tables and one JSON line.
 
-def _report(cfg: DictConfig) -> None:
-    out = Path(cfg.out or Path(cfg.model.weights).resolve().parent)
-    about = _about(cfg, out)
-    require_place(out, "evaluation.json", about)
-    judge = _judge(cfg) if cfg.judge else None
-    evaluation, stories = _evaluation(cfg, cfg.model.weights, judge)
-    for weights in cfg.against:
-        others, their_stories = _evaluation(cfg, weights, judge)
-        evaluation[f"beside it: {weights}"] = {k: v for k, v in others.items() if k not in BY_ITSELF}
-        evaluation |= _gains(stories, their_stories, weights)
-        evaluation["pair_accuracy"] += [
-            {**row, "score": f"{row['score']} of {weights}"} for row in others["pair_accuracy"] if row["score"] == LIKELIHOOD
-        ]
-    _print(evaluation)
-    print(json.dumps({key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}), flush=True)
-    page = evaluation_page(evaluation, stories[:SHOWN])
-    write_report(
-        out, {"evaluation.json": json.dumps({ABOUT: about, **evaluation}, indent=2) + "\n", "report.html": page}
-    )  # fmt: skip
-    if cfg.wandb_project:
-        from rfr.loggers.wandb_run import tell_evaluation
+        Raises:
+            UserError: no policy is given, or the output folder holds another one's report.
+        """
+        if self.weights is None:
+            raise UserError("no policy to evaluate: set model.weights to its folder, such as runs/<name>/model")
+        out = Path(self.out or Path(self.weights).resolve().parent)
+        about = self._about(self.weights, out)
+        require_place(out, "evaluation.json", about)
+        judge = self._load_judge() if self.judge else None
+        evaluation, stories = self._evaluate(self.weights, judge)
+        for weights in self.against:
+            other, other_stories = self._evaluate(weights, judge)
+            _put_beside(evaluation, stories, weights, other, other_stories)
+        _print(evaluation)
+        line = {key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}
+        print(json.dumps(line), flush=True)
+        page = evaluation_page(evaluation, stories[:SHOWN_STORIES])
+        report = json.dumps({ABOUT: about, **evaluation}, indent=2) + "\n"
+        write_report(out, {"evaluation.json": report, "report.html": page})
+        if self.wandb_project:
+            from rfr.loggers.wandb_run import tell_evaluation
 
-        trained = (out / "config.yaml").is_file()
-        tell_evaluation(out, evaluation, load(out).group if trained else None, cfg.wandb_project)
+            trained = (out / CONFIG).is_file()
+            tell_evaluation(out, evaluation, load(out).group if trained else None, self.wandb_project)
 
+    def _about(self, weights: str, out: Path) -> dict[str, str]:
+        """What the report is about. A policy inside the folder is named by its place there: a run may be moved."""
+        path, folder = Path(weights).resolve(), out.resolve()
+        return {"model": str(path.relative_to(folder) if path.is_relative_to(folder) else path), "corpus": self.corpus.name}
 
-def _about(cfg: DictConfig, out: Path) -> dict[str, str]:
-    """Of a policy that lies in the folder, its place there: a run that was moved is still that run."""
-    weights = Path(cfg.model.weights).resolve()
-    inside = weights.is_relative_to(out.resolve())
-    return {"model": str(weights.relative_to(out.resolve()) if inside else weights), "corpus": corpus_name(cfg)}
+    def _load_judge(self) -> RewardModelJudge:
+        assert self.judge is not None
+        model, tokenizer = load_reward_model(self.judge, partial(exact_attention, data_dir=self.data_dir))
+        return RewardModelJudge(model, tokenizer, self.micro_batch)
 
+    def _evaluate(self, weights: str, judge: RewardModelJudge | None) -> tuple[dict[str, Any], list[Story]]:
+        """The figures of a policy, and stories that it wrote."""
+        remedy = "set packing=off" if isinstance(self.preprocess.packing, BestFit) else None
+        model, tokenizer = load_policy(weights, partial(exact_attention, data_dir=self.data_dir, remedy=remedy))
+        preprocess = replace(self.preprocess, block_size=self.block_size or block_of(model.config))
+        with self.corpus.open() as store:
+            cache = Path(self.data_dir) / "cache"
+            prepared = preprocess.prepare(store, lambda _: tokenizer, [content_of(tokenizer)], cache)
+        split = prepared.validation
+        scores, unavailable = rewards_of(self.rewards, prepared)
+        computing = partial(computing_in, resolve_precision(self.precision), model.device.type)
+        with computing():
+            if judge is not None:
+                scores[REWARD_MODEL] = judge([(pair.prompt, pair.response) for pair in split.pairs])
+            findings = likelihood_findings(model, split, self.micro_batch, self.ranking, scores)
+        evaluation: dict[str, Any] = {
+            "model": weights, "threads": len(split.threads), "held_out_stories": len(split.pairs), **findings,
+            **({"unavailable_rewards": unavailable} if unavailable else {}),
+        }  # fmt: skip
+        stories = self._write(model, tokenizer, split)
+        if stories:
+            with computing():
+                evaluation |= self._score(stories, judge)
+            encoder = Encoder(tokenizer)
+            texts = [story["response"] for story in stories]
+            evaluation |= text_findings(texts, prepared, lambda texts: [tokens.ids for tokens in encoder(texts)])
+        return evaluation, stories
 
-def _judge(cfg: DictConfig) -> RewardModelJudge:
-    model, tokenizer = load_reward_model(cfg.judge, partial(exact_attention, data_dir=cfg.data_dir))
-    return RewardModelJudge(model, tokenizer, cfg.micro_batch)
+    def _write(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit) -> list[Story]:
+        """Stories on the held-out prompts in turn."""
+        if not self.stories:
+            return []
+        prompts = in_turn([pair.prompt for pair in split.pairs], self.stories)
+        stories = sample(model, tokenizer, prompts, self.sampling)
+        return [{"prompt": prompt, "response": story} for prompt, story in zip(prompts, stories, strict=True)]
 
-
-def _evaluation(cfg: DictConfig, weights: str, judge: RewardModelJudge | None) -> tuple[dict[str, Any], list[Story]]:
-    """What is found out about a policy, and stories that it wrote."""
-    remedy = "set packing=off" if isinstance(instantiate(cfg.preprocess.packing), BestFit) else None
-    model, tokenizer = load_policy(weights, partial(exact_attention, data_dir=cfg.data_dir, remedy=remedy))
-    cfg = cfg.copy()
-    cfg.model.block_size = cfg.model.block_size or block_of(model.config)
-    cfg = resolve(cfg)
-    corpus, ranking = instantiate(cfg.corpus), instantiate(cfg.ranking)
-    identity = OmegaConf.to_container(cfg.preprocess), content_of(tokenizer)
-    with corpus.open() as store:
-        prepared = instantiate(cfg.preprocess).prepare(store, lambda _: tokenizer, identity, Path(cfg.data_dir) / "cache")
-    split = prepared.validation
-    others, refused = rewards_of(instantiate(cfg.rewards), prepared)
-    with computing_in(resolve_precision(cfg.precision), model.device.type):
+    def _score(self, stories: list[Story], judge: RewardModelJudge | None) -> dict[str, Any]:
+        """Mean scores; each story gets its own scores."""
+        texts, quality = [(story["prompt"], story["response"]) for story in stories], self.corpus.quality
+        scores: dict[str, list[float]] = {}
+        if quality is not None:
+            scores["quality"] = [quality(prompt, response) for prompt, response in texts]
         if judge is not None:
-            others[REWARD_MODEL] = judge([(pair.prompt, pair.response) for pair in split.pairs])
-        found = likelihood_findings(model, split, cfg.micro_batch, ranking, others)
-    evaluation: dict[str, Any] = {
-        "model": weights, "threads": len(split.threads), "held_out_stories": len(split.pairs),
-        **found,
-        **({"rewards_not_to_be_had_here": refused} if refused else {}),
-    }  # fmt: skip
-    written = _write(cfg, model, tokenizer, split) if cfg.stories else []
-    if written:
-        with computing_in(resolve_precision(cfg.precision), model.device.type):
-            evaluation |= _judged(written, corpus.quality, judge)
-        encoder = Encoder(tokenizer)
-        evaluation |= text_findings([s["response"] for s in written], prepared, lambda texts: [t.ids for t in encoder(texts)])
-    return evaluation, written
+            scores["reward_model_score"] = judge(texts).tolist()
+        means: dict[str, Any] = {"stories": len(stories)}
+        for key, values in scores.items():
+            means |= mean_score(key, [prompt for prompt, _ in texts], values)
+            for story, value in zip(stories, values, strict=True):
+                story[key] = value
+        return means
 
 
-def _gains(mine: list[Story], theirs: list[Story], other: str) -> dict[str, Any]:
-    """How much better than another policy it writes on the prompts that both have, to every judge there is."""
-    common = {story["prompt"] for story in mine} & {story["prompt"] for story in theirs}
-    told = {"quality": "true quality", SCORE: "the reward model's score"}
-    return {
-        f"{name}{OVER}{other}": vars(gain([_as_judged(mine, key, common)], [_as_judged(theirs, key, common)]))
-        for key, name in told.items()
-        if mine and key in mine[0]
-    }
+def _put_beside(
+    evaluation: dict[str, Any], stories: list[Story], weights: str, other: dict[str, Any], other_stories: list[Story]
+) -> None:  # fmt: skip
+    """Add another policy's figures to an evaluation, and the gains over it."""
+    figures = {key: value for key, value in other.items() if key not in ONLY_FOR_THE_POLICY}
+    evaluation.setdefault("others", []).append({"model": weights, **figures})
+    evaluation.setdefault("gains", []).extend(_gains(stories, other_stories, weights))
+    evaluation["pair_accuracy"] += [
+        {**row, "score": f"{row['score']} of {weights}"} for row in other["pair_accuracy"] if row["score"] == LIKELIHOOD
+    ]
 
 
-def _as_judged(stories: list[Story], key: str, prompts: set[str]) -> list[Judged]:
+def _gains(stories: list[Story], other_stories: list[Story], other: str) -> list[dict[str, Any]]:
+    """How much better the policy writes than another one on the prompts that both have, by every score there is."""
+    common = {story["prompt"] for story in stories} & {story["prompt"] for story in other_stories}
+    return [
+        {"score": key, "over": other, **asdict(gain([_scored(stories, key, common)], [_scored(other_stories, key, common)]))}
+        for key in SCORES
+        if stories and key in stories[0]
+    ]
+
+
+def _scored(stories: list[Story], key: str, prompts: set[str]) -> list[Judged]:
     return [
         Judged(prompt=story["prompt"], words=len(story["response"].split()), score=story[key])
         for story in stories
         if story["prompt"] in prompts
     ]
-
-
-def _write(cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit) -> list[Story]:
-    """Stories on the held-out prompts in turn."""
-    prompts = in_turn([pair.prompt for pair in split.pairs], cfg.stories)
-    stories = sample(model, tokenizer, prompts, instantiate(cfg.sampling))
-    return [{"prompt": prompt, "response": story} for prompt, story in zip(prompts, stories, strict=True)]
-
-
-def _judged(written: list[Story], quality: Any, judge: RewardModelJudge | None) -> dict[str, Any]:
-    """Mean scores; each story is told its own."""
-    found: dict[str, Any] = {"stories": len(written)}
-    scores: dict[str, list[float]] = {}
-    if quality is not None:
-        scores["quality"] = [quality(story["prompt"], story["response"]) for story in written]
-    if judge is not None:
-        scores[SCORE] = judge([(story["prompt"], story["response"]) for story in written]).tolist()
-    for name, values in scores.items():
-        found |= mean_score(name, [story["prompt"] for story in written], values)
-        for story, value in zip(written, values, strict=True):
-            story[name] = value
-    return found
 
 
 def _print(evaluation: dict[str, Any]) -> None:

@@ -4,44 +4,35 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
-from pathlib import Path
-
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 
 from rfr.report.line_plot import lines_page
-from rfr.train.build import require_settings
+from rfr.train.recipe import Recipe
 from rfr.utils.terminal import print_table
 
 POINTS = 400  # of a curve
 SHARES = (0.0, 0.1, 0.25, 0.5, 0.75, 1.0)  # of the run, in the table
 
 
-def preview(runs: Mapping[str, DictConfig]) -> None:
+def preview(runs: Mapping[str, Recipe]) -> None:
     """Print the rates at some moments and leave `schedule.html` beside the runs.
 
     Args:
-        runs: resolved configs, by what sets them apart.
-
-    Raises:
-        ValueError: a warm-up is longer than its run.
+        runs: recipes, by what sets them apart.
     """
-    for cfg in runs.values():
-        require_settings(cfg)
-    curves = {name: rates(cfg) for name, cfg in runs.items()}
+    curves = {name: rates(recipe) for name, recipe in runs.items()}
     print_table([_moments(name, *curve) for name, curve in curves.items()], title="learning rate")
     (first, *_) = runs.values()
-    page = Path(first.runs_dir) / "schedule.html"
+    page = first.runs_dir / "schedule.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     page.write_text(lines_page("Learning rate over the run", "In optimizer steps; nothing has been trained.", curves))
     print(json.dumps({"preview": str(page), "schedules": len(curves)}))
 
 
-def rates(cfg: DictConfig) -> tuple[list[float], list[float]]:
+def rates(recipe: Recipe) -> tuple[list[float], list[float]]:
     """Steps, and the rate at each; of a long run every n-th, the last included."""
-    schedule, total = instantiate(cfg.schedule), int(cfg.trainer.max_steps)
+    schedule, total = recipe.schedule, recipe.trainer.max_steps
     steps = sorted({*range(0, total, max(1, total // POINTS)), total - 1})
-    return [float(step) for step in steps], [cfg.optimizer.lr * schedule(step, total) for step in steps]
+    return [float(step) for step in steps], [recipe.learning_rate * schedule(step, total) for step in steps]
 
 
 def _moments(name: str, steps: list[float], curve: list[float]) -> dict[str, str | float]:

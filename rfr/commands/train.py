@@ -9,62 +9,69 @@ from pathlib import Path
 
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import DictConfig
 
-from rfr import config
+from rfr.config import check_types, plain, resolve_run
 from rfr.errors import UserError
+from rfr.runs.folder import CONFIG, load, run_folder, write_config
 from rfr.runs.lock import run_lock
 from rfr.runs.outcome import result_of
 from rfr.strategy.ranks import ranks, require_processors
 from rfr.train.process import train_in_child
-from rfr.train.settings import Train
-from rfr.utils.files import write_whole
+from rfr.train.settings import TrainConfig
 
-LAYOUT = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be laid out anew
+RESHAPABLE = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be spread anew
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to
 
 
 def run(cfg: DictConfig) -> float | None:
-    """What `train.py` does with a composed config; of a sweep's point returns `metric`, for a search to go by.
+    """Do what `train.py` is asked for with a composed config; of a sweep's point return `metric`, for a search to go by.
 
     Raises:
         UserError: the run folder exists already, `resume` is no run folder, or a value is wrong.
         Interrupted: the run was stopped and can be resumed.
     """
     hydra = HydraConfig.get()
-    own = config.checked(config.resolve_run(cfg), Train, calls=False)  # the rest is checked where torch is imported
-    if own.look != 0:
-        _look(own, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
-    elif own.plan not in (None, False):
-        from rfr.commands.plan import show
-
-        show(own)
-    elif own.preview:
-        from rfr.commands.preview import preview
-
-        preview({"this run": own})
-    elif own.find_lr is not None:
-        _find_lr(own, alone=hydra.mode != RunMode.MULTIRUN and not cfg.resume)
-    elif hydra.mode == RunMode.MULTIRUN:
-        if ranks().launched:
-            raise UserError("a sweep starts the processes of its runs itself: leave out torchrun or srun, set trainer.ranks")
-        if not (own.group or GROUP in os.environ):
-            raise UserError("this job's launcher keeps the sweep's name from it: give the sweep one, group=...")
-        own.group = own.group or os.environ[GROUP]
-        return _sweep_point(own, hydra.launcher)
-    elif own.resume:
-        _resume(Path(own.resume), list(hydra.overrides.task))
+    sweeping, resuming = hydra.mode == RunMode.MULTIRUN, bool(cfg.resume)
+    cfg = check_types(resolve_run(cfg), TrainConfig, calls=False)  # Recipe.of checks the rest, where torch is imported
+    if cfg.look != 0:
+        _look(cfg, alone=not (sweeping or resuming))
+    elif cfg.plan not in (None, False):
+        _plan(cfg)
+    elif cfg.preview:
+        _preview(cfg)
+    elif cfg.find_lr is not None:
+        _find_lr(cfg, alone=not (sweeping or resuming))
+    elif sweeping:
+        return _sweep_point(cfg, hydra.launcher)
+    elif resuming:
+        _resume(Path(cfg.resume), list(hydra.overrides.task))
     else:
-        _single(own)
+        _single(cfg)
     return None
 
 
 def _look(cfg: DictConfig, *, alone: bool) -> None:
     if not alone:
         raise UserError(f"look={cfg.look} shows the pairs of one config and trains nothing: leave out -m and resume=")
-    from rfr.commands.look import show
+    from rfr.commands.look import look
+    from rfr.train.recipe import Recipe
 
-    show(cfg)
+    look(Recipe.of(cfg), cfg.look)
+
+
+def _plan(cfg: DictConfig) -> None:
+    from rfr.commands.plan import plan
+    from rfr.train.recipe import Recipe
+
+    plan(Recipe.of(cfg), gpu=None if cfg.plan is True else str(cfg.plan))
+
+
+def _preview(cfg: DictConfig) -> None:
+    from rfr.commands.preview import preview
+    from rfr.train.recipe import Recipe
+
+    preview({"this run": Recipe.of(cfg)})
 
 
 def _find_lr(cfg: DictConfig, *, alone: bool) -> None:
@@ -72,13 +79,14 @@ def _find_lr(cfg: DictConfig, *, alone: bool) -> None:
         raise UserError(f"find_lr={cfg.find_lr} tests one config and trains nothing: leave out -m and resume=")
     if cfg.trainer.ranks > 1 and not ranks().launched:
         raise UserError("find_lr tests in one process: leave out trainer.ranks, or start it with torchrun")
-    from rfr.commands.find_lr import show
+    from rfr.commands.find_lr import find_lr
+    from rfr.train.recipe import Recipe
 
-    show(cfg)
+    find_lr(Recipe.of(cfg), cfg.find_lr)
 
 
 def _single(cfg: DictConfig) -> None:
-    run_dir = config.run_folder(cfg)
+    run_dir = run_folder(cfg)
 
     def require_new() -> None:
         if run_dir.exists() and ranks().rank == 0:
@@ -89,13 +97,13 @@ def _single(cfg: DictConfig) -> None:
 
 
 def _resume(run_dir: Path, overrides: list[str]) -> None:
-    cfg = config.load(run_dir)
-    layout = [override for override in overrides if override.startswith(LAYOUT)]
-    others = [override for override in overrides if not override.startswith(("resume=", *LAYOUT))]
+    cfg = load(run_dir)
+    reshaped = [override for override in overrides if override.startswith(RESHAPABLE)]
+    others = [override for override in overrides if not override.startswith(("resume=", *RESHAPABLE))]
     if others:
         raise UserError(f"a resumed run keeps its own config: drop {' '.join(others)}, or start a new run")
-    cfg.merge_with_dotlist(layout)
-    cfg = config.checked(cfg, Train, calls=False)
+    cfg.merge_with_dotlist(reshaped)
+    cfg = check_types(cfg, TrainConfig, calls=False)
 
     def require_unfinished() -> None:
         if result_of(run_dir) is not None:
@@ -113,25 +121,31 @@ def _start(cfg: DictConfig, run_dir: Path, require_startable: Callable[[], None]
     with run_lock(run_dir) if here.rank == 0 else nullcontext(-1) as lock:
         require_startable()
         if cfg.trainer.ranks > 1 and not here.launched:
-            train_in_child(cfg, run_dir, lock, again=again)
+            train_in_child(plain(cfg), run_dir, lock, again=again)
         else:
+            from rfr.train.recipe import Recipe
             from rfr.train.run import train
 
-            train(cfg, run_dir, again=again)
+            train(Recipe.of(cfg), run_dir, again=again)
 
 
 def _sweep_point(cfg: DictConfig, launcher: DictConfig) -> float | None:
-    """Skipped when finished, resumed when interrupted, always a process of its own."""
-    run_dir = config.run_folder(cfg)
+    """Train a point in a process of its own: skipped when finished, resumed when interrupted."""
+    if ranks().launched:
+        raise UserError("a sweep starts the processes of its runs itself: leave out torchrun or srun, set trainer.ranks")
+    if not (cfg.group or GROUP in os.environ):
+        raise UserError("this job's launcher keeps the sweep's name from it: give the sweep one, group=...")
+    cfg.group = cfg.group or os.environ[GROUP]
+    run_dir = run_folder(cfg)
     with run_lock(run_dir) if result_of(run_dir) is None else nullcontext(-1) as lock:
         if result_of(run_dir) is not None:  # another process may have finished it a moment ago
             print(f"{run_dir} is finished: skipped", flush=True)
         else:
             run_dir.mkdir(parents=True, exist_ok=True)
-            if not (path := run_dir / config.CONFIG).exists():
-                write_whole(path, OmegaConf.to_yaml(cfg))  # one that fails before its first step is in the tables, too
+            if not (run_dir / CONFIG).exists():
+                write_config(run_dir, plain(cfg))  # a run that fails before its first step is in the tables, too
             require_processors(cfg.trainer.ranks)
-            train_in_child(cfg, run_dir, lock, again="start the same command again", at_once=_jobs_at_once(launcher))
+            train_in_child(plain(cfg), run_dir, lock, again="start the same command again", at_once=_jobs_at_once(launcher))
     return (result_of(run_dir) or {}).get(cfg.metric)
 
 

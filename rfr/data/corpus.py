@@ -1,10 +1,26 @@
-"""Where the stories of a run come from: `conf/corpus/*.yaml` names this class or the demo's; `open()` returns the store."""
+"""Where the stories of a run come from: `conf/corpus/` names a corpus."""
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 from rfr.store.store import Store
+
+
+class Corpus(Protocol):
+    """A store, and (prompt, response) -> true quality in [0, 1] where somebody knows it."""
+
+    @property
+    def name(self) -> str:
+        """A name that no other corpus has."""
+        ...
+
+    @property
+    def quality(self) -> Callable[[str, str], float] | None: ...
+
+    def open(self) -> Store: ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -13,6 +29,10 @@ class StoreCorpus:
 
     path: str
     quality: None = None
+
+    @property
+    def name(self) -> str:
+        return self.path
 
     def open(self) -> Store:
         return Store(self.path)

@@ -28,7 +28,8 @@ from rfr.errors import UserError, require_whole
 from rfr.ranges import Block, ZeroOrMore
 from rfr.records import Pair
 from rfr.store.store import Store
-from rfr.utils.cache import cached, key_of, remembered
+from rfr.utils.cache import cached, remembered
+from rfr.utils.hashing import describe, key_of
 from rfr.utils.parallel import worked_ahead
 
 FORMAT = 7  # raise when what is cached changes
@@ -73,32 +74,33 @@ class Preprocess:
     clean: Callable[[Pair], Pair | str]
     split: Split
     fit: Fit
-    block_size: Block
+    block_size: Block | None  # None: the model's own, to be filled in before anything is prepared
     packing: Packing = field(default_factory=BestFit)
     scored_only: bool = True
     min_age_h: ZeroOrMore = MIN_AGE_H
 
     def __post_init__(self) -> None:
-        require_whole("model.block_size", self.block_size, least=16)
+        if self.block_size is not None:
+            require_whole("model.block_size", self.block_size, least=16)
         if not isinstance(self.scored_only, bool):
             raise UserError(f"preprocess.scored_only must be true or false, not {self.scored_only}")
-        if self.fit.context_tokens > self.block_size // 2:
+        if self.block_size is not None and self.fit.context_tokens > self.block_size // 2:
             raise UserError(
                 f"preprocess.fit.context_tokens={self.fit.context_tokens} is more than half of "
                 f"model.block_size={self.block_size}: set it to {self.block_size // 8}, say"
             )
 
-    def prepare(self, store: Store, make_tokenizer: MakeTokenizer, identity: object, cache_root: Path) -> Prepared:
+    def prepare(self, store: Store, make_tokenizer: MakeTokenizer, tokenizer_identity: object, cache_root: Path) -> Prepared:
         """Prepare a store, or load what was prepared from equal content, config and tokenizer before.
 
         Args:
             make_tokenizer: from the training pairs to the tokenizer.
-            identity: JSON-able description of config and tokenizer, for the cache's key.
+            tokenizer_identity: JSON-able: what tells the tokenizer from others, for the cache's key.
 
         Raises:
             ValueError: a split is empty.
         """
-        key = key_of(FORMAT, remembered(cache_root, store.path, store.digest), identity)
+        key = key_of(FORMAT, remembered(cache_root, store.path, store.digest), describe(self), tokenizer_identity)
         return load(cached(cache_root, key, lambda folder: self._build(store, make_tokenizer, folder)))
 
     def _build(self, store: Store, make_tokenizer: MakeTokenizer, folder: Path) -> None:

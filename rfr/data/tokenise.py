@@ -11,7 +11,7 @@ from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, tr
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rfr.data.control_tokens import control_ids
-from rfr.utils.cache import key_of
+from rfr.utils.hashing import key_of
 
 PROMPT_END = "\n\n"
 END_OF_TEXT = "<|endoftext|>"

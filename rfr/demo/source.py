@@ -15,7 +15,7 @@ from rfr.collect.sources import subreddit_name
 from rfr.demo.grammar import true_quality
 from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
-from rfr.utils.cache import key_of
+from rfr.utils.hashing import key_of
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
     from rfr.collect.sources import Work
@@ -72,8 +72,12 @@ class DemoCorpus:
     folder: str
     demo: DemoSubreddit
 
+    @property
+    def name(self) -> str:
+        return f"rfr_demo-{key_of(asdict(self.demo))[:8]}"
+
     def open(self) -> Store:
-        path = Path(self.folder) / f"rfr_demo-{key_of(asdict(self.demo))[:8]}.db"
+        path = Path(self.folder) / f"{self.name}.db"
         build_demo_store(path, self.demo)
         return Store(path)
 

@@ -1,21 +1,14 @@
-"""Where metrics go: W&B (offline unless logged in, never a prompt), a CSV file that survives a resume, TensorBoard.
-
-And what libraries may say beside them.
-"""
+"""Where metrics go: W&B (offline unless logged in, never a prompt), a CSV file that survives a resume, TensorBoard."""
 
 from __future__ import annotations
 
 import csv
-import logging
 import os
-import warnings
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-import transformers.utils.logging
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
@@ -104,15 +97,3 @@ def finish(loggers: Sequence[Any], figures: dict[str, float], step: int, files: 
         logger.finalize("success")
         if hasattr(logger, "finish"):
             logger.finish(files)
-
-
-def quiet() -> None:
-    """Libraries' chatter off; warnings about our own choices off; errors stay."""
-    transformers.utils.logging.disable_progress_bar()
-    for name in ("pytorch_lightning", "lightning.pytorch", "DeepSpeed", "deepspeed", "transformers", "torch.distributed"):
-        logging.getLogger(name).setLevel(logging.ERROR)
-    warnings.filterwarnings("ignore", module="pytorch_lightning")
-    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", category=FutureWarning)  # DeepSpeed's calls of torch
-    if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, which others import too, warns that it found no other
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # left open, the first fork would switch it off, with a warning

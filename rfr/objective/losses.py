@@ -10,13 +10,12 @@ from torch.nn.functional import logsigmoid
 from rfr.ranges import AboveZero
 from rfr.records import IGNORE, Batch, PairBatch
 
-
 LossAndFigures = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
 
 class Loss(Protocol):
-    """Maps hidden states (B, T, D), the model's output layer and a batch to the micro-batch's share of the loss, and to its shares
-    of the figures to log. The shares of an optimizer batch, or of a validation, add up to the whole."""
+    """Maps hidden states (B, T, D), the model's output layer and a batch to the micro-batch's share of the loss and of the logged
+    figures. The shares of an optimizer batch, or of a validation, add up to the whole."""
 
     monitor: ClassVar[str]  # the logged figure by which models are compared: the lower in validation, the better
     is_policy: ClassVar[bool]  # the model writes stories; else it is a reward model and scores them
@@ -67,9 +66,7 @@ class DPO:
             raise ValueError(f"objective.loss.beta must be above 0, not {beta}")
         self._beta = beta
 
-    def __call__(
-        self, hidden_BTD: torch.Tensor, head: PolicyHead, batch: PairBatch
-    ) -> LossAndFigures:
+    def __call__(self, hidden_BTD: torch.Tensor, head: PolicyHead, batch: PairBatch) -> LossAndFigures:
         is_target_BT = batch.labels_BT != IGNORE
         hidden_ND, labels_N = hidden_BTD[is_target_BT], batch.labels_BT[is_target_BT]
         story_N = batch.documents_BT[is_target_BT] - 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from functools import partial
-from typing import Annotated
+from typing import Annotated, ClassVar
 
 import numpy as np
 from annotated_types import Ge, Gt, Lt
@@ -87,6 +87,7 @@ def _told(control: Quantiles, ids: np.ndarray, training: np.ndarray, rows: Packe
 class Compared:
     """Stories of a thread are compared with each other; see `conf/base/pairwise.yaml`."""
 
+    control: ClassVar[None] = None  # stories are told apart by their rewards, not by control tokens
     name: str
     loss: Loss
     pairing: Pairing

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import html
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-from rfr.report.findings import verdict
+from rfr.report.findings import SCORES, verdict
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -38,7 +38,7 @@ def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[s
         f"<h1>rfr evaluation</h1><ul class=verdict>{said}</ul>{_figures(plain)}"
         f"<h2>Does it rank replies as karma does?</h2><p>{EXPLANATION}</p>"
         f"{''.join(_accuracies(evaluation['pair_accuracy'], ratio) for ratio in _values(evaluation['pair_accuracy'], 'ratio'))}"
-        f"{''.join(_group(name, found) for name, found in evaluation.items() if isinstance(found, Mapping))}"
+        f"{''.join(_group(name, found) for name, found in _sections(evaluation))}"
         f"<h2>Stories it wrote</h2>{samples or '<p>none asked for</p>'}</html>"
     )
 
@@ -73,6 +73,15 @@ def _interval(value: float, low: float, high: float) -> str:
         f"<line class=range x1={at['low']} x2={at['high']} y1={middle} y2={middle} />"
         f"<circle cx={at['value']} cy={middle} r=4 fill=#853 /></svg>"
     )
+
+
+def _sections(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Figures that stand together, with a title: the policy's own, those of other policies, and the gains over them."""
+    yield from ((name, found) for name, found in evaluation.items() if isinstance(found, Mapping))
+    yield from ((f"beside it: {other['model']}", other) for other in evaluation.get("others", ()))
+    for gain in evaluation.get("gains", ()):
+        figures = {name: value for name, value in gain.items() if name not in ("score", "over")}
+        yield f"{SCORES[gain['score']]} over that of {gain['over']}", figures
 
 
 def _group(name: str, found: Mapping[str, Any]) -> str:

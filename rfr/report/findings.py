@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 RATIO, MATCHED = 2, "length-matched"  # the pairs that the verdict is about: many, and length tells nothing about them
-OVER = " over that of "  # between a score and another policy, in the name of a gain
+SCORES = {"quality": "true quality", "reward_model_score": "the reward model's score"}
 MUCH_LONGER, MORE_ALIKE = 2.0, 0.1  # copies than people's, as a ratio; self-BLEU than people's, as a difference
 
 Evaluation = Mapping[str, Any]
@@ -15,8 +15,7 @@ Evaluation = Mapping[str, Any]
 def verdict(evaluation: Evaluation) -> list[str]:
     """Sentences, the most important first."""
     said = (part(evaluation) for part in (_on_karma, _on_baselines, _on_prompts, _on_copying, _on_variety))
-    gains = (_on_gain(name, found) for name, found in evaluation.items() if OVER in name)
-    return [*gains, *(sentence for sentence in said if sentence)]
+    return [*map(_on_gain, evaluation.get("gains", [])), *(sentence for sentence in said if sentence)]
 
 
 def _row(evaluation: Evaluation, score: str, condition: str) -> Mapping[str, Any] | None:
@@ -40,9 +39,9 @@ def _on_karma(evaluation: Evaluation) -> str | None:
     )
 
 
-def _on_gain(name: str, found: Mapping[str, float]) -> str:
+def _on_gain(found: Mapping[str, Any]) -> str:
     """Lengths being equal: a longer story may score higher for its length alone."""
-    score, other = name.split(OVER, 1)
+    score, other = SCORES[found["score"]], found["over"]
     low, high = found["length_controlled_low"], found["length_controlled_high"]
     place = "above" if low > 0 else "below" if high < 0 else "not told from"
     return (

@@ -22,14 +22,14 @@ ON_CORRELATIONS = (
 def karma_page(found: Mapping[str, Any]) -> str:
     """The page as a string."""
     reasons = "".join(f"<li>{safe(reason)}" for reason in found["recommended"]["reasons"])
-    refused = "".join(f"<li>{safe(name)}: {safe(reason)}" for name, reason in found["rewards_not_to_be_had_here"].items())
+    refused = "".join(f"<li>{safe(name)}: {safe(reason)}" for name, reason in found["unavailable_rewards"].items())
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>rfr: what karma is made of</title><style>{STYLE}</style>"
         f"<h1>What karma is made of</h1><p>{found['stories']:,} stories in {found['threads']:,} threads.</p>"
         f"<ul class=verdict><li>For this corpus: <b>reward={safe(found['recommended']['reward'])}</b>{reasons}</ul>"
         f"<h2>Shares of the variance of log karma</h2>{_bar(found['variance_shares'])}"
         f"<p>{ON_SHARES}</p><h2>What each reward goes with</h2><p>{ON_CORRELATIONS}</p>{_table(found['correlations'])}"
-        f"{f'<h2>Rewards not to be had here</h2><ul>{refused}</ul>' if refused else ''}</html>"
+        f"{f'<h2>Rewards that this corpus lacks the facts for</h2><ul>{refused}</ul>' if refused else ''}</html>"
     )
 
 

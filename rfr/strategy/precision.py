@@ -42,7 +42,7 @@ def _cpu_flags() -> set[str]:
         return set()
 
 
-def resolve(name: str) -> str:
+def resolve_precision(name: str) -> str:
     """`auto`, fp16, bf16, bf16_pure or fp32 into one of the latter four.
 
     Raises:

@@ -12,8 +12,8 @@ from hydra.experimental.callback import Callback
 from omegaconf import DictConfig
 
 from rfr.commands.train import GROUP
-from rfr.utils.cache import key_of
 from rfr.utils.exits import exit_code
+from rfr.utils.hashing import key_of
 
 
 class Sweep(Callback):

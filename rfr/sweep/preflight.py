@@ -8,13 +8,14 @@ from pathlib import Path
 from omegaconf import DictConfig
 
 from rfr.commands.preview import preview
-from rfr.config import run_folder
 from rfr.errors import UserError
 from rfr.runs.best import METRICS
+from rfr.runs.folder import run_folder
 from rfr.runs.outcome import FINISHED, INTERRUPTED, NEW, state_of
 from rfr.sweep.points import Point, is_grid, points
-from rfr.train.build import check
 from rfr.train.checkpoints import newest_whole, step_of
+from rfr.train.policy import require_trainable
+from rfr.train.recipe import Recipe
 from rfr.utils.terminal import print_table
 
 
@@ -30,11 +31,11 @@ def preflight(master: DictConfig, group: str) -> None:
     """
     found = points(master, group)
     if master.preview:
-        preview({point.told: point.cfg for point in found})
+        preview({point.told: Recipe.of(point.cfg) for point in found})
         return
     for point in found:
         try:
-            check(point.cfg)
+            require_trainable(Recipe.of(point.cfg))
         except ValueError as error:
             raise UserError(f"{point.told}: {error}") from error
     if not is_grid(master):

@@ -13,7 +13,8 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from rfr.errors import UserError
 from rfr.model.probe import Verdict, probe
 from rfr.model.shrink import narrow, shrink
-from rfr.utils.cache import cached, key_of
+from rfr.utils.cache import cached
+from rfr.utils.hashing import key_of
 
 FORMAT = 2  # raise when the probe or what it probes changes
 FILE = "verdict.json"

@@ -1,4 +1,4 @@
-"""The policy that a config names, random or pretrained, ready to be trained."""
+"""The policy that a recipe names, random or pretrained: checked before anything is prepared, and built afterwards."""
 
 from __future__ import annotations
 
@@ -6,42 +6,84 @@ from functools import partial
 from pathlib import Path
 
 import torch
-from hydra.utils import instantiate
-from omegaconf import DictConfig
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.control_tokens import control_ids
+from rfr.data.pack.packing import BestFit
 from rfr.errors import UserError
-from rfr.model.load import build_model, build_tokenizer, compile_layers, fused
+from rfr.model.load import (
+    build_model,
+    build_tokenizer,
+    compile_layers,
+    fused,
+    pretrained_config,
+    require_weights,
+    require_whole_weights,
+)
 from rfr.model.positions import positions_of
 from rfr.model.recompute import recompute_activations
+from rfr.objective.training_data import Compared
+from rfr.train.exactness import exact_attention
+from rfr.train.recipe import Recipe
+from rfr.train.settings import ModelSettings
+
+SOME_TOKENS = 512  # the size of a vocabulary that is not known yet; the architecture does not depend on it
 
 
-def random_config(cfg: DictConfig, tokens: int, **special: int) -> PretrainedConfig:
-    """Of a random model for a tokenizer with so many tokens."""
-    drops = {"attn_pdrop": cfg.model.dropout, "embd_pdrop": cfg.model.dropout, "resid_pdrop": cfg.model.dropout}
+def require_trainable(recipe: Recipe) -> str:
+    """Check the model before a store is read for an hour; needs neither data nor the machine of the run.
+
+    Returns:
+        The implementation of attention with which the model is trained exactly.
+
+    Raises:
+        ValueError: weights are missing or damaged, or the model can't be trained exactly.
+    """
+    model = recipe.model
+    require_weights(model.weights, model.hub_name)
+    pretrained = model.weights != "random"
+    config = pretrained_config(model.weights, model.hub_name) if pretrained else random_config(recipe, SOME_TOKENS)
+    attention = exact_attention(config, recipe.data_dir, remedy=_remedy_for_shared_rows(recipe))
+    tokenizer = None if model.tokenizer == "corpus" else build_tokenizer(model.tokenizer, model.hub_name)
+    if pretrained:
+        require_fit(model, config, tokenizer)
+        require_whole_weights(model.weights, model.hub_name, attention)
+    return attention
+
+
+def _remedy_for_shared_rows(recipe: Recipe) -> str | None:
+    """What to set where stories can't share a row exactly; None where they do not share one."""
+    if isinstance(recipe.objective, Compared):
+        return f"objective={recipe.objective.name} compares stories of one row, so take another, such as bc or rwr"
+    return "set packing=off" if isinstance(recipe.preprocess.packing, BestFit) else None
+
+
+def random_config(recipe: Recipe, tokens: int, **special: int) -> PretrainedConfig:
+    """The config of a random model for a tokenizer with so many tokens."""
+    rate = recipe.model.dropout
+    drops = {"attn_pdrop": rate, "embd_pdrop": rate, "resid_pdrop": rate}
     vocabulary = -(-tokens // 64) * 64  # a multiple of 64 is kind to matrix units
-    random = instantiate(cfg.model.random)
-    return fused(random(vocab_size=vocabulary, max_position_embeddings=cfg.model.block_size, **special, **drops))
+    make = recipe.random_config
+    return fused(make(vocab_size=vocabulary, max_position_embeddings=recipe.model.block_size, **special, **drops))
 
 
-def require_fit(cfg: DictConfig, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> None:
+def require_fit(model: ModelSettings, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> None:
     """Raises UserError where a model is smaller than its tokenizer, or than a block.
 
     Args:
         tokenizer: None: it is made of the corpus later.
     """
     positions = positions_of(config)
-    if positions is not None and cfg.model.block_size > positions:
-        raise UserError(f"model.block_size={cfg.model.block_size} is larger than the model's {positions} positions")
+    if positions is not None and model.block_size > positions:
+        raise UserError(f"model.block_size={model.block_size} is larger than the model's {positions} positions")
     if tokenizer is not None and len(tokenizer) > config.vocab_size:
         raise UserError(
             f"the tokenizer has {len(tokenizer):,} tokens and the model knows {config.vocab_size:,}: they do not belong together"
         )
 
 
-def build_policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, attention: str) -> PreTrainedModel:
-    """In training mode, with its tokenizer's special tokens.
+def build_policy(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, dtype: torch.dtype, attention: str) -> PreTrainedModel:
+    """The policy in training mode, with its tokenizer's special tokens.
 
     Args:
         attention: an implementation with which it is exact.
@@ -49,30 +91,31 @@ def build_policy(cfg: DictConfig, tokenizer: PreTrainedTokenizerBase, dtype: tor
     Raises:
         UserError: the tokenizer or the block does not fit the model, or it can't do what is asked of it.
     """
+    settings = recipe.model
     special = {"bos_token_id": tokenizer.eos_token_id, "eos_token_id": tokenizer.eos_token_id}
-    make_config = partial(random_config, cfg, len(tokenizer), **special)
+    make_config = partial(random_config, recipe, len(tokenizer), **special)
     new = control_ids(tokenizer)
-    if new and Path(cfg.model.weights).is_dir() and control_ids(build_tokenizer(cfg.model.weights, None)) == new:
+    if new and Path(settings.weights).is_dir() and control_ids(build_tokenizer(settings.weights, None)) == new:
         new = []
     model = build_model(
-        cfg.model.weights, cfg.model.hub_name, make_config, cfg.seed, cfg.model.dropout, dtype, new, attention
+        settings.weights, settings.hub_name, make_config, recipe.seed, settings.dropout, dtype, new, attention
     )  # fmt: skip
-    model.config.block_size = cfg.model.block_size
-    require_fit(cfg, model.config, tokenizer)
+    model.config.block_size = settings.block_size
+    require_fit(settings, model.config, tokenizer)
     _end_stories_alike(model, tokenizer)
-    if cfg.model.activation_checkpointing and not model.supports_gradient_checkpointing:
+    if settings.activation_checkpointing and not model.supports_gradient_checkpointing:
         raise UserError(f"{type(model).__name__} can't have activation checkpointing: set model.activation_checkpointing=false")
-    if cfg.model.activation_checkpointing:
+    if settings.activation_checkpointing:
         model.activation_checkpointing_enable({"use_reentrant": False})
-    elif not cfg.model.compile:
+    elif not settings.compile:
         recompute_activations(model)
-    if cfg.model.compile:
+    if settings.compile:
         compile_layers(model)
-    return model.train()  # what is loaded comes in evaluation mode, without dropout and checkpointing, and Lightning leaves it so
+    return model.train()  # from_pretrained returns an eval() model, and Lightning does not switch it back
 
 
 def _end_stories_alike(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Stories end with the tokenizer's token; let the model's own configs, which are exported, say so, too."""
+    """Stories end with the tokenizer's token; the model's own configs, which are exported, must name the same."""
     for config, name in ((model.config, "config.json"), (model.generation_config, "generation_config.json")):
         known = getattr(config, "eos_token_id", None)
         if known is not None and tokenizer.eos_token_id not in (known if isinstance(known, list) else [known]):

@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import OmegaConf
 
-from rfr import config
+from rfr.config import load_yaml
 from rfr.errors import Interrupted, RunFailed
 from rfr.runs.outcome import RESULT, forget_failure, record_failure
 from rfr.strategy.ranks import ranks
@@ -22,10 +22,11 @@ from rfr.utils.exits import INTERRUPTED, exit_code, in_one_line
 AGAIN = "RFR_AGAIN"  # environment variable: how to go on with a run that is interrupted
 
 
-def train_in_child(cfg: DictConfig, run_dir: Path, lock: int, *, again: str, at_once: int = 1) -> None:
+def train_in_child(config: Mapping[str, Any], run_dir: Path, lock: int, *, again: str, at_once: int = 1) -> None:
     """Train, or go on with it, in processes of its own, torchrun's where there are several ranks.
 
     Args:
+        config: the run's resolved config.
         lock: the descriptor of the run folder's lock; the processes inherit it.
         again: how to go on with the run where it is interrupted.
         at_once: how many runs share this machine's cores.
@@ -35,7 +36,7 @@ def train_in_child(cfg: DictConfig, run_dir: Path, lock: int, *, again: str, at_
         RunFailed: with the child's exit code; why is in the run's folder.
     """
     forget_failure(run_dir)
-    code = _run(cfg, run_dir, at_once, lock, again)
+    code = _run(config, run_dir, at_once, lock, again)
     if (run_dir / RESULT).exists():  # written last: how a process fell over after that says nothing
         code = 0
     if code not in (0, INTERRUPTED):
@@ -46,10 +47,10 @@ def train_in_child(cfg: DictConfig, run_dir: Path, lock: int, *, again: str, at_
         raise RunFailed(f"the run in {run_dir} failed with exit code {code}; its own message stands above", max(1, code))
 
 
-def _run(cfg: DictConfig, run_dir: Path, at_once: int, lock: int, again: str) -> int:
+def _run(config: Mapping[str, Any], run_dir: Path, at_once: int, lock: int, again: str) -> int:
     handover = run_dir.parent / f".{run_dir.name}.yaml"
-    handover.write_text(OmegaConf.to_yaml(cfg))
-    environment, processes = dict(os.environ), cfg.trainer.ranks
+    handover.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    environment, processes = dict(os.environ), int(config["trainer"]["ranks"])
     started_by_this(environment)
     environment[AGAIN] = again
     if processes * at_once > 1:
@@ -97,9 +98,10 @@ def _main() -> None:
     handover, run_dir = map(Path, sys.argv[1:])
 
     def work() -> None:
-        from rfr.train.run import train  # takes seconds, in which a Ctrl-C may come
+        from rfr.train.recipe import Recipe  # takes seconds, in which a Ctrl-C may come
+        from rfr.train.run import train
 
-        train(config.read(handover), run_dir, again=os.environ[AGAIN])
+        train(Recipe.of(load_yaml(handover)), run_dir, again=os.environ[AGAIN])
 
     code = exit_code(lambda: _recorded(work, run_dir))
     if code == 0 and ranks().launched:  # loggers too are done, but at the interpreter's end threads of gloo's may abort it

@@ -13,7 +13,8 @@ from transformers import PreTrainedModel
 from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.perplexity import piece_nll
 from rfr.strategy.precision import DTYPE, computing_in
-from rfr.utils.cache import cached, key_of
+from rfr.utils.cache import cached
+from rfr.utils.hashing import key_of
 
 FORMAT = 1  # raise when what is kept changes
 FILE = "log_probabilities.npy"

@@ -1,7 +1,11 @@
-"""What `train.py` takes beside what its groups' classes declare themselves. Settings that others refer to come first."""
+"""The keys of train.py's own config; groups with a `_target_` declare theirs where the target is defined.
+
+Keys that other keys refer to come first, so that a wrong value is reported under the key that holds it.
+"""
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Annotated, Literal, TypedDict
 
 from annotated_types import Ge, Le
@@ -20,20 +24,32 @@ class Suggested(TypedDict):
     max_steps: Count
 
 
-class Model(TypedDict, total=False):
+@dataclass(frozen=True, kw_only=True)
+class ModelSettings:
+    """`conf/model/`, without what its `random` and `suggested` say."""
+
     hub_name: str | None
-    weights: str
-    tokenizer: str
-    corpus_vocabulary: Annotated[int, Ge(257), Le(MOST)]  # a byte each, and end-of-text
+    weights: str  # pretrained, random, or a path
+    tokenizer: str  # pretrained, corpus, or a path
+    corpus_vocabulary: Annotated[int, Ge(257), Le(MOST)]  # a token for each byte, and end-of-text
     block_size: Block
     dropout: Fraction
     activation_checkpointing: bool
     compile: bool
+
+
+@dataclass(frozen=True, kw_only=True)
+class Model(ModelSettings):
+    """`conf/model/`."""
+
     random: Called
     suggested: Suggested
 
 
-class Trainer(TypedDict):
+@dataclass(frozen=True, kw_only=True)
+class TrainerSettings:
+    """`conf/trainer/`; a row is one packed sequence."""
+
     max_steps: Count
     micro_batch: Count
     accumulate: Count
@@ -57,7 +73,9 @@ class Evaluation(TypedDict):
     sampling: Called
 
 
-class Train(TypedDict):
+class TrainConfig(TypedDict):
+    """`conf/train.yaml`."""
+
     data_dir: str
     runs_dir: str
     seed: Seed
@@ -79,7 +97,7 @@ class Train(TypedDict):
     optimizer: Called
     schedule: Called
     strategy: Called
-    trainer: Trainer
+    trainer: TrainerSettings
     logger: dict[str, Called]
     samples: Samples
     evaluation: Evaluation

@@ -9,17 +9,13 @@ import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock
 
+from rfr.utils.hashing import key_of
+
 SEAL = "seal.json"
 YOUNG = 2.0  # seconds
-
-
-def key_of(*parts: Any) -> str:
-    """A short hash of JSON-able parts."""
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def cached(root: Path, key: str, build: Callable[[Path], None]) -> Path:

@@ -6,6 +6,7 @@ import inspect
 import math
 import sys
 from collections.abc import Mapping
+from dataclasses import is_dataclass
 from functools import cache
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints, is_typeddict
@@ -33,7 +34,7 @@ def checked(values: Mapping[str, Any], schema: type, key: str = "", *, calls: bo
 
     Args:
         values: interpolations replaced. What has a `_target_` is held against the target's parameters.
-        schema: a TypedDict; settings that are another's (`${...}`) stand behind it, so that the right one is named.
+        schema: a TypedDict or a dataclass; keys that refer to another (`${...}`) come after it, so that the other is named.
         key: of the section, with its dots.
         calls: False: what has a `_target_` is left as it is, and nothing is imported.
 
@@ -60,7 +61,7 @@ def _checked(value: Any, annotation: Any, key: str, calls: bool = True) -> Any:
 
 
 def _checked_section(values: Mapping[str, Any], annotation: Any, key: str, calls: bool) -> dict[str, Any]:
-    sections = [member for member in _members(annotation) if is_typeddict(member)]
+    sections = [member for member in _members(annotation) if is_typeddict(member) or is_dataclass(member)]
     mappings = [member for member in _members(annotation) if get_origin(member) in (dict, Mapping)]
     if TARGET in values:
         return _checked_call(values, key) if calls else dict(values)

@@ -1,0 +1,39 @@
+"""What a run prints before its first step: where the replies went, and what is trained on what."""
+
+from __future__ import annotations
+
+from rfr.data.control_tokens import control_ids
+from rfr.data.ledger import ledger_rows, notes, shift_rows
+from rfr.data.prepare import Prepared
+from rfr.strategy.ranks import ranks
+from rfr.train.build import Run
+from rfr.train.checkpoints import step_of
+from rfr.utils.terminal import print_table
+
+
+def print_start(run: Run) -> None:
+    """Print, once for all ranks, the ledger and what the run is made of."""
+    if ranks().rank > 0:
+        return
+    recipe, prepared, objective = run.recipe, run.prepared, run.recipe.objective
+    ledger = prepared.ledger["train"]
+    # Weights of a conditional policy, trained on with an objective that adds no control tokens: all prompts get the best one's.
+    best_only = bool(control_ids(prepared.tokenizer)) and objective.control is None
+    facts = {
+        "run": f"{run.run_dir}, going on from step {step_of(run.resume_from)}" if run.resume_from else run.run_dir,
+        "precision": run.precision, "parameters": f"{run.model.num_parameters():,}",
+        "pairs": f"{ledger['kept']['pairs']:,} of {ledger['came_in']['pairs']:,} replies (training threads)",
+        "rows": f"{ledger['rows']:,} of {recipe.model.block_size} tokens, {ledger['packing_efficiency']:.1%} full",
+        **run.data.shown, **({"told before each prompt": "the best quantile"} if best_only else {}),
+    }  # fmt: skip
+    print_ledger(prepared, recipe.preprocess.min_age_h)
+    print_table([facts], title=f"{objective.name} on {len(prepared.train.threads)} threads", vertical=True)
+
+
+def print_ledger(prepared: Prepared, min_age_h: float) -> None:
+    """Print where the replies went, what is missing, and what leaving out long stories did, where that was done."""
+    print_table(ledger_rows(prepared.ledger), title="where the replies went")
+    for line in notes(prepared.ledger, min_age_h):
+        print(line, flush=True)
+    if shift := shift_rows(prepared.ledger):
+        print_table(shift, title="what leaving out long stories did")

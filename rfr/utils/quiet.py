@@ -1,0 +1,22 @@
+"""What libraries may print beside rfr."""
+
+from __future__ import annotations
+
+import logging
+import os
+import warnings
+
+import torch
+import transformers.utils.logging
+
+
+def quiet() -> None:
+    """Libraries' chatter off; warnings about our own choices off; errors stay."""
+    transformers.utils.logging.disable_progress_bar()
+    for name in ("pytorch_lightning", "lightning.pytorch", "DeepSpeed", "deepspeed", "transformers", "torch.distributed"):
+        logging.getLogger(name).setLevel(logging.ERROR)
+    warnings.filterwarnings("ignore", module="pytorch_lightning")
+    warnings.filterwarnings("ignore", message=".*is deprecated. Please use", category=FutureWarning)  # DeepSpeed's calls of torch
+    if not torch.cuda.is_available():
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, which others import too, warns that it found no other
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # left open, the first fork would switch it off, with a warning
