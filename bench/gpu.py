@@ -29,10 +29,11 @@ from bench.record import ROOT, Figure, record
 from bench.train import PARAMETERS, write_stories
 from bench.train_costs import BLOCK, Corpus
 from rfr import config
-from rfr.commands.plan import plan, setup_of, totals
+from rfr.commands.plan import needs_of, setup_of, totals
 from rfr.strategy.memory import CUDA_CONTEXT
 from rfr.train.build import build
 from rfr.train.flops import peak_flops, training_flops_per_token
+from rfr.train.recipe import Recipe
 from rfr.train.run import fit
 from rfr.utils.malloc import GIB
 
@@ -99,7 +100,7 @@ def train(corpus: Corpus, settings: list[str]) -> Steps:
     """With rfr, in this process; nothing is validated or saved."""
     cfg = _config(corpus, settings)
     clock = _Clock()
-    fit(build(cfg, corpus.folder / "run"), [clock], lasting=False)
+    fit(build(Recipe.of(cfg), corpus.folder / "run"), [clock], persist=False)
     return clock.steps
 
 
@@ -135,7 +136,7 @@ def gpt2(corpus: Corpus, stories: list[dict[str, str]]) -> list[Figure]:
 def gpt2_xl(corpus: Corpus, name: str, settings: list[str]) -> list[Figure]:
     """Speed and memory of gpt2-xl in fp16 with activation checkpointing, and what the plan says of it."""
     sizes = ["model=gpt2-xl", "precision=fp16", f"trainer.micro_batch={XL_ROWS}", f"trainer.max_steps={XL_STEPS}"]
-    planned = totals(plan(setup_of(_config(corpus, [*sizes, *settings]))))["device"] - CUDA_CONTEXT
+    planned = totals(needs_of(setup_of(Recipe.of(_config(corpus, [*sizes, *settings])))))["device"] - CUDA_CONTEXT
     run = measured(f"xl_{name}", partial(train, corpus, [*sizes, *settings]), 1)
     told = " ".join(settings)
     return [

@@ -17,13 +17,14 @@ from pathlib import Path
 from typing import Any
 
 from bench.record import ROOT, Figure, record
-from rfr import config
 from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.model.reward_model import load_reward_model
 from rfr.reward.confounders import words
-from rfr.strategy.precision import computing_in, resolve
-from rfr.train.build import corpus_of, prepare
+from rfr.runs.folder import load
+from rfr.strategy.precision import computing_in, resolve_precision
+from rfr.train.build import prepare
+from rfr.train.recipe import Recipe
 
 RUNS = ROOT / "runs" / "bench-karma"
 HELD_OUT = 0.15  # of the threads
@@ -100,11 +101,11 @@ def _train(name: str, settings: list[str]) -> None:
 
 def _judge() -> None:
     """How often the reward model ranks two held-out replies as karma does."""
-    cfg = config.load(RUNS / "judge")
-    split = prepare(cfg, corpus_of(cfg)).validation
+    cfg = load(RUNS / "judge")
+    split = prepare(Recipe.of(cfg)).validation
     model, tokenizer = load_reward_model(str(RUNS / "judge" / "model"))
     pairs, judge = list(split.pairs), RewardModelJudge(model, tokenizer, micro_batch=4)
-    with computing_in(resolve("auto"), model.device.type):
+    with computing_in(resolve_precision("auto"), model.device.type):
         scores = {
             "reward_model": judge([(pair.prompt, pair.response) for pair in pairs]),
             "without_prompt": judge([("", pair.response) for pair in pairs]), "length": words(pairs),

@@ -17,7 +17,7 @@ from hydra import compose, initialize_config_dir
 from bench.record import ROOT, Figure, record, require_bf16
 from bench.train_costs import Corpus, train
 from rfr import config
-from rfr.commands.plan import GPUS, fit, plan, room_of, setup_of, totals
+from rfr.commands.plan import GPUS, fit, needs_of, room_of, setup_of, totals
 from rfr.strategy.memory import Part, Setup
 from rfr.utils.malloc import GIB
 
@@ -65,7 +65,7 @@ def table(target: Path) -> None:
     for model in MODELS:
         for strategy, overrides in STRATEGIES.items():
             on_gpu, here = _setup(model, overrides, gpu=True), _setup(model, overrides, gpu=False)
-            needed = {True: plan(on_gpu), False: plan(here)}
+            needed = {True: needs_of(on_gpu), False: needs_of(here)}
             cells = [_cell(needed[gpu is not None], gpu) for gpu in places]
             lines.append(f"| {model} | {strategy} | {' | '.join(cells)} |")
     target.write_text("\n".join(lines) + "\n")

@@ -10,12 +10,13 @@ from pathlib import Path
 from statistics import mean
 
 from bench.record import ROOT, Figure
-from rfr import config
 from rfr.demo.grammar import true_quality
 from rfr.evaluate.paired_gain import Gain, Judged, gain
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
-from rfr.train.build import corpus_of, prepare
+from rfr.runs.folder import load
+from rfr.train.build import prepare
+from rfr.train.recipe import Recipe
 
 RWR = ["objective=rwr", "objective.weight.target_ess=0.3"]
 POLICIES = {
@@ -57,8 +58,8 @@ def _judge(run_dir: Path, seed: int) -> list[Judged]:
     """Stories on the held-out prompts, and their true quality."""
     kept = run_dir / "judged.json"
     if not kept.exists():
-        cfg = config.load(run_dir)
-        held_out = prepare(cfg, corpus_of(cfg)).validation.pairs
+        cfg = load(run_dir)
+        held_out = prepare(Recipe.of(cfg)).validation.pairs
         prompts = list(dict.fromkeys(pair.prompt for pair in held_out)) * STORIES
         model, tokenizer = load_policy(str(run_dir / "model"))
         stories = sample(model, tokenizer, prompts, Sampling(**{**vars(SAMPLING), "seed": seed}))

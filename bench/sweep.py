@@ -21,7 +21,7 @@ import psutil
 from omegaconf import OmegaConf
 
 from bench.record import ROOT, Figure, record
-from rfr import config
+from rfr.runs.folder import load
 from rfr.runs.outcome import FINISHED, result_of, state_of
 from tests.wandb_stub import serving
 
@@ -91,7 +91,7 @@ def _run_dirs(group: Path) -> list[Path]:
 
 def _complete(group: Path) -> int:
     """Runs that finished with the configs that were asked for."""
-    points = {(cfg.optimizer.lr, cfg.schedule._target_) for cfg in map(config.load, _run_dirs(group))}
+    points = {(cfg.optimizer.lr, cfg.schedule._target_) for cfg in map(load, _run_dirs(group))}
     finished = sum(state_of(run_dir) == FINISHED for run_dir in _run_dirs(group))
     return min(finished, len(points))
 
@@ -114,7 +114,7 @@ def _overhead() -> tuple[float, list[float]]:
         for run_dir in _run_dirs(RUNS / f"swept-{turn}"):
             target = RUNS / f"by-hand-{turn}" / run_dir.name
             handover = RUNS / "handover.yaml"
-            handover.write_text(OmegaConf.to_yaml(config.load(run_dir)))
+            handover.write_text(OmegaConf.to_yaml(load(run_dir)))
             _run([sys.executable, "-m", "rfr.train.process", str(handover), str(target)])
         by_hand.append(time.monotonic() - began)
         overheads.append(sweep / by_hand[-1] - 1)

@@ -20,7 +20,9 @@ from safetensors.torch import load_file
 
 from rfr import config
 from rfr.errors import Interrupted
+from rfr.runs.folder import run_folder
 from rfr.train.callbacks import StopCleanly
+from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.conftest import ROOT
 
@@ -42,7 +44,7 @@ def small_config(folders: list[str], name: str, *overrides: str) -> Any:
 def train_small(folders: list[str], name: str, *overrides: str) -> tuple[Path, dict]:
     """In this process; the run folder and the result."""
     cfg = small_config(folders, name, *overrides)
-    return config.run_folder(cfg), train(cfg, config.run_folder(cfg))
+    return run_folder(cfg), train(Recipe.of(cfg), run_folder(cfg))
 
 
 def command(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:

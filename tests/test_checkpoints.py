@@ -12,9 +12,10 @@ from pathlib import Path
 
 import pytest
 
-from rfr import config
 from rfr.errors import UserError
+from rfr.runs.folder import load
 from rfr.train.checkpoints import checkpoints, damage, newest_whole, seal
+from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, largest_difference, train_small
@@ -53,7 +54,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     spoil(saved[-1])
     assert newest_whole(run_dir / "checkpoints") == saved[-2]
     assert re.search(rf"step-00000006 is damaged \({told}.*\): trying the one before it", capsys.readouterr().out)
-    train(config.load(run_dir), run_dir)
+    train(Recipe.of(load(run_dir)), run_dir)
     assert largest_difference(finished, run_dir) == 0
     assert column(run_dir, "train/loss") == column(finished, "train/loss")
     assert damage(checkpoints(run_dir / "checkpoints")[-1]) is None, "it was saved again"
@@ -106,5 +107,5 @@ def test_a_full_disk_ends_with_the_last_checkpoint_intact(folders: list[str], fi
     assert "Traceback" not in done.stderr
     run_dir = tmp_path / "kept" / "full"
     assert [path.name for path in (run_dir / "checkpoints").iterdir()] == ["step-00000002"]
-    train(config.load(run_dir), run_dir)
+    train(Recipe.of(load(run_dir)), run_dir)
     assert largest_difference(finished, run_dir) == 0

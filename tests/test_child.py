@@ -10,7 +10,6 @@ from pathlib import Path
 
 import psutil
 import pytest
-from omegaconf import OmegaConf
 
 from rfr.errors import Interrupted, RunFailed
 from rfr.runs.lock import run_lock
@@ -19,7 +18,7 @@ from rfr.train import process
 from rfr.train.watchdog import started_by_this
 from tests.conftest import ROOT
 
-CFG = OmegaConf.create({"trainer": {"ranks": 1}})
+CONFIG = {"trainer": {"ranks": 1}}
 
 
 def _stands_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
@@ -35,7 +34,7 @@ def _stands_in(monkeypatch: pytest.MonkeyPatch, code: str) -> None:
 
 def _train(run_dir: Path) -> None:
     with run_lock(run_dir) as lock:
-        process.train_in_child(CFG, run_dir, lock, again="start it again")
+        process.train_in_child(CONFIG, run_dir, lock, again="start it again")
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,7 @@ from omegaconf import OmegaConf
 from rfr import __version__, config
 from rfr.demo.source import build_demo_store
 from rfr.demo.subreddit import DemoSubreddit
+from rfr.runs.folder import identity, run_folder
 from rfr.store.store import Store
 from tests.conftest import ROOT
 
@@ -74,8 +75,8 @@ def test_identity_is_what_a_run_is_not_where_it_lives() -> None:
         plain = config.resolve(compose("train", []))
         elsewhere = config.resolve(compose("train", ["runs_dir=/x", "data_dir=/y", "name=n", "group=g", "logger=csv"]))
         other = config.resolve(compose("train", ["optimizer.lr=1e-4"]))
-    assert config.identity(plain) == config.identity(elsewhere) != config.identity(other)
-    assert str(config.run_folder(elsewhere)) == "/x/g/n"
+    assert identity(plain) == identity(elsewhere) != identity(other)
+    assert str(run_folder(elsewhere)) == "/x/g/n"
 
 
 DEMO = ("model=tiny", "corpus=demo", "corpus.demo.threads=30", "logger=csv")
@@ -376,7 +377,7 @@ def test_a_full_disk_is_one_line(command: Callable[..., tuple[int, str, str]], m
         ("evaluate", ("model.weights=m", "micro_batch=0"), "micro_batch must be a whole number, 1 or more, not 0"),
         (
             "evaluate",
-            ("mode=karma", "rewards.residual.folds=1"),
+            ("report=karma", "rewards.residual.folds=1"),
             "rewards.residual.folds must be a whole number, 2 or more",
         ),
     ],

@@ -151,7 +151,7 @@ def test_correlations_within_and_over_all_can_disagree() -> None:
 def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]], demo_store: Path, tmp_path: Path) -> None:
     rewards = ["reward@rewards.quantile=quantile"]
     code, out, err = command(
-        "evaluate", "mode=karma", f"corpus.path={demo_store}", f"out={tmp_path / 'out'}",
+        "evaluate", "report=karma", f"corpus.path={demo_store}", f"out={tmp_path / 'out'}",
         "rewards.residual.iterations=20", *[f"+{reward}" for reward in rewards],
     )  # fmt: skip
     assert code == 0, err
@@ -173,9 +173,9 @@ def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
-    (("evaluate", "mode=watch"), "mode=watch is collect.py's: give mode=policy, karma, compare or dashboard"),
-    (("collect", "mode=karma"), "mode=karma is evaluate.py's"),
-    (("evaluate", "mode=karma", "mode._target_=os.system"), "os.system is refused"),
+    (("evaluate", "report=watch"), "Could not find 'report/watch'"),
+    (("collect", "mode=karma"), "Could not find 'mode/karma'"),
+    (("evaluate", "report=karma", "report._target_=os.system"), "os.system is refused"),
 ])  # fmt: skip
 def test_a_mode_of_another_command(
     command: Callable[..., tuple[int, str, str]], arguments: tuple[str, ...], message: str

@@ -21,7 +21,8 @@ from rfr.model.embedding import output_layer
 from rfr.model.load import load_policy
 from rfr.objective.quantiles import Quantiles
 from rfr.runs.folder import run_folder
-from rfr.train.build import Job, build
+from rfr.train.build import Run, build
+from rfr.train.recipe import Recipe
 from tests.runs import small_config, train_small
 
 
@@ -65,9 +66,9 @@ def test_text_never_becomes_a_control_token() -> None:
         add_controls(tokenizer, 5)
 
 
-def _job(folders: list[str], *overrides: str) -> Job:
+def _job(folders: list[str], *overrides: str) -> Run:
     cfg = small_config(folders, "told", "objective=conditional", *overrides)
-    return build(cfg, run_folder(cfg))
+    return build(Recipe.of(cfg), run_folder(cfg))
 
 
 def test_every_story_is_learnt_behind_its_quantile(folders: list[str]) -> None:
@@ -108,7 +109,7 @@ def test_a_policy_that_knows_no_control_tokens_learns_them(folders: list[str], t
     assert torch.equal(_embeddings(job), _embeddings(_job(folders, *none))), "drawn from the seed"
 
 
-def _check_drawn(job: Job, known: torch.Tensor, new: range) -> None:
+def _check_drawn(job: Run, known: torch.Tensor, new: range) -> None:
     assert list(new) == control_ids(job.prepared.tokenizer)
     rows = _embeddings(job)
     assert torch.equal(rows[: new.start], known[: new.start])
@@ -123,7 +124,7 @@ def test_a_conditional_policy_goes_on_with_what_it_knows(folders: list[str]) -> 
     assert torch.equal(_embeddings(_job(folders, f"model.weights={start}/model", f"model.tokenizer={start}/model")), known)
 
 
-def _embeddings(job: Job) -> torch.Tensor:
+def _embeddings(job: Run) -> torch.Tensor:
     rows = job.model.get_input_embeddings().weight
     assert isinstance(rows, torch.Tensor)
     return rows.detach()

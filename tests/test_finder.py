@@ -14,6 +14,7 @@ import pytest
 from rfr.commands.find_lr import HIGH, Ramp, range_test, seen_enough, smoothed, suggested
 from rfr.commands.preview import rates
 from rfr.report.line_plot import lines_page
+from rfr.train.recipe import Recipe
 from tests.runs import SMALL, column, small_config, train_small
 
 SMALLEST = tuple(override for override in SMALL if not override.startswith(("trainer.", "schedule.")))
@@ -101,7 +102,7 @@ def test_what_it_finds_for_a_policy_beats_what_it_does_not(
 def test_nobody_is_told_of_it(folders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     """On W&B it would be a run among the others."""
     monkeypatch.setattr("rfr.train.run._loggers", lambda job: pytest.fail("a logger was made"))
-    rates, losses = range_test(small_config(folders, "untold", "logger=[wandb,csv]", "find_lr=20"))
+    rates, losses = range_test(Recipe.of(small_config(folders, "untold", "logger=[wandb,csv]")), 20)
     assert len(rates) == len(losses) >= 3
 
 

@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from rfr import config
+from rfr.runs.folder import load, run_folder
 from rfr.strategy.precision import native_precisions
+from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small
 from tests.test_precision import CHECKPOINTED, COMPILED, CURVE, OFFLOADED, TOLERANCES, ZERO
@@ -63,10 +64,10 @@ def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], settings: list[st
     dropout = ["model.dropout=0.1", "trainer.max_steps=10", "trainer.validate_every=5", *settings]
     whole, _ = train_small(folders, f"whole-{name}", *dropout)
     cfg = small_config(folders, f"stopped-{name}", *dropout)
-    run_dir = config.run_folder(cfg)
+    run_dir = run_folder(cfg)
     with stopped_at(4):
-        train(cfg, run_dir)
-    train(config.load(run_dir), run_dir)
+        train(Recipe.of(cfg), run_dir)
+    train(Recipe.of(load(run_dir)), run_dir)
     assert column(run_dir, "train/loss") == column(whole, "train/loss")
     assert column(run_dir, "grad_norm") == column(whole, "grad_norm")
     assert largest_difference(whole, run_dir) == 0

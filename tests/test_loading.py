@@ -18,7 +18,8 @@ from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.load import build_model, build_tokenizer, load_policy
-from rfr.train.build import check
+from rfr.train.policy import require_trainable
+from rfr.train.recipe import Recipe
 from tests.runs import small_config, train_small
 
 WEIGHTS = "model.safetensors"
@@ -127,7 +128,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], object], str]] = {
 
 def _check(folders: list[str], folder: Path, *overrides: str) -> str:
     where = ["model=auto", f"model.weights={folder}", f"model.tokenizer={folder}", "model.block_size=64"]
-    return check(small_config(folders, "never", *_auto(where), *overrides))
+    return require_trainable(Recipe.of(small_config(folders, "never", *_auto(where), *overrides)))
 
 
 def _auto(where: list[str]) -> list[str]:
@@ -141,7 +142,7 @@ def test_a_defect_is_named_before_a_store_is_read(
 ) -> None:
     make, message = DEFECTS[defect]
     make(folder)
-    monkeypatch.setattr("rfr.train.build.corpus_of", lambda _: pytest.fail("the store was opened"))
+    monkeypatch.setattr("rfr.demo.source.DemoCorpus.open", lambda _: pytest.fail("the store was opened"))
     with pytest.raises(UserError, match=message) as told:
         _check(folders, folder)
     assert "\n" not in str(told.value)

@@ -28,6 +28,7 @@ from rfr.objective.losses import DPO, BradleyTerry, Loss
 from rfr.records import IGNORE, PairBatch
 from rfr.runs.folder import run_folder
 from rfr.train.build import build
+from rfr.train.recipe import Recipe
 from rfr.train.reference import Reference
 from rfr.train.run import train
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
@@ -153,7 +154,7 @@ def test_wrong_values_are_refused(folders: list[str]) -> None:
         DPO(beta=0)
     cfg = small_config(folders, "apart", "objective=dpo", "objective.pairing.margin=99")
     with pytest.raises(UserError, match="no two replies to one post"):
-        build(cfg, run_folder(cfg))
+        build(Recipe.of(cfg), run_folder(cfg))
 
 
 @pytest.fixture(scope="module")
@@ -219,7 +220,7 @@ def test_a_resumed_run_is_the_same_to_the_bit(folders: list[str], tmp_path: Path
     (cut / "result.json").unlink()
     assert (cut / "checkpoints" / "step-00000004").exists()
     cfg = small_config([folders[0], f"runs_dir={tmp_path}/runs"], name, *settings)
-    again = train(cfg, cut)
+    again = train(Recipe.of(cfg), cut)
     assert largest_difference(whole, cut) == 0
     assert again["val/pair_loss"] == result["val/pair_loss"]
     for figure in ("train/pair_loss", "train/pair_accuracy", "train/margin", "grad_norm"):

@@ -12,10 +12,11 @@ from hydra import compose, initialize_config_dir
 from transformers import GPT2Config
 
 from rfr import config
-from rfr.commands.plan import GPUS, fit, plan, remedy, room_of, setup_of, totals
+from rfr.commands.plan import GPUS, fit, needs_of, remedy, room_of, setup_of, totals
 from rfr.strategy.activations import saved
 from rfr.strategy.memory import Setup, parts
 from rfr.strategy.precision import native_precisions
+from rfr.train.recipe import Recipe
 from rfr.train.settings import Gpu
 from rfr.utils.malloc import GIB
 from tests.conftest import ROOT
@@ -109,7 +110,7 @@ def test_only_shapes_are_worked_out() -> None:
 
 def _setup(*overrides: str, gpu: str | None = None) -> Setup:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        return setup_of(config.resolve(compose("train", list(overrides))), gpu)
+        return setup_of(Recipe.of(config.resolve(compose("train", list(overrides)))), gpu)
 
 
 def test_stories_that_are_compared_stand_in_one_row() -> None:
@@ -129,12 +130,12 @@ def test_what_is_advised_fits() -> None:
         assert setup.precision == "fp16"
         assert setup.stage == 2
         room = room_of(gpu)
-        if not fit(plan(setup), room):
+        if not fit(needs_of(setup), room):
             advice = remedy(setup, room)
             assert advice is not None
             advised += 1
             better = _setup("model=gpt2-xl", "trainer.micro_batch=3", *advice.split(), gpu=gpu)
-            assert fit(plan(better), room), (gpu, advice)
+            assert fit(needs_of(better), room), (gpu, advice)
     assert advised >= 3
 
 
@@ -163,4 +164,4 @@ def test_gpt2_takes_what_was_planned(folders: list[str]) -> None:
     measured = json.loads(command(arguments).stdout.splitlines()[-1])["peak_rss_gib"]
     assert planned == pytest.approx(measured, rel=0.1)
     assert planned * GIB > 1e9
-    assert totals(plan(_setup("model=gpt2"))).keys() == {"device", "host", "disk"}
+    assert totals(needs_of(_setup("model=gpt2"))).keys() == {"device", "host", "disk"}

@@ -15,22 +15,22 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
 from rfr.commands import collect, evaluate, generate
-from rfr.train import build
+from rfr.train.recipe import Recipe
 from rfr.utils.exits import in_one_line
 from tests.conftest import ROOT
 
 CHECKS: dict[str, Callable[[DictConfig], Any]] = {
-    "collect": lambda cfg: instantiate(config.checked(config.resolve(cfg), collect.Collect)),
-    "train": lambda cfg: build.require_settings(config.resolve(cfg)),
-    "generate": generate.parts_of_generate,
-    "evaluate": evaluate.require_evaluation,
+    "collect": lambda cfg: instantiate(config.check_types(config.resolve(cfg), collect.CollectConfig)),
+    "train": lambda cfg: Recipe.of(config.resolve(cfg)),
+    "generate": generate.checked,
+    "evaluate": evaluate.report_of,
 }
 CONF = ROOT / "conf"
 # What each command's groups can be; some groups lie in others.
 GROUPS = {
     "collect": {"source": "source", "mode": "mode"},
     "generate": {},
-    "evaluate": {name: name for name in ("mode", "corpus", "preprocess", "packing", "precision")}
+    "evaluate": {name: name for name in ("report", "corpus", "preprocess", "packing", "precision")}
     | {f"reward@rewards.{name}": "reward" for name in ("thread_rank",)},
     "train": {name: name for name in ("model", "corpus", "preprocess", "packing", "reward", "objective", "optimizer", "schedule",
                                       "strategy", "precision", "trainer", "logger", "experiment")}

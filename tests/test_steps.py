@@ -13,8 +13,9 @@ import torch
 from hydra.utils import instantiate
 from omegaconf import OmegaConf
 
-from rfr import config
+from rfr.runs.folder import load, run_folder
 from rfr.strategy import precision
+from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.conftest import ROOT
 from tests.runs import column, small_config, stopped_at
@@ -27,10 +28,10 @@ PLAIN = ["samples.prompts=0", "trainer.validate_every=9", "trainer.accumulate=2"
 def test_every_schedule_is_kept_under_accumulation_and_over_a_resume(folders: list[str], name: str) -> None:
     assert len(SCHEDULES) == 8
     cfg = small_config(folders, f"schedule-{name}", *PLAIN, f"schedule={name}")
-    run_dir = config.run_folder(cfg)
+    run_dir = run_folder(cfg)
     with stopped_at(4):
-        train(cfg, run_dir)
-    train(config.load(run_dir), run_dir)
+        train(Recipe.of(cfg), run_dir)
+    train(Recipe.of(load(run_dir)), run_dir)
     schedule = instantiate(cfg.schedule)
     rates = column(run_dir, "lr")
     assert rates == pytest.approx([cfg.optimizer.lr * schedule(step, 9) for step in range(9)], rel=1e-6)
@@ -60,8 +61,8 @@ def test_a_step_that_fp16_skips_does_not_spend_the_schedule(
     monkeypatch.setattr(precision, "native_precisions", lambda: ["fp16"])  # slow where the processor lacks it, but right
     monkeypatch.setattr(torch.amp, "GradScaler", partial(torch.amp.GradScaler, init_scale=2.0**19))  # too large at first
     cfg = small_config(folders, "skipping", *PLAIN, *FP16)
-    train(cfg, config.run_folder(cfg))
-    _check_skips(config.run_folder(cfg), cfg.optimizer.lr)
+    train(Recipe.of(cfg), run_folder(cfg))
+    _check_skips(run_folder(cfg), cfg.optimizer.lr)
 
 
 CHILD = """
@@ -71,12 +72,13 @@ from itertools import pairwise
 from pathlib import Path
 from deepspeed.accelerator import get_accelerator
 from rfr import config
-from rfr.model import precision
+from rfr.strategy import precision
+from rfr.train.recipe import Recipe
 from rfr.train.run import train
 
 precision.native_precisions = lambda: ["fp16"]
 type(get_accelerator()).is_fp16_supported = lambda self: True
-train(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
+train(Recipe.of(config.load_yaml(Path(sys.argv[1]))), Path(sys.argv[2]))
 """
 
 
@@ -85,7 +87,7 @@ train(config.read(Path(sys.argv[1])), Path(sys.argv[2]))
 def test_nor_does_one_that_deepspeed_skips(folders: list[str], tmp_path: Path, stage: int) -> None:
     several = [f"strategy=deepspeed_{stage}", "+strategy.initial_scale_power=24", "+strategy.hysteresis=1"]
     cfg = small_config(folders, f"skipping-{stage}", *PLAIN, *FP16, *several)
-    run_dir, handover = config.run_folder(cfg), tmp_path / "config.yaml"
+    run_dir, handover = run_folder(cfg), tmp_path / "config.yaml"
     OmegaConf.save(cfg, handover)
     done = subprocess.run([sys.executable, "-c", CHILD, handover, run_dir], cwd=ROOT, text=True, capture_output=True, timeout=600)
     assert done.returncode == 0, done.stderr[-3000:]

@@ -16,7 +16,8 @@ import psutil
 import pytest
 from omegaconf import OmegaConf
 
-from rfr import cli, config
+from rfr import cli
+from rfr.runs.folder import load
 from rfr.runs.outcome import FINISHED, failure_of, result_of, state_of
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command
@@ -199,7 +200,7 @@ def test_runs_of_two_ranks_in_a_sweep(folders: list[str]) -> None:
     losses = {}
     for name in ("ranks", "alone"):
         for run_dir in _run_dirs(_group(folders, name)):
-            cfg = config.load(run_dir)
+            cfg = load(run_dir)
             assert state_of(run_dir) == FINISHED
             losses[name, cfg.optimizer.lr, cfg.schedule._target_] = (result_of(run_dir) or {})["val/nll_per_token"]
     assert len(losses) == 8

@@ -18,6 +18,7 @@ from omegaconf import DictConfig, OmegaConf
 from rfr import cli, config
 from rfr.commands.compare import compare
 from rfr.runs.best import best_groups
+from rfr.runs.folder import identity
 from rfr.runs.results import compared, run_dirs_in
 from rfr.sweep.points import Point, points
 from tests.conftest import ROOT
@@ -48,7 +49,7 @@ def test_every_point_of_a_ready_sweep_composes(name: str, monkeypatch: pytest.Mo
     with pytest.raises(SystemExit, match="3"):
         cli.train()
     assert len(found) == POINTS[name]
-    assert len({config.identity(point.cfg) for point in found}) == len(found)
+    assert len({identity(point.cfg) for point in found}) == len(found)
     assert {point.cfg.group for point in found} == {name}
 
 
@@ -65,7 +66,7 @@ def test_every_value_of_a_wandb_sweep_composes(name: str) -> None:
     tried = [first, *({**first, key: value} for key, of_key in values.items() for value in of_key[1:])]
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         composed = [compose("train", [*fixed, *(f"{key}={value}" for key, value in point.items())]) for point in tried]
-        identities = {config.identity(config.resolve(cfg)) for cfg in composed}
+        identities = {identity(config.resolve(cfg)) for cfg in composed}
     assert len(identities) == len(tried) == WANDB[name]
 
 
@@ -188,7 +189,7 @@ def test_a_damaged_run_is_named(
 ) -> None:
     _runs(tmp_path, "one", "two")
     (tmp_path / "two" / file).write_text(content)
-    code, _, err = command("evaluate", "mode=compare", f"runs=[{tmp_path}]")
+    code, _, err = command("evaluate", "report=compare", f"runs=[{tmp_path}]")
     assert code == 2, err
     assert f"{tmp_path}/two/{message}" in err
     assert err.count("\n") == 1

@@ -15,10 +15,11 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedModel
 
-from rfr import config
 from rfr.model.attention import hidden_states
 from rfr.records import Batch
+from rfr.runs.folder import load, run_folder
 from rfr.train import checkpoints
+from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.conftest import ROOT
 from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small
@@ -67,14 +68,14 @@ def test_accumulation_changes_nothing(folders: list[str]) -> None:
 
 def test_a_stopped_run_resumes_bit_for_bit(folders: list[str], cloned: Path) -> None:
     cfg = small_config(folders, "stopped")
-    run_dir = config.run_folder(cfg)
+    run_dir = run_folder(cfg)
     with stopped_at(4):
-        train(cfg, run_dir)
+        train(Recipe.of(cfg), run_dir)
     assert [path.name for path in checkpoints.checkpoints(run_dir / "checkpoints")] == ["step-00000003", "step-00000004"]
     assert not (run_dir / "result.json").exists()
-    train(config.load(run_dir), run_dir)
+    train(Recipe.of(load(run_dir)), run_dir)
     (run_dir / "result.json").unlink()  # cut off again, after the last step and before the end
-    train(config.load(run_dir), run_dir)
+    train(Recipe.of(load(run_dir)), run_dir)
     assert largest_difference(cloned, run_dir) == 0
     assert column(run_dir, "train/loss") == column(cloned, "train/loss")
 
@@ -183,7 +184,7 @@ def test_the_issues_sweep_gives_four_runs_in_one_group(folders: list[str]) -> No
     done = command(["train.py", "-m", *small, *folders, *swept], env={**os.environ, "WANDB_MODE": "offline"})
     assert done.returncode == 0, done.stderr[-3000:]
     group = Path(folders[1].removeprefix("runs_dir=")) / "sweep"
-    configs = [config.load(path.parent) for path in group.glob("*/config.yaml")]
+    configs = [load(path.parent) for path in group.glob("*/config.yaml")]
     assert {(cfg.schedule._target_.split(".")[-1], cfg.optimizer.lr) for cfg in configs} == {
         (schedule, rate) for schedule in ("Constant", "Cosine") for rate in (1e-3, 3e-3)
     }

@@ -19,6 +19,7 @@ from rfr.model.embedding import install
 from rfr.objective.losses import WeightedNLL
 from rfr.records import IGNORE, Batch
 from rfr.train.policy import random_config
+from rfr.train.recipe import Recipe
 from tests.conftest import ROOT
 
 TRAPS = {
@@ -63,7 +64,7 @@ def test_every_trap_has_its_test() -> None:
 def test_fine_tuning_has_no_dropout(name: str) -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = config.resolve(compose("train", [f"model={name}"]))
-    made = random_config(cfg, 50257)
+    made = random_config(Recipe.of(cfg), 50257)
     assert (made.attn_pdrop, made.embd_pdrop, made.resid_pdrop) == (0, 0, 0)
     assert GPT2Config().attn_pdrop > 0, "which Hugging Face's is not by default"
     assert cfg.model.activation_checkpointing == (name != "gpt2"), "on from gpt2-medium up"

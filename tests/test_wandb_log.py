@@ -250,7 +250,7 @@ def test_every_key_of_the_dashboard_is_logged(folders: list[str]) -> None:
     with serving() as server:
         judged = ["reward=log_karma", "evaluation.stories=2"]
         last_json(command([*RUN, *folders, "name=shown", *judged], env=_environment(server)))
-        view = ["evaluate.py", "mode=dashboard", "mode.entity=me", "mode.group=lr_schedule"]
+        view = ["evaluate.py", "report=dashboard", "report.entity=me", "report.group=lr_schedule"]
         done = command(view, env=_environment(server))
     assert done.returncode == 0, done.stderr[-2000:]
     assert not server.broken

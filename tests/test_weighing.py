@@ -15,7 +15,8 @@ from rfr.data.batches import WeightedRows
 from rfr.loggers.wandb_file import history
 from rfr.reward.residual import Residual
 from rfr.runs.folder import run_folder
-from rfr.train.build import Job, build
+from rfr.train.build import Run, build
+from rfr.train.recipe import Recipe
 from tests.conftest import ROOT
 from tests.runs import column, small_config, train_small
 
@@ -24,9 +25,9 @@ PAIRWISE = {"dpo", "reward_model"}
 OBJECTIVES = sorted({path.stem for path in (ROOT / "conf" / "objective").glob("*.yaml")} - PAIRWISE)
 
 
-def _job(folders: list[str], *overrides: str) -> Job:
+def _job(folders: list[str], *overrides: str) -> Run:
     cfg = small_config(folders, "built", *overrides)
-    return build(cfg, run_folder(cfg))
+    return build(Recipe.of(cfg), run_folder(cfg))
 
 
 @pytest.mark.parametrize("reward", REWARDS)

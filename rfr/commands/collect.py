@@ -28,7 +28,6 @@ from rfr.utils.hashing import key_of
 from rfr.utils.overrides import quoted
 from rfr.utils.typecheck import Called
 
-MODES = ("rfr.reddit.", "rfr.collect.export.", "rfr.collect.purge.", "rfr.collect.status.")  # where its modes are defined
 NAMED = re.compile(r"^\+*source\.columns(?:\.(\w+)=|=)(.*)$", re.DOTALL)  # an override that gives columns
 
 

@@ -25,7 +25,7 @@ PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "e
 
 
 def look(recipe: Recipe, count: int) -> None:
-    """Show what preparation makes of `count` training pairs, in the terminal and on a page beside the runs, where a purge looks."""
+    """Show what preparation makes of `count` training pairs, in the terminal and on a page that a purge finds."""
     quiet()
     prepared = prepare(recipe)
     with recipe.corpus.open() as store:
