@@ -13,7 +13,7 @@ from collections.abc import Sequence as SequenceOf
 
 import numpy as np
 
-from bench.record import ROOT
+from bench.lib.report import ROOT
 from rfr.data.replies import thread_pairs
 from rfr.demo.subreddit import DemoSubreddit
 from rfr.evaluate.pair_accuracy import accuracy, karma_pairs

@@ -13,8 +13,8 @@ import tempfile
 from pathlib import Path
 from statistics import median
 
-from bench.record import ROOT, Figure, record
-from bench.train_costs import Corpus
+from bench.lib.report import ROOT, Figure, record
+from bench.lib.train_costs import Corpus
 
 PAIRS = 5
 # A small model, whose validation takes longer than its steps.

@@ -13,8 +13,8 @@ from collections.abc import Awaitable, Callable
 from pathlib import Path
 from statistics import median
 
-from bench.dumps import import_once, json_loop, write_dump, zstd_alone
-from bench.record import Figure, record
+from bench.lib.report import Figure, record
+from bench.lib.synthetic_dumps import import_once, json_loop, write_dump, zstd_alone
 from rfr.demo.fake_reddit import TREE_CAP, FakeReddit
 from rfr.demo.faults import RateLimit
 from rfr.demo.loopback import fake_login

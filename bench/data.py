@@ -15,8 +15,8 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from bench.data_costs import memory, prepare, speeds
-from bench.record import ROOT, Figure, record
+from bench.lib.data_costs import memory, prepare, speeds
+from bench.lib.report import ROOT, Figure, record
 from rfr.collect.files.tables import import_table
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import PROMPT_END, Encoder

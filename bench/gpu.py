@@ -24,10 +24,10 @@ from hydra import compose, initialize_config_dir
 from pytorch_lightning.callbacks import Callback
 from transformers import AutoTokenizer
 
-from bench.others import Steps, loop, trl
-from bench.record import ROOT, Figure, record
+from bench.lib.baselines import Steps, loop, trl
+from bench.lib.report import ROOT, Figure, record
+from bench.lib.train_costs import BLOCK, Corpus
 from bench.train import PARAMETERS, write_stories
-from bench.train_costs import BLOCK, Corpus
 from rfr import config
 from rfr.commands.plan import needs_of, setup_of, totals
 from rfr.strategy.memory import CUDA_CONTEXT

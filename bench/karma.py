@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from bench.record import ROOT, Figure, record
+from bench.lib.report import ROOT, Figure, record
 from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.model.reward_model import load_reward_model

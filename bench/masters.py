@@ -11,8 +11,8 @@ import sys
 import tempfile
 from pathlib import Path
 
-from bench.record import ROOT, Figure, record, require_bf16
-from bench.train_costs import Corpus
+from bench.lib.report import ROOT, Figure, record, require_bf16
+from bench.lib.train_costs import Corpus
 
 STEPS, LAST = 50, 10
 KINDS = {

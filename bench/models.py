@@ -22,7 +22,7 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_NAMES
 from transformers.utils import logging
 
-from bench.record import ROOT, Figure, record
+from bench.lib.report import ROOT, Figure, record
 from rfr.data.pack.best_fit import Plan
 from rfr.data.pack.rows import PackedRows
 from rfr.errors import UserError

@@ -16,9 +16,9 @@ from transformers import AutoModelForCausalLM, AutoTokenizer
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from transformers.utils import logging
 
-from bench.record import ROOT, Figure, record, require_bf16
+from bench.lib.report import ROOT, Figure, record, require_bf16
+from bench.lib.train_costs import BLOCK, RFR, Corpus, Run, train
 from bench.train import LOOP, Others, corpus_settings, write_stories
-from bench.train_costs import BLOCK, RFR, Corpus, Run, train
 
 WINDOW = BLOCK // 4
 STEPS, ROUNDS, ROWS = 3, 2, 4  # optimizer steps, the first not timed; runs of each; rows of a global batch

@@ -14,8 +14,8 @@ from pathlib import Path
 
 from hydra import compose, initialize_config_dir
 
-from bench.record import ROOT, Figure, record, require_bf16
-from bench.train_costs import Corpus, train
+from bench.lib.report import ROOT, Figure, record, require_bf16
+from bench.lib.train_costs import Corpus, train
 from rfr import config
 from rfr.commands.plan import GPUS, fit, needs_of, room_of, setup_of, totals
 from rfr.strategy.memory import Part, Setup

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 
-from bench.policies import STORIES, policies
-from bench.record import ROOT, Figure, record
-from bench.recovery import recovery, swept
+from bench.lib.report import ROOT, Figure, record
+from bench.lib.reward_policies import STORIES, policies
+from bench.lib.reward_recovery import recovery, swept
 
 SEEDS = 5
 

@@ -20,10 +20,10 @@ from statistics import median
 import psutil
 from omegaconf import OmegaConf
 
-from bench.record import ROOT, Figure, record
+from bench.lib.report import ROOT, Figure, record
 from rfr.runs.folder import load
 from rfr.runs.outcome import FINISHED, result_of, state_of
-from tests.wandb_stub import serving
+from tests.helpers.wandb_stub import serving
 
 RUNS = ROOT / "runs" / "bench-sweep"
 SMALL = ["model=tiny", "corpus=demo", "corpus.demo.threads=60", "strategy=single", "precision=fp32", "model.block_size=128",

@@ -18,9 +18,9 @@ from typing import Any
 
 import torch
 
-from bench.record import ROOT, Figure, record, require_bf16
-from bench.train_costs import BLOCK, Corpus, Run, growth, memory_by_block, train
-from bench.watch import Watched
+from bench.lib.peak_memory import Watched
+from bench.lib.report import ROOT, Figure, record, require_bf16
+from bench.lib.train_costs import BLOCK, Corpus, Run, growth, memory_by_block, train
 from rfr.data.replies import thread_pairs
 from rfr.data.tokenise import PROMPT_END
 from rfr.store.store import Store
@@ -52,7 +52,7 @@ class Others:
     def run(self, which: str, steps: int, settings: dict[str, Any]) -> Run:
         """In a process of its own, as rfr is."""
         arguments = [which, str(self.stories), self.tokenizer, str(steps), json.dumps(settings)]
-        child = Watched([self.python, "-m", "bench.others", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
+        child = Watched([self.python, "-m", "bench.lib.baselines", *arguments], cwd=ROOT, stdout=subprocess.PIPE)
         assert child.process.stdout is not None
         lines = child.process.stdout.read().splitlines()
         if child.wait() != 0:

@@ -17,8 +17,8 @@ from collections.abc import Callable
 from pathlib import Path
 from statistics import median
 
-from bench.record import ROOT, Figure, record, require_bf16
-from bench.watch import Watched
+from bench.lib.peak_memory import Watched
+from bench.lib.report import ROOT, Figure, record, require_bf16
 
 STEPS, SAVED_AT = 3, 2
 MODES = {

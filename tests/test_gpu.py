@@ -12,8 +12,8 @@ from rfr.runs.folder import load, run_folder
 from rfr.strategy.precision import native_precisions
 from rfr.train.recipe import Recipe
 from rfr.train.run import train
-from tests.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small
-from tests.test_precision import CHECKPOINTED, COMPILED, CURVE, OFFLOADED, TOLERANCES, ZERO
+from tests.helpers.runs import SMALL, column, command, largest_difference, last_json, small_config, stopped_at, train_small
+from tests.strategy.test_precision import CHECKPOINTED, COMPILED, CURVE, OFFLOADED, TOLERANCES, ZERO
 
 pytestmark = [
     pytest.mark.gpu,

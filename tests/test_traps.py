@@ -54,7 +54,7 @@ TRAPS = {
 
 
 def test_every_trap_has_its_test() -> None:
-    trees = [ast.parse(path.read_text()) for path in Path(__file__).parent.glob("test_*.py")]
+    trees = [ast.parse(path.read_text()) for path in Path(__file__).parent.rglob("test_*.py")]
     known = {node.name for tree in trees for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
     assert len(TRAPS) > 20
     assert set(TRAPS.values()) <= known

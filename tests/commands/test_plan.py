@@ -1,0 +1,167 @@
+"""`plan=`: parts as they are known, advice that holds, and memory as it is measured."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import get_args
+
+import pytest
+from hydra import compose, initialize_config_dir
+from transformers import GPT2Config
+
+from rfr import config
+from rfr.commands.plan import GPUS, fit, needs_of, remedy, room_of, setup_of, totals
+from rfr.strategy.activations import saved
+from rfr.strategy.memory import Setup, parts
+from rfr.strategy.precision import native_precisions
+from rfr.train.recipe import Recipe
+from rfr.train.settings import Gpu
+from rfr.utils.malloc import GIB
+from tests.conftest import ROOT
+from tests.helpers.runs import SMALL, command, last_json
+
+SMALL_GPT2 = GPT2Config(
+    vocab_size=512,
+    n_embd=64,
+    n_layer=3,
+    n_head=2,
+    n_positions=128,
+    activation_function="gelu_pytorch_tanh",
+    resid_pdrop=0.0,
+    embd_pdrop=0.0,
+    attn_pdrop=0.0,
+)
+COUNT = 512 * 64 + 128 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64
+SETUP = Setup(config=SMALL_GPT2, precision="fp32", rows=2, block=128, checkpointing=False)
+
+
+def _bytes(setup: Setup) -> dict[str, tuple[float, float, float]]:
+    """Per parameter: on the device, in main memory, on the disk."""
+    return {part.name: (part.device / COUNT, part.host / COUNT, part.disk / COUNT) for part in parts(setup)}
+
+
+@pytest.mark.parametrize(
+    ("changes", "parameters", "gradients", "states"),
+    [
+        ({}, (4, 0, 0), (4, 0, 0), (8, 0, 0)),
+        ({"precision": "bf16"}, (4, 0, 0), (4, 0, 0), (8, 0, 0)),
+        ({"precision": "bf16_pure"}, (2, 0, 0), (2, 0, 0), (4, 0, 0)),
+        ({"precision": "bf16_pure", "masters": True}, (2, 0, 0), (4, 0, 0), (10, 0, 0)),
+        ({"precision": "fp16", "stage": 1, "ranks": 4}, (2, 0, 0), (2, 0, 0), (3, 0, 0)),
+        ({"precision": "fp16", "stage": 2, "ranks": 4}, (2, 0, 0), (0.5, 0, 0), (3, 0, 0)),
+        ({"precision": "fp16", "stage": 3, "ranks": 4}, (0.5, 0, 0), (0.5, 0, 0), (3, 0, 0)),
+        ({"precision": "fp16", "stage": 2, "optimizer_on": "cpu"}, (2, 0, 0), (0, 6, 0), (0, 12, 0)),
+        ({"precision": "bf16", "stage": 3, "optimizer_on": "nvme"}, (2, 0, 0), (0, 4, 0), (0, 0, 12)),
+        ({"precision": "bf16", "stage": 3, "optimizer_on": "cpu", "parameters_on": "cpu"}, (0, 2, 0), (0, 6, 0), (0, 12, 0)),
+    ],
+)
+def test_model_states_are_those_of_the_zero_paper(
+    changes: dict, parameters: tuple[float, ...], gradients: tuple[float, ...], states: tuple[float, ...]
+) -> None:
+    found = _bytes(replace(SETUP, **changes))
+    assert found["parameters"] == pytest.approx(parameters)
+    assert found["gradients"] == pytest.approx(gradients)
+    assert found["optimizer states"] == pytest.approx(states)
+
+
+def test_deepspeed_turns_gradients_to_fp32_when_the_passes_are_over() -> None:
+    """Flat, and in fp32: six bytes per parameter, of which the passes' own room is there already."""
+    zero = replace(SETUP, precision="bf16", stage=2, rows=1, block=16)
+    long = replace(zero, rows=64, block=128)
+
+    def extra(setup: Setup) -> float:
+        return next(part.device for part in parts(setup) if part.name == "gradients for the optimizer")
+
+    passes = sum(part.device for part in parts(zero)[-5:-1])
+    assert passes + extra(zero) == pytest.approx(6 * COUNT)
+    assert extra(zero) > 0
+    assert extra(long) == extra(replace(zero, stage=0)) == extra(replace(zero, optimizer_on="cpu")) == 0
+
+
+def test_states_on_a_disk_are_swapped_through_memory() -> None:
+    """DeepSpeed's five buffers, each for the largest group; the embedding is one by itself where it is larger."""
+    nvme = replace(SETUP, precision="bf16", stage=3, optimizer_on="nvme")
+    for group, largest in ((1000, 512 * 64), (10**6, 10**6)):
+        (buffers,) = [part for part in parts(replace(nvme, sub_group=group)) if "swap" in part.name]
+        assert (buffers.device, buffers.host, buffers.disk) == (0, 5 * 4 * largest, 0)
+    assert not [part for part in parts(replace(nvme, optimizer_on="cpu", sub_group=10**6)) if "swap" in part.name]
+
+
+def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -> None:
+    kept = {
+        (rows, checkpointing): saved(SMALL_GPT2, rows, 96, "bf16", autocast=False, checkpointing=checkpointing).layer
+        for rows in (1, 2)
+        for checkpointing in (False, True)
+    }
+    assert kept[2, False] == pytest.approx(2 * kept[1, False], rel=0.01)
+    assert kept[1, True] == pytest.approx(96 * 64 * 2, rel=0.05), "a layer keeps its input only"
+    # Inputs and outputs of both norms, queries, keys and values, attention's output, and the GELU's input.
+    assert kept[1, False] == pytest.approx(96 * 64 * 2 * (2 + 2 + 3 + 1 + 4), rel=0.05)
+
+
+def test_only_shapes_are_worked_out() -> None:
+    """No processor has to be quick at bf16, nor to have the memory: one of these tensors takes 400 GB."""
+    wide = GPT2Config(vocab_size=512, n_embd=1600, n_layer=2, n_head=25, n_positions=1024)
+    found = saved(wide, 2**17, 1024, "bf16", autocast=False, checkpointing=False)
+    assert found.layer > 2**17 * 1024 * 1600 * 2
+
+
+def _setup(*overrides: str, gpu: str | None = None) -> Setup:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        return setup_of(Recipe.of(config.resolve(compose("train", list(overrides)))), gpu)
+
+
+def test_stories_that_are_compared_stand_in_one_row() -> None:
+    def activations(*overrides: str) -> float:
+        return next(part.device for part in parts(_setup("model=gpt2", *overrides, gpu="A100-40")) if part.name == "activations")
+
+    alone = activations("objective=bc")
+    assert activations("objective=dpo") == pytest.approx(4 * alone, rel=0.05)
+    assert activations("objective=reward_model", "objective.pairing.group=2") == pytest.approx(2 * alone, rel=0.05)
+
+
+def test_what_is_advised_fits() -> None:
+    advised = 0
+    assert set(GPUS) == set(get_args(Gpu))
+    for gpu in GPUS:
+        setup = _setup("model=gpt2-xl", "trainer.micro_batch=3", "model.activation_checkpointing=false", gpu=gpu)
+        assert setup.precision == "fp16"
+        assert setup.stage == 2
+        room = room_of(gpu)
+        if not fit(needs_of(setup), room):
+            advice = remedy(setup, room)
+            assert advice is not None
+            advised += 1
+            better = _setup("model=gpt2-xl", "trainer.micro_batch=3", *advice.split(), gpu=gpu)
+            assert fit(needs_of(better), room), (gpu, advice)
+    assert advised >= 3
+
+
+def test_the_command_tells_and_trains_nothing(tmp_path: Path) -> None:
+    told = command(["train.py", "model=gpt2", "plan=V100-16", f"runs_dir={tmp_path / 'runs'}"])
+    plan_ = last_json(told)
+    assert plan_["fits"] is True
+    assert plan_["device_gib"] == pytest.approx(3.4, abs=1.0)
+    for word in ("optimizer states", "activations", "logits", "it fits"):
+        assert word in told.stdout
+    assert not (tmp_path / "runs").exists()
+    wrong = command(["train.py", "model=gpt2", "plan=A1000"])
+    assert wrong.returncode == 2
+    assert "plan must be true or false, or one of A100-80" in wrong.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.skipif("bf16" not in native_precisions(), reason="this processor has no native bf16")
+def test_gpt2_takes_what_was_planned(folders: list[str]) -> None:
+    """The other sizes are measured by `make bench-plan`."""
+    small = [override for override in SMALL if not override.startswith(("model", "precision", "trainer.max", "preprocess"))]
+    settings = ["model=gpt2", "model.weights=random", "model.tokenizer=corpus", "precision=bf16_pure", "optimizer=split_adamw",
+                "model.corpus_vocabulary=512", "trainer.max_steps=3", "trainer.accumulate=2", "samples.prompts=0"]  # fmt: skip
+    arguments = ["train.py", *small, *folders, *settings, "name=planned"]
+    planned = last_json(command([*arguments, "plan=true"]))["device_gib"]
+    measured = json.loads(command(arguments).stdout.splitlines()[-1])["peak_rss_gib"]
+    assert planned == pytest.approx(measured, rel=0.1)
+    assert planned * GIB > 1e9
+    assert totals(needs_of(_setup("model=gpt2"))).keys() == {"device", "host", "disk"}

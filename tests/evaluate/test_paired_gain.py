@@ -1,0 +1,89 @@
+"""One policy against another: paired by prompts, and longer is not mistaken for better."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from rfr.evaluate.paired_gain import Judged, gain
+from tests.helpers.runs import train_small
+
+
+def _stories(generator: np.random.Generator, quality: float, words: float, per_word: float = 0.0) -> list[Judged]:
+    """Three on each of 40 prompts, some of which are harder."""
+    found = []
+    for prompt in range(40):
+        for _ in range(3):
+            length = int(generator.normal(words, 10))
+            score = quality + per_word * length + np.sin(prompt) * 3 + generator.normal() * 0.1
+            found.append(Judged(prompt=str(prompt), words=length, score=score))
+    return found
+
+
+def test_a_gain_is_found_beneath_the_differences_of_prompts() -> None:
+    generator = np.random.default_rng(0)
+    found = gain([_stories(generator, 1.1, 100)], [_stories(generator, 1.0, 100)])
+    assert found.low < 0.1 < found.high
+    assert found.low > 0, "the prompts' own differences are far larger, but they are the same for both"
+    assert found.high - found.low < 0.15
+    assert found.prompts == 40
+
+
+def test_longer_is_not_better() -> None:
+    generator = np.random.default_rng(1)
+    longer, shorter = (_stories(generator, 1.0, words, per_word=0.02) for words in (130, 100))
+    found = gain([longer], [shorter])
+    assert found.gain == pytest.approx(0.6, abs=0.1)
+    assert abs(found.length_controlled) < 0.1
+    assert found.length_controlled_low < 0 < found.length_controlled_high
+    better = gain([_stories(generator, 1.3, 130, per_word=0.02)], [shorter])
+    assert better.length_controlled == pytest.approx(0.3, abs=0.1)
+
+
+def test_seeds_that_disagree_make_the_interval_wide() -> None:
+    generator = np.random.default_rng(2)
+    worse = [_stories(generator, 1.0, 100) for _ in range(4)]
+    alike = gain([_stories(generator, 1.2, 100) for _ in range(4)], worse)
+    apart = gain([_stories(generator, quality, 100) for quality in (0.6, 1.8, 0.8, 1.6)], worse)
+    assert alike.gain == pytest.approx(apart.gain, abs=0.02)
+    assert alike.low > 0.1
+    assert apart.low < 0
+
+
+def test_policies_are_compared_on_the_same_prompts_only() -> None:
+    stories = _stories(np.random.default_rng(3), 1.0, 100)
+    with pytest.raises(ValueError, match="on the same prompts"):
+        gain([stories], [stories[:-3]])
+    with pytest.raises(ValueError, match="on the same prompts"):
+        gain([[]], [[]])
+
+
+def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]], folders: list[str], tmp_path: Path) -> None:
+    one, other = (train_small(folders, name, f"seed={seed}")[0] / "model" for seed, name in enumerate(("one", "other")))
+    judge = train_small(folders, "judge", "objective=reward_model", "reward=residual", "reward.iterations=5")[0] / "model"
+    small = ["corpus=demo", "corpus.demo.threads=40", "stories=16", "sampling.max_new_tokens=30", "ranking.stories=8",
+             "preprocess.fit.context_tokens=16", "~rewards.residual"]  # fmt: skip
+    code, out, err = command(
+        "evaluate", f"model.weights={one}", f"against=[{other}]", f"judge={judge}", *small, *folders, f"out={tmp_path}"
+    )
+    assert code == 0, err
+    found = json.loads((tmp_path / "evaluation.json").read_text())
+    gained = found[f"true quality over that of {other}"]
+    assert gained["low"] <= gained["gain"] <= gained["high"]
+    assert found[f"beside it: {other}"]["quality"] == pytest.approx(found["quality"] - gained["gain"], abs=0.05)
+    ranked = {"log-likelihood", f"log-likelihood of {other}", "length alone", "reward model"}
+    assert {row["score"] for row in found["pair_accuracy"]} >= ranked
+    judged = found[f"the reward model's score over that of {other}"]
+    beside = found[f"beside it: {other}"]
+    assert judged["gain"] == pytest.approx(found["reward_model_score"] - beside["reward_model_score"], abs=0.05)
+    assert found["reward_model_score_low"] <= found["reward_model_score"] <= found["reward_model_score_high"]
+    assert found["nll_by_karma"]["top_low"] <= found["nll_by_karma"]["top"] <= found["nll_by_karma"]["top_high"]
+    assert sum(f"that of {other}'s, lengths being equal: " in line for line in out.splitlines()) == 2, "a sentence for each judge"
+    page = (tmp_path / "report.html").read_text()
+    assert "length controlled" in page
+    assert page.count("<article>") == 8
+    assert json.loads(out.splitlines()[-1])["out"] == str(tmp_path)
