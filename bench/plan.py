@@ -17,8 +17,8 @@ from hydra import compose, initialize_config_dir
 from bench.lib.report import ROOT, Figure, record, require_bf16
 from bench.lib.train_costs import Corpus, train
 from rfr import config
-from rfr.commands.plan import GPUS, fit, needs_of, room_of, setup_of, totals
-from rfr.strategy.memory import Part, Setup
+from rfr.commands.plan import GPUS, capacity, fit, needs_of, setup_of, totals
+from rfr.strategy.memory import MemorySetup, Part
 from rfr.utils.malloc import GIB
 
 AUTOCAST = ["precision=bf16", "optimizer=adamw"]
@@ -79,7 +79,7 @@ EXPLANATION = (
 )
 
 
-def _setup(model: str, overrides: list[str], *, gpu: bool) -> Setup:
+def _setup(model: str, overrides: list[str], *, gpu: bool) -> MemorySetup:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = config.resolve(compose("train", [f"model={model}", "trainer.micro_batch=1", *overrides]))
     setup = setup_of(cfg, next(iter(GPUS)) if gpu else None)
@@ -88,7 +88,7 @@ def _setup(model: str, overrides: list[str], *, gpu: bool) -> Setup:
 
 def _cell(needed: list[Part], gpu: str | None) -> str:
     shown = f"{totals(needed)['device'] / GIB:.1f}"
-    return f"**{shown}**" if fit(needed, room_of(gpu)) else shown
+    return f"**{shown}**" if fit(needed, capacity(gpu)) else shown
 
 
 def main(stories: Path, tokenizer: str) -> None:

@@ -150,7 +150,7 @@ class Batch(_OnDevice):
 
 
 @dataclass(frozen=True, kw_only=True)
-class PairBatch(_OnDevice):
+class PreferenceBatch(_OnDevice):
     """What a model step of a pairwise objective receives: some stories of one thread to a row, and which of them did better.
 
     `documents_BT` is 0 on padding and else counts the stories of the batch from 1 to S. Of story s + 1, `ends_S[s]` is the place

@@ -1,6 +1,7 @@
 """What `make bench` compares with, each in a process of its own: TRL's SFTTrainer and a plain Hugging Face loop.
 
-`python -m bench.lib.baselines trl|loop stories.jsonl tokenizer steps settings` prints seconds and tokens of each step but the first.
+`python -m bench.lib.baselines trl|loop stories.jsonl tokenizer steps settings` prints the seconds and the tokens of
+each step but the first.
 """
 
 from __future__ import annotations

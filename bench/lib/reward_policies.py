@@ -11,7 +11,7 @@ from statistics import mean
 
 from bench.lib.report import ROOT, Figure
 from rfr.demo.grammar import true_quality
-from rfr.evaluate.paired_gain import Gain, Judged, gain
+from rfr.evaluate.paired_gain import Gain, ScoredStory, gain
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
 from rfr.runs.folder import load
@@ -36,7 +36,7 @@ SAMPLING = Sampling(max_new_tokens=200, temperature=0.7, batch_size=256)
 
 def policies(seeds: int, folder: Path) -> list[Figure]:
     """Train, write and judge, all that is not there yet; what is finished is kept in `folder`."""
-    judged: dict[str, list[list[Judged]]] = {name: [] for name in POLICIES}
+    judged: dict[str, list[list[ScoredStory]]] = {name: [] for name in POLICIES}
     for seed in range(seeds):
         common = [f"runs_dir={folder / f'seed-{seed}'}", f"data_dir={folder / f'seed-{seed}'}", f"corpus.demo.seed={seed}",
                   f"seed={seed}", "strategy=single", "trainer.keep_best=false"]  # fmt: skip
@@ -54,7 +54,7 @@ def _train(overrides: Sequence[str]) -> None:
     subprocess.run([sys.executable, "train.py", "-m", *overrides], cwd=ROOT, check=True, stdout=subprocess.DEVNULL)
 
 
-def _judge(run_dir: Path, seed: int) -> list[Judged]:
+def _judge(run_dir: Path, seed: int) -> list[ScoredStory]:
     """Stories on the held-out prompts, and their true quality."""
     kept = run_dir / "judged.json"
     if not kept.exists():
@@ -68,10 +68,10 @@ def _judge(run_dir: Path, seed: int) -> list[Judged]:
             for prompt, story in zip(prompts, stories, strict=True)
         ]
         kept.write_text(json.dumps(found))
-    return [Judged(**story) for story in json.loads(kept.read_text())]
+    return [ScoredStory(**story) for story in json.loads(kept.read_text())]
 
 
-def _figures(judged: dict[str, list[list[Judged]]]) -> list[Figure]:
+def _figures(judged: dict[str, list[list[ScoredStory]]]) -> list[Figure]:
     seeds = len(judged["bc"])
     quality = {name: mean(mean(story.score for story in of_seed) for of_seed in stories) for name, stories in judged.items()}
     steps = {(one, other): gain(judged[one], judged[other]) for one, other in STEPS}

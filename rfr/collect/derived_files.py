@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from rfr.collect.quotes import Fragments
+from rfr.collect.quotes import QuoteFinder
 from rfr.errors import UserError
 
 # What commands tell people in. Anything else in a run folder (weights, tokenizers, settings, stores) quotes no story, or is not
@@ -53,7 +53,7 @@ def _names(pairs: Path, ids: set[str]) -> bool:
         return True
 
 
-def remove_from(path: Path, fragments: Fragments) -> bool:
+def remove_from(path: Path, fragments: QuoteFinder) -> bool:
     """Of JSON lines remove those that quote an erased text, of another file that quotes one the whole; whether it did."""
     text = path.read_bytes().decode("utf-8", "ignore")
     if not fragments.within(text):

@@ -5,26 +5,27 @@ from __future__ import annotations
 import time
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import BarColumn, MofNCompleteColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.progress import Progress as Bar
 
 from rfr.utils.console import PipedConsole
 
 QUIET_S = 10.0  # between lines where nobody watches
 
 
-class Display:
+class Progress:
     """Hears reports (`display("threads", 3, 10)`) and tells them, with notes such as the requests that are left."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or PipedConsole()
-        self._bar = Progress(
+        self._bar = Bar(
             TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
             TextColumn("{task.fields[notes]}"), console=self._console, transient=True,
         )  # fmt: skip
         self._task: TaskID | None = None
         self._what, self._waiting, self._told = "", "", time.monotonic()  # the first line comes after QUIET_S
 
-    def __enter__(self) -> Display:
+    def __enter__(self) -> Progress:
         if self._console.is_terminal:
             self._bar.start()
         return self

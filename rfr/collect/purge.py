@@ -15,7 +15,7 @@ from annotated_types import Ge, Le
 
 from rfr.collect.derived_files import caches, remove_cache, remove_from, told_files
 from rfr.collect.export import remembered, write
-from rfr.collect.quotes import Fragments
+from rfr.collect.quotes import QuoteFinder
 from rfr.collect.shards import merge
 from rfr.collect.sources import Source
 from rfr.ranges import Fraction
@@ -78,7 +78,7 @@ class Purge:
             erase(store, left_out if believed else set())
             touched = self._clean_up(store, failures)
             if not failures.found:  # what is still to be looked for must be remembered
-                failures.during("the store's free pages", store.forget_residue)
+                failures.during("the store's free pages", store.clear_residue)
             erased = len(erased_items(store))
             figures = {"newly_erased": erased - before, "erased": erased, "files": touched}
             figures |= {"left_out_kept": 0 if believed else len(left_out), **store.counts(), "digest": store.digest()}
@@ -103,7 +103,7 @@ class Purge:
         residue = store.rows(RESIDUE)
         if not residue:
             return []
-        fragments = Fragments(text for _, _, part, text in residue if part != "author")
+        fragments = QuoteFinder(text for _, _, part, text in residue if part != "author")
         fragments.forget(current_texts(store, {(kind, item) for kind, item, part, _ in residue if part == "edited"}))
         ids = {item for _, item, part, _ in residue if part != "author"}
         exports = [folder for folder in map(Path, remembered(store)) if failures.during(str(folder), folder.is_dir)]

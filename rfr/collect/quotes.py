@@ -16,7 +16,7 @@ WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30
 Run = tuple[str, ...]
 
 
-class Fragments:
+class QuoteFinder:
     """All runs of RUN words of some texts; of shorter texts all their words, and all but the first, to which a byte of a
     binary file may stick."""
 

@@ -59,7 +59,7 @@ def folder_of(path: Path) -> Path:
     return path.with_name(f"{path.name}.parts")
 
 
-def part_of(path: Path, key: str) -> Path:
+def new_shard(path: Path, key: str) -> Path:
     """The part of a store that one job fills; it begins with the store's marks of files, so that nothing is imported twice."""
     part = folder_of(path) / f"{key}.db"
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -77,7 +77,7 @@ def _alone(path: Path) -> FileLock:
     return FileLock(f"{folder_of(path)}.lock")
 
 
-def merge_own(path: Path, part: Path) -> None:
+def merge_shard(path: Path, part: Path) -> None:
     """The part that a job has just filled into its store, once nobody else is merging.
 
     Other jobs' parts it leaves alone: one of them may be about to open its own.

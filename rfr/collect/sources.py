@@ -19,7 +19,7 @@ from rfr.store.store import Store
 from rfr.utils.terminal import printable
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
-    from rfr.collect.files.dumps import Progress
+    from rfr.collect.files.dumps import ImportState
     from rfr.reddit.crawler import Crawler, Report
 
     Work = Callable[[Crawler], Awaitable[None]]
@@ -141,7 +141,7 @@ class DumpSource(FileSource):
 
         name, path, news = subreddit_name(self.subreddit), given_path(self.path, "an RS_ or RC_ file"), False
 
-        def committed(state: Progress) -> None:
+        def committed(state: ImportState) -> None:
             nonlocal news
             news = True
             report("lines kept", state.kept)

@@ -19,8 +19,8 @@ from rfr import config
 from rfr.collect.files.dumps import missing_posts
 from rfr.collect.files.table_source import TableSource
 from rfr.collect.modes import Once
-from rfr.collect.progress import Display
-from rfr.collect.shards import merge_own, part_of
+from rfr.collect.progress import Progress
+from rfr.collect.shards import merge_shard, new_shard
 from rfr.collect.sources import AUTO, FileSource, Source, say
 from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.store.store import Store
@@ -39,9 +39,9 @@ def run(cfg: DictConfig) -> None:
         source = replace(source, optional=_nobody_named(list(source.columns), HydraConfig.get().overrides.task))
     store = store_path(cfg, source)
     beside = HydraConfig.get().mode == RunMode.MULTIRUN and isinstance(source, FileSource) and isinstance(mode, Once)
-    place = part_of(store, key_of(config.plain(cfg.source))) if beside else store
+    place = new_shard(store, key_of(config.plain(cfg.source))) if beside else store
     try:
-        with Display() as display:
+        with Progress() as display:
             figures = mode.run(source, place, display)
     except KeyboardInterrupt:
         raise Interrupted(
@@ -51,10 +51,10 @@ def run(cfg: DictConfig) -> None:
         ) from None
     except UserError:
         if beside:  # of a damaged file the part holds what came before the damage
-            merge_own(store, place)
+            merge_shard(store, place)
         raise
     if beside:
-        merge_own(store, place)
+        merge_shard(store, place)
     elif isinstance(mode, Once):
         _say_what_next(source, store, figures)
     print(json.dumps({"store": str(store), **figures}), flush=True)  # a launcher's process may live on, and its line come last

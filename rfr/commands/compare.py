@@ -14,7 +14,7 @@ from rfr.report.comparison import comparison_page
 from rfr.runs.best import best_groups, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.outcome import FINISHED, failure_of, result_of
-from rfr.runs.results import Runs, compared, run_dirs_in
+from rfr.runs.results import ResultTable, compared, run_dirs_in
 from rfr.utils.terminal import print_table
 
 
@@ -60,7 +60,7 @@ def _some(folder: Path) -> list[Path]:
     return found
 
 
-def _write(runs: Runs, out: Path, *, title: str) -> Path:
+def _write(runs: ResultTable, out: Path, *, title: str) -> Path:
     with (out / "comparison.csv").open("w", newline="") as lines:
         writer = csv.DictWriter(lines, list(runs.rows[0]))
         writer.writeheader()
@@ -80,7 +80,7 @@ def _write(runs: Runs, out: Path, *, title: str) -> Path:
     return page
 
 
-def _print(runs: Runs, title: str) -> None:
+def _print(runs: ResultTable, title: str) -> None:
     unfinished = any(row["state"] != FINISHED for row in runs.rows)
     print_table([_readable(row, with_state=unfinished) for row in runs.rows], title=f"{title}: {len(runs.rows)} runs")
     if seeds := [row for row in best_groups(runs) if row["runs"] > 1]:

@@ -10,7 +10,7 @@ from omegaconf import DictConfig
 from rfr.config import check_types, resolve
 from rfr.ranges import Block, Count, Whole
 from rfr.train.settings import Precision
-from rfr.utils.quiet import quiet
+from rfr.utils.quiet import silence_libraries
 from rfr.utils.typecheck import Called
 
 
@@ -49,7 +49,7 @@ def evaluate(cfg: DictConfig) -> None:
     Raises:
         ValueError: a value is wrong, or the report can't be made.
     """
-    quiet()
+    silence_libraries()
     report_of(cfg).run()
 
 

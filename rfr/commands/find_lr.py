@@ -28,7 +28,7 @@ from rfr.train.learner import Learner
 from rfr.train.recipe import Recipe
 from rfr.train.run import fit
 from rfr.train.summary import print_start
-from rfr.utils.quiet import quiet
+from rfr.utils.quiet import silence_libraries
 
 LOW, HIGH = 1e-7, 10.0  # rates between which the best one of any model lies
 BELOW_THE_TURN = 2.0
@@ -43,7 +43,7 @@ def find_lr(recipe: Recipe, steps: int) -> None:
         UserError: too few steps.
         ValueError: the loss never fell.
     """
-    quiet()
+    silence_libraries()
     rates, losses = range_test(recipe, steps)
     rate = suggested(rates, losses)
     page = recipe.runs_dir / "find_lr.html"
@@ -81,7 +81,7 @@ class _Losses(Callback):
         assert isinstance(module, Learner)
         if not inside_accumulation(trainer):
             self.losses.append(module.step_loss)
-            trainer.should_stop = seen_enough(self.losses)
+            trainer.should_stop = has_diverged(self.losses)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -127,7 +127,7 @@ def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
     return rates[turn] / BELOW_THE_TURN
 
 
-def seen_enough(losses: Sequence[float]) -> bool:
+def has_diverged(losses: Sequence[float]) -> bool:
     """The loss has turned for good: it is twice the lowest, and a good part of what was won is lost."""
     if not math.isfinite(losses[-1]):
         return True

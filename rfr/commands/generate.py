@@ -15,7 +15,7 @@ from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
 from rfr.ranges import Block, Count
 from rfr.train.exactness import exact_attention
-from rfr.utils.quiet import quiet
+from rfr.utils.quiet import silence_libraries
 from rfr.utils.typecheck import Called
 
 
@@ -43,7 +43,7 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
         ValueError: no model at the path, an empty prompt, or one longer than the model's block.
     """
     cfg, sampling = checked(cfg)
-    quiet()
+    silence_libraries()
     if not prompts or not all(prompt.strip() for prompt in prompts):
         raise ValueError('nothing to answer: give prompt="[WP] ..."')
     settings = {

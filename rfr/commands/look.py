@@ -19,14 +19,14 @@ from rfr.store.store import Store
 from rfr.train.build import prepare
 from rfr.train.recipe import Recipe
 from rfr.train.summary import print_ledger
-from rfr.utils.quiet import quiet
+from rfr.utils.quiet import silence_libraries
 
 PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "end", "padding")
 
 
 def look(recipe: Recipe, count: int) -> None:
     """Show what preparation makes of `count` training pairs, in the terminal and on a page that a purge finds."""
-    quiet()
+    silence_libraries()
     prepared = prepare(recipe)
     with recipe.corpus.open() as store:
         looks = list(looks_at(prepared.train, prepared.tokenizer, store, count))

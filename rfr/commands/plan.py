@@ -16,16 +16,16 @@ from omegaconf import OmegaConf
 from transformers import PretrainedConfig
 
 from rfr.model.load import build_tokenizer, no_random_weights, pretrained_config
-from rfr.objective.training_data import Compared
+from rfr.objective.training_data import PairwiseObjective
 from rfr.optimizer.split_adamw import SplitAdamW
-from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, Part, Setup, parts
+from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, MemorySetup, Part, parts
 from rfr.strategy.precision import PURE, resolve_precision
 from rfr.train.exactness import exact_attention
 from rfr.train.policy import random_config
 from rfr.train.recipe import Recipe
 from rfr.utils.conf_folder import CONF
 from rfr.utils.malloc import GIB
-from rfr.utils.quiet import quiet
+from rfr.utils.quiet import silence_libraries
 from rfr.utils.terminal import print_table
 
 GPUS = {
@@ -52,8 +52,8 @@ STRATEGIES = {  # after these, one of them
 
 def plan(recipe: Recipe, gpu: str | None = None) -> None:
     """Print what a run would need of this machine's memory, or of a GPU's, and one JSON line."""
-    quiet()
-    setup, room = setup_of(recipe, gpu), room_of(gpu)
+    silence_libraries()
+    setup, room = setup_of(recipe, gpu), capacity(gpu)
     needed = needs_of(setup)
     where = gpu or (torch.cuda.get_device_name() if setup.gpu else "this machine")
     _print(needed, room, f"{setup.precision} on {where}, {setup.ranks} rank{'s' * (setup.ranks > 1)}", setup.gpu)
@@ -64,14 +64,14 @@ def plan(recipe: Recipe, gpu: str | None = None) -> None:
     print(json.dumps({"fits": fits, "remedy": advice, **gibs}), flush=True)
 
 
-def setup_of(recipe: Recipe, gpu: str | None = None) -> Setup:
+def setup_of(recipe: Recipe, gpu: str | None = None) -> MemorySetup:
     """What a recipe's memory depends on; `gpu`: one that may not be here."""
     on_gpu = gpu is not None or torch.cuda.is_available()
     asked = recipe.precision
     precision = ("fp16" if asked == "auto" else asked) if gpu else resolve_precision(asked)
-    stories_in_row = recipe.objective.pairing.group if isinstance(recipe.objective, Compared) else 1
+    stories_in_row = recipe.objective.pairing.group if isinstance(recipe.objective, PairwiseObjective) else 1
     config = _config(recipe)
-    setup = Setup(
+    setup = MemorySetup(
         config=config, attention=exact_attention(config, recipe.data_dir), precision=precision,
         rows=recipe.trainer.micro_batch, block=recipe.model.block_size * stories_in_row,
         checkpointing=recipe.model.activation_checkpointing, ranks=recipe.trainer.ranks, gpu=on_gpu,
@@ -105,7 +105,7 @@ def _of_strategy(strategy: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def needs_of(setup: Setup) -> list[Part]:
+def needs_of(setup: MemorySetup) -> list[Part]:
     """The parts of one rank and what a process takes before the first of them."""
     process = _process()
     runtime = (
@@ -125,7 +125,7 @@ def _process() -> float:
     return float(psutil.Process().memory_info().rss)
 
 
-def room_of(gpu: str | None) -> dict[str, float]:
+def capacity(gpu: str | None) -> dict[str, float]:
     """Bytes of a device, of the machine beside it, and of its disk."""
     host = psutil.virtual_memory().total
     disk = shutil.disk_usage(Path.cwd()).free
@@ -145,7 +145,7 @@ def totals(needed: list[Part]) -> dict[str, float]:
     return {place: sum(getattr(part, place) for part in needed) for place in ("device", "host", "disk")}
 
 
-def remedy(setup: Setup, room: Mapping[str, float]) -> str | None:
+def remedy(setup: MemorySetup, room: Mapping[str, float]) -> str | None:
     """The first overrides, and those before them that go with any strategy, with which it fits."""
     taken: list[str] = []
     for overrides, change in CHANGES.items():

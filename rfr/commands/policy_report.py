@@ -17,8 +17,8 @@ from rfr.data.prepare import PreparedSplit, Preprocess
 from rfr.data.tokenise import Encoder, content_of
 from rfr.errors import UserError
 from rfr.evaluate.metrics import LIKELIHOOD, PromptRanking, likelihood_findings, rewards_of, text_findings
-from rfr.evaluate.paired_gain import Judged, gain
-from rfr.evaluate.quality import in_turn, mean_score
+from rfr.evaluate.paired_gain import ScoredStory, gain
+from rfr.evaluate.quality import cycle_prompts, mean_score
 from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
@@ -84,10 +84,10 @@ class PolicyReport:
         report = json.dumps({ABOUT: about, **evaluation}, indent=2) + "\n"
         write_report(out, {"evaluation.json": report, "report.html": page})
         if self.wandb_project:
-            from rfr.loggers.wandb_run import tell_evaluation
+            from rfr.loggers.wandb_run import log_evaluation
 
             trained = (out / CONFIG).is_file()
-            tell_evaluation(out, evaluation, load(out).group if trained else None, self.wandb_project)
+            log_evaluation(out, evaluation, load(out).group if trained else None, self.wandb_project)
 
     def _about(self, weights: str, out: Path) -> dict[str, str]:
         """What the report is about. A policy inside the folder is named by its place there: a run may be moved."""
@@ -131,7 +131,7 @@ class PolicyReport:
         """Stories on the held-out prompts in turn."""
         if not self.stories:
             return []
-        prompts = in_turn([pair.prompt for pair in split.pairs], self.stories)
+        prompts = cycle_prompts([pair.prompt for pair in split.pairs], self.stories)
         stories = sample(model, tokenizer, prompts, self.sampling)
         return [{"prompt": prompt, "response": story} for prompt, story in zip(prompts, stories, strict=True)]
 
@@ -173,9 +173,9 @@ def _gains(stories: list[Story], other_stories: list[Story], other: str) -> list
     ]
 
 
-def _scored(stories: list[Story], key: str, prompts: set[str]) -> list[Judged]:
+def _scored(stories: list[Story], key: str, prompts: set[str]) -> list[ScoredStory]:
     return [
-        Judged(prompt=story["prompt"], words=len(story["response"].split()), score=story[key])
+        ScoredStory(prompt=story["prompt"], words=len(story["response"].split()), score=story[key])
         for story in stories
         if story["prompt"] in prompts
     ]

@@ -12,8 +12,8 @@ import torch
 
 from rfr.data.pack.best_fit import Plan
 from rfr.data.pack.rows import PackedRows
-from rfr.data.preference_pairs import Comparisons
-from rfr.records import IGNORE, Batch, PairBatch, Rows
+from rfr.data.preference_pairs import PreferencePairs
+from rfr.records import IGNORE, Batch, PreferenceBatch, Rows
 
 
 class BatchSource(Protocol):
@@ -25,7 +25,7 @@ class BatchSource(Protocol):
     def row_lengths(self) -> np.ndarray: ...
     def __len__(self) -> int: ...
 
-    def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch | PairBatch:
+    def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch | PreferenceBatch:
         """These rows; index -1 stands for a row without targets.
 
         Args:
@@ -73,8 +73,8 @@ class PairRows:
 
     packed = False
 
-    def __init__(self, rows: PackedRows, comparisons: Comparisons, reference: np.ndarray | None = None) -> None:
-        self.rows, self.comparisons = beginnings(rows, comparisons.story, comparisons.group), comparisons
+    def __init__(self, rows: PackedRows, comparisons: PreferencePairs, reference: np.ndarray | None = None) -> None:
+        self.rows, self.comparisons = truncate_to_block(rows, comparisons.story, comparisons.group), comparisons
         self.reference = np.zeros(len(comparisons.story)) if reference is None else reference
         groups = np.arange(len(self.rows) + 1)
         self._documents = np.searchsorted(comparisons.group, groups)
@@ -87,13 +87,13 @@ class PairRows:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def batch(self, indices: np.ndarray, together: np.ndarray) -> PairBatch:
+    def batch(self, indices: np.ndarray, together: np.ndarray) -> PreferenceBatch:
         rows = _taken(self.rows, indices)
         places = [np.arange(*self._documents[row : row + 2]) for row in _standing_in(indices)]
         before = np.cumsum([0, *map(len, places)])
         pairs = [self._pairs_of(row) + before[number] for number, row in enumerate(indices) if row >= 0]
         chosen, rejected = torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1))
-        return PairBatch(
+        return PreferenceBatch(
             **_tensors(_numbered_through(rows)), ends_S=torch.from_numpy(document_ends(rows.documents)),
             reference_S=torch.from_numpy(self.reference[np.concatenate(places)].astype(np.float32)),
             chosen_P=chosen, rejected_P=rejected, pairs=int(np.diff(self._pairs)[together].sum()),
@@ -112,7 +112,7 @@ class PairRows:
         return np.stack([self.comparisons.chosen[of_row], self.comparisons.rejected[of_row]]) - self._documents[row]
 
 
-def beginnings(rows: PackedRows, story: np.ndarray, row: np.ndarray) -> PackedRows:
+def truncate_to_block(rows: PackedRows, story: np.ndarray, row: np.ndarray) -> PackedRows:
     """These stories in these rows, each after its prompt and from its beginning, as far as the block goes.
 
     Args:

@@ -10,13 +10,13 @@ import pytorch_lightning as pl
 from torch.utils.data import Dataset
 
 from rfr.data.batches import BatchSource
-from rfr.records import Batch, PairBatch
-from rfr.utils.parallel import worked_ahead
+from rfr.records import Batch, PreferenceBatch
+from rfr.utils.parallel import prefetch
 
 BUCKET = 16  # steps
 
 
-class TrainBatches(Dataset[Batch | PairBatch]):
+class TrainBatches(Dataset[Batch | PreferenceBatch]):
     """Micro-batch i of a run, for one rank. Row order depends on the seed and the epoch, never on the rank layout.
 
     Optimizer step s consumes the global rows [s * G, (s + 1) * G), G = accumulation * ranks * micro-batch, of an
@@ -43,7 +43,7 @@ class TrainBatches(Dataset[Batch | PairBatch]):
     def __len__(self) -> int:
         return self._length
 
-    def __getitem__(self, index: int) -> Batch | PairBatch:
+    def __getitem__(self, index: int) -> Batch | PreferenceBatch:
         step, part = divmod(index, self._accumulate)
         per_step = self._accumulate * self._ranks * self._micro
         of_step = self._rows_of(step, per_step)
@@ -70,7 +70,7 @@ def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng([seed, int(epoch)]).permutation(length)
 
 
-class ValidationBatches(Dataset[Batch | PairBatch]):
+class ValidationBatches(Dataset[Batch | PreferenceBatch]):
     """All rows once, or `limit` of them spread evenly, dealt to the ranks in turn.
 
     A rank that runs short gets rows without targets.
@@ -84,7 +84,7 @@ class ValidationBatches(Dataset[Batch | PairBatch]):
     def __len__(self) -> int:
         return -(-len(self._chosen) // (self._micro * self._ranks))
 
-    def __getitem__(self, index: int) -> Batch | PairBatch:
+    def __getitem__(self, index: int) -> Batch | PreferenceBatch:
         start = (index * self._ranks + self._rank) * self._micro
         indices = np.full(self._micro, -1)
         mine = self._chosen[start : start + self._micro]
@@ -92,23 +92,23 @@ class ValidationBatches(Dataset[Batch | PairBatch]):
         return self._rows.batch(indices, self._chosen)
 
 
-class Ahead:
+class Prefetched:
     """The batches from `start` on, each made in a thread while the one before it is learnt from.
 
     Its length is that of all: Lightning counts the batches before a resumed run's start as done.
     """
 
-    def __init__(self, batches: Dataset[Batch | PairBatch], total: int, start: int = 0) -> None:
+    def __init__(self, batches: Dataset[Batch | PreferenceBatch], total: int, start: int = 0) -> None:
         self._batches, self._total, self._start = batches, total, start
 
-    def __iter__(self) -> Iterator[Batch | PairBatch]:
-        return worked_ahead(self._batches.__getitem__, range(self._start, self._total), ahead=1)
+    def __iter__(self) -> Iterator[Batch | PreferenceBatch]:
+        return prefetch(self._batches.__getitem__, range(self._start, self._total), ahead=1)
 
     def __len__(self) -> int:
         return self._total
 
 
-class RowsModule(pl.LightningDataModule):
+class RowDataModule(pl.LightningDataModule):
     """Train and validation loaders for the rank that asks.
 
     Args:
@@ -125,18 +125,18 @@ class RowsModule(pl.LightningDataModule):
         self._micro, self._accumulate, self._steps, self._seed = micro_batch, accumulate, steps, seed
         self._start, self._validation_rows = start_step * accumulate, validation_rows
 
-    def train_dataloader(self) -> Ahead:
+    def train_dataloader(self) -> Prefetched:
         assert self.trainer is not None
         batches = TrainBatches(
             self._train, micro_batch=self._micro, accumulate=self._accumulate, steps=self._steps, seed=self._seed,
             rank=self.trainer.global_rank, ranks=self.trainer.world_size,
         )  # fmt: skip
-        return Ahead(batches, len(batches), self._start)
+        return Prefetched(batches, len(batches), self._start)
 
-    def val_dataloader(self) -> Ahead:
+    def val_dataloader(self) -> Prefetched:
         assert self.trainer is not None
         batches = ValidationBatches(
             self._validation, micro_batch=self._micro, rank=self.trainer.global_rank, ranks=self.trainer.world_size,
             limit=self._validation_rows,
         )  # fmt: skip
-        return Ahead(batches, len(batches))
+        return Prefetched(batches, len(batches))

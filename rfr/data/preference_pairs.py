@@ -13,7 +13,7 @@ from rfr.ranges import Seed, Several, ZeroOrMore
 
 
 @dataclass(frozen=True, kw_only=True)
-class Comparisons:
+class PreferencePairs:
     """Stories in groups, and the pairs within them; int64 arrays.
 
     `story` holds the groups' stories one group after the other, `group` to which each belongs, counting from 0. Pair p is of the
@@ -53,7 +53,7 @@ class Pairing:
         if self.length_ratio is not None and not self.length_ratio >= 1:
             raise ValueError(f"objective.pairing.length_ratio must be 1 or more, not {self.length_ratio}")
 
-    def __call__(self, rewards: np.ndarray, threads: np.ndarray, tokens: np.ndarray) -> Comparisons:
+    def __call__(self, rewards: np.ndarray, threads: np.ndarray, tokens: np.ndarray) -> PreferencePairs:
         """All pairs of a split.
 
         Args:
@@ -76,7 +76,7 @@ class Pairing:
         if not found:
             raise UserError(self._why_none(len(np.unique(threads)), len(threads)))
         starts = np.cumsum([0, *(len(group) for group, _, _ in found)])
-        return Comparisons(
+        return PreferencePairs(
             story=np.concatenate([group for group, _, _ in found]), group=np.repeat(np.arange(len(found)), np.diff(starts)),
             chosen=np.concatenate([start + chosen for start, (_, chosen, _) in zip(starts, found, strict=False)]),
             rejected=np.concatenate([start + rejected for start, (_, _, rejected) in zip(starts, found, strict=False)]),

@@ -19,7 +19,7 @@ from rfr.data.ledger import Account, no_posts, too_young_scores
 from rfr.data.pack.fit import Fit
 from rfr.data.pack.packing import BestFit, Packing
 from rfr.data.pack.rows import PackedRows
-from rfr.data.pack.writer import Draft
+from rfr.data.pack.writer import SplitWriter
 from rfr.data.replies import MIN_AGE_H, POST_UNKNOWN
 from rfr.data.split import SPLITS, Split
 from rfr.data.story_table import Pairs, Threads
@@ -30,7 +30,7 @@ from rfr.records import Pair
 from rfr.store.store import Store
 from rfr.utils.cache import cached, remembered
 from rfr.utils.hashing import describe, key_of
-from rfr.utils.parallel import worked_ahead
+from rfr.utils.parallel import prefetch
 
 FORMAT = 7  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]
@@ -122,16 +122,16 @@ class Preprocess:
         with ThreadPoolExecutor(1) as planner:
             accounts, figures = {}, {}
             for name in SPLITS:
-                draft = Draft(folder / name, self.fit.context_tokens, self.block_size)
+                draft = SplitWriter(folder / name, self.fit.context_tokens, self.block_size)
                 accounts[name] = self.draft(folder / name, draft, encoder)
                 figures[name] = planner.submit(draft.pack, self.packing, eos)
             return {name: accounts[name] | figures[name].result() for name in SPLITS}
 
-    def draft(self, folder: Path, draft: Draft, encoder: Encoder) -> dict[str, Any]:
+    def draft(self, folder: Path, draft: SplitWriter, encoder: Encoder) -> dict[str, Any]:
         """A split's stories into the draft of its rows; returns where its pairs went."""
         account = Account()
         with draft:
-            for batch in worked_ahead(partial(_tokenised, encoder), judged(folder)):
+            for batch in prefetch(partial(_tokenised, encoder), judged(folder)):
                 kept = []
                 for row, prompt, story in batch:
                     reason = row.pop("reason") or self.fit.refuses(len(prompt.ids), len(story.ids), self.block_size)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable
 
-from rfr.data.clean.titles import asks_for_no_story, tagged_title
+from rfr.data.clean.titles import no_story_tag, tagged_title
 from rfr.records import Observation, Pair, Post, Reply, Thread, is_gone
 
 POST_UNKNOWN = "post unknown"
@@ -21,7 +21,7 @@ def thread_pairs(thread: Thread, min_age_h: float = MIN_AGE_H) -> list[tuple[Pai
     Args:
         min_age_h: a score that was read earlier than so many hours after posting counts as unknown: nobody has voted yet.
     """
-    return [(_to_pair(thread, reply, 3600 * min_age_h), _reason_against(thread, reply)) for reply in thread.replies]
+    return [(_to_pair(thread, reply, 3600 * min_age_h), _exclusion_reason(thread, reply)) for reply in thread.replies]
 
 
 def scored_stories(
@@ -36,14 +36,14 @@ def scored_stories(
     return kept
 
 
-def _reason_against(thread: Thread, reply: Reply) -> str | None:
+def _exclusion_reason(thread: Thread, reply: Reply) -> str | None:
     if not thread.post.title:
         return POST_UNKNOWN
     if is_gone(reply.body) or not reply.body.strip():
         return "deleted or removed"
     if is_gone(thread.post.title):
         return "prompt deleted or removed"
-    if tag := asks_for_no_story(thread.post):
+    if tag := no_story_tag(thread.post):
         return f"replies to a [{tag}] post"
     if reply.stickied or reply.distinguished:
         return "moderator"

@@ -48,7 +48,7 @@ def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.nd
         stories: token ids of each.
         corpus: token ids of all that was trained on, one after the other.
     """
-    of_corpus, of_story = Stretches(corpus), [Stretches(story) for story in stories]
+    of_corpus, of_story = RollingHashes(corpus), [RollingHashes(story) for story in stories]
     longest, places = np.zeros(len(stories), np.int64), np.arange(len(corpus))
     open_ = [number for number, story in enumerate(stories) if len(story)]
     for length in range(1, 1 + max(map(len, stories), default=0)):
@@ -65,7 +65,7 @@ def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.nd
     return longest
 
 
-class Stretches:
+class RollingHashes:
     """Hashes of the stretches of a sequence of token ids, in time that doesn't grow with their length.
 
     A stretch's is the sum of f(token) * M^place modulo 2^64: the difference of two prefix sums, moved to place 0

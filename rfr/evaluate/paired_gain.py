@@ -13,7 +13,7 @@ DRAWS = 10_000
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judged:
+class ScoredStory:
     """A story that a policy wrote, and what a judge gives for it."""
 
     prompt: str
@@ -34,7 +34,7 @@ class Gain:
     prompts: int
 
 
-def gain(better: SequenceOf[Iterable[Judged]], worse: SequenceOf[Iterable[Judged]], seed: int = 0) -> Gain:
+def gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Iterable[ScoredStory]], seed: int = 0) -> Gain:
     """Of one policy over another, or of several pairs of policies trained alike from other seeds.
 
     Paired by prompts; the interval is a bootstrap that draws pairs of policies, and prompts within them. Longer stories may
@@ -55,7 +55,7 @@ def gain(better: SequenceOf[Iterable[Judged]], worse: SequenceOf[Iterable[Judged
     )  # fmt: skip
 
 
-def _differences(better: Iterable[Judged], worse: Iterable[Judged]) -> np.ndarray:
+def _differences(better: Iterable[ScoredStory], worse: Iterable[ScoredStory]) -> np.ndarray:
     """Of each prompt's mean score and mean words, shape (prompts, 2)."""
     one, other = _by_prompt(better), _by_prompt(worse)
     if one.keys() != other.keys() or not one:
@@ -63,7 +63,7 @@ def _differences(better: Iterable[Judged], worse: Iterable[Judged]) -> np.ndarra
     return np.array([np.subtract(one[prompt], other[prompt]) for prompt in one])
 
 
-def _by_prompt(stories: Iterable[Judged]) -> dict[str, np.ndarray]:
+def _by_prompt(stories: Iterable[ScoredStory]) -> dict[str, np.ndarray]:
     found = defaultdict(list)
     for story in stories:
         found[story.prompt].append((story.score, story.words))

@@ -16,12 +16,12 @@ def judge(
     write: Callable[[list[str]], list[str]], prompts: SequenceOf[str], count: int, quality: Callable[[str, str], float]
 ) -> dict[str, float]:
     """Draw `count` stories on the distinct prompts in turn; their mean quality with a 95 % interval."""
-    chosen = in_turn(prompts, count)
+    chosen = cycle_prompts(prompts, count)
     found = [quality(prompt, story) for prompt, story in zip(chosen, write(chosen), strict=True)]
     return {**mean_score("quality", chosen, found), "stories": count}
 
 
-def in_turn(prompts: SequenceOf[str], count: int) -> list[str]:
+def cycle_prompts(prompts: SequenceOf[str], count: int) -> list[str]:
     """`count` prompts: the distinct ones, again and again."""
     return list(islice(cycle(dict.fromkeys(prompts)), count))
 

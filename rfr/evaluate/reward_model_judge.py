@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.data.batches import WeightedRows, beginnings, document_ends
+from rfr.data.batches import WeightedRows, document_ends, truncate_to_block
 from rfr.data.loader import ValidationBatches
 from rfr.data.pack.best_fit import Plan
 from rfr.data.pack.rows import PackedRows
@@ -47,7 +47,7 @@ def story_scores(
     """Of each story, read at its end, or where the block ends that the model was trained with; float64."""
     rows = _rows(stories, Encoder(tokenizer), int(tokenizer.eos_token_id), block_of(model.config))
     longest_first = np.argsort(-(rows.stories[:, 2] - rows.stories[:, 0]), kind="stable")
-    begun = WeightedRows(beginnings(rows, longest_first, np.arange(len(stories))))
+    begun = WeightedRows(truncate_to_block(rows, longest_first, np.arange(len(stories))))
     batches, found = ValidationBatches(begun, micro_batch=micro_batch, rank=0, ranks=1), []
     for index in range(len(batches)):
         batch = batches[index].to(model.device)

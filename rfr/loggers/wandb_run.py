@@ -40,7 +40,7 @@ class WandbLog(WandbLogger):
         if self._last > self._known and step in (None, self._last):
             self.experiment.log({**metrics, STEP: self._last}, step=self._last)
 
-    def tell_again(self, file: Path) -> None:
+    def backfill(self, file: Path) -> None:
         """Rows of `metrics.csv` that W&B lacks, all but the last, of which more may come."""
         with file.open(newline="") as lines:
             whole = list(csv.DictReader(lines))[:-1]
@@ -85,7 +85,7 @@ def start(
     run.define_metric("*", step_metric=STEP, step_sync=True)
     log = WandbLog(run, _last_step(earlier) if run.offline else run.step - 1, corpus_text=corpus_text)
     if (rows := run_dir / "metrics.csv").is_file():
-        log.tell_again(rows)
+        log.backfill(rows)
     return log
 
 
@@ -94,7 +94,7 @@ def _last_step(files: Iterable[Path]) -> int:
     return max((int(row[STEP]) for file in files for row in history(file) if STEP in row), default=-1)
 
 
-def tell_evaluation(out: Path, figures: Mapping[str, Any], group: str | None, project: str) -> None:
+def log_evaluation(out: Path, figures: Mapping[str, Any], group: str | None, project: str) -> None:
     """A run of its own, of job type "evaluate": numbers in its summary, `evaluation.json` as an artifact.
 
     Args:

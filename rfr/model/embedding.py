@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rfr.errors import UserError
 from rfr.model.experts import pad_experts
 from rfr.model.logit_transform import measure_transform
-from rfr.model.output_layer import IDENTITY, LogitTransform, Spare, gathers, weighted_nll
+from rfr.model.output_layer import IDENTITY, BufferPool, LogitTransform, gathers, weighted_nll
 
 
 class Head(nn.Linear):
@@ -25,7 +25,7 @@ class Head(nn.Linear):
 
     def __init__(self, *arguments: Any, transform: LogitTransform = IDENTITY, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._spare, self._transform = Spare(), transform
+        self._spare, self._transform = BufferPool(), transform
 
     def forward(self, hidden: torch.Tensor, labels_N: torch.Tensor | None = None, weights_N: torch.Tensor | None = None) -> Any:
         if labels_N is None or weights_N is None:

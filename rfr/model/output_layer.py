@@ -37,7 +37,7 @@ class LogitTransform(NamedTuple):
 IDENTITY = LogitTransform()
 
 
-class Spare:
+class BufferPool:
     """Large tensors that the next step will need again. Given back to malloc they would cost their pages anew every time, or come
     to lie between activations and leave holes."""
 
@@ -56,7 +56,7 @@ class Spare:
 
 def weighted_nll(
     hidden_ND: torch.Tensor, unembedding_VD: torch.Tensor, labels_N: torch.Tensor, weights_N: torch.Tensor,
-    spare: Spare | None = None, bias_V: torch.Tensor | None = None, transform: LogitTransform = IDENTITY,
+    spare: BufferPool | None = None, bias_V: torch.Tensor | None = None, transform: LogitTransform = IDENTITY,
 ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
     """sum of w * -log p(label), differentiable in the first two and the bias, and -log p of each label; fp32, shapes () and (N,).
 
@@ -69,7 +69,7 @@ def weighted_nll(
     missing = max(1, math.ceil(count / STEP)) * STEP - count
     labels, weights = pad(labels_N, (0, missing)), pad(weights_N, (0, missing))  # weights of 0
     loss, nll = _WeightedNLL.apply(
-        pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, bias_V, labels, weights, transform, spare or Spare(),
+        pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, bias_V, labels, weights, transform, spare or BufferPool(),
         torch.is_grad_enabled(),
     )  # fmt: skip
     return loss, nll[:count]
@@ -79,7 +79,7 @@ class _WeightedNLL(torch.autograd.Function):
     @staticmethod
     def forward(
         ctx: Any, hidden_ND: Any, unembedding_VD: Any, bias_V: Any, labels_N: Any, weights_N: Any, transform: LogitTransform,
-        spare: Spare, grad: bool,
+        spare: BufferPool, grad: bool,
     ) -> Any:  # fmt: skip
         dtype = torch.get_autocast_dtype(hidden_ND.device.type) if _autocasts(hidden_ND) else unembedding_VD.dtype
         hidden, unembedding = hidden_ND.to(dtype), unembedding_VD.to(dtype)

@@ -8,7 +8,7 @@ import torch
 from torch.nn.functional import logsigmoid
 
 from rfr.ranges import AboveZero
-from rfr.records import IGNORE, Batch, PairBatch
+from rfr.records import IGNORE, Batch, PreferenceBatch
 
 LossAndFigures = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
@@ -66,7 +66,7 @@ class DPO:
             raise ValueError(f"objective.loss.beta must be above 0, not {beta}")
         self._beta = beta
 
-    def __call__(self, hidden_BTD: torch.Tensor, head: PolicyHead, batch: PairBatch) -> LossAndFigures:
+    def __call__(self, hidden_BTD: torch.Tensor, head: PolicyHead, batch: PreferenceBatch) -> LossAndFigures:
         is_target_BT = batch.labels_BT != IGNORE
         hidden_ND, labels_N = hidden_BTD[is_target_BT], batch.labels_BT[is_target_BT]
         story_N = batch.documents_BT[is_target_BT] - 1
@@ -98,7 +98,7 @@ class BradleyTerry:
     is_policy: ClassVar[bool] = False
     needs_reference: ClassVar[bool] = False
 
-    def __call__(self, hidden_BTD: torch.Tensor, head: Any, batch: PairBatch) -> LossAndFigures:
+    def __call__(self, hidden_BTD: torch.Tensor, head: Any, batch: PreferenceBatch) -> LossAndFigures:
         return _of_margins(_differences(read_scores(hidden_BTD, head, batch.ends_S), batch), batch)
 
 
@@ -108,11 +108,11 @@ def read_scores(hidden_BTD: torch.Tensor, head: Any, ends_S: torch.Tensor) -> to
         return head(hidden_BTD.flatten(0, 1)[ends_S].float())[:, 0]
 
 
-def _differences(value_S: torch.Tensor, batch: PairBatch) -> torch.Tensor:
+def _differences(value_S: torch.Tensor, batch: PreferenceBatch) -> torch.Tensor:
     return value_S[batch.chosen_P] - value_S[batch.rejected_P]
 
 
-def _of_margins(margin_P: torch.Tensor, batch: PairBatch) -> LossAndFigures:
+def _of_margins(margin_P: torch.Tensor, batch: PreferenceBatch) -> LossAndFigures:
     """The share of the loss, and of what is to be logged; a margin of 0 is half right."""
     loss, margins = -logsigmoid(margin_P).sum() / batch.pairs, margin_P.detach()
     right = ((1 + torch.sign(margins)) / 2).sum() / batch.pairs

@@ -11,7 +11,7 @@ from rfr.objective.weights import WeightFunction, effective_sample_size
 
 
 @dataclass(frozen=True, kw_only=True)
-class WeightHealth:
+class WeightDiagnostics:
     """What the weights do to the data."""
 
     ess: float  # Kish's effective sample size, as a share of the stories, in (0, 1]
@@ -38,7 +38,7 @@ class WeightHealth:
 
 def story_weights(
     function: WeightFunction, rewards: np.ndarray, tokens: np.ndarray, clip: float | None = None, ess_floor: float = 0.0
-) -> tuple[np.ndarray, WeightHealth]:
+) -> tuple[np.ndarray, WeightDiagnostics]:
     """Final weights of a split, float64 of shape (stories,), and their health.
 
     Args:
@@ -62,7 +62,7 @@ def story_weights(
     # Divide the two sums, not w by their quotient: constant weights then come out as exactly 1.0.
     weights = raw * tokens.sum() / (raw * tokens).sum()
     shares = raw * tokens / (raw * tokens).sum()
-    health = WeightHealth(
+    health = WeightDiagnostics(
         ess=effective_sample_size(raw), ess_unclipped=effective_sample_size(unclipped), largest_share=float(shares.max()),
         clipped_share=float((raw < unclipped).mean()), entropy=_evenness(shares), stories=len(raw), figures=figures,
     )  # fmt: skip

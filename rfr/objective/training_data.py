@@ -26,7 +26,7 @@ LogProbabilities = Callable[[PackedRows], np.ndarray]  # of each piece's targets
 
 
 @dataclass(frozen=True, kw_only=True)
-class Material:
+class TrainingData:
     """Rows to learn from and to validate on, and what is known of them before the first step."""
 
     train: BatchSource
@@ -35,7 +35,7 @@ class Material:
     figures: dict[str, float]  # to be logged
     arrays: dict[str, np.ndarray] = field(default_factory=dict)  # whose distributions are to be logged
 
-    def with_reference(self, log_probabilities: LogProbabilities) -> Material:
+    def with_reference(self, log_probabilities: LogProbabilities) -> TrainingData:
         """The same, pairs knowing how likely their stories were before training."""
         train, validation = self.train, self.validation
         assert isinstance(train, PairRows), "only pairs are compared with what was likely before"
@@ -47,7 +47,7 @@ class Material:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Weighted:
+class WeightedObjective:
     """Every story weighs something; see `conf/base/weighted.yaml`."""
 
     name: str
@@ -58,13 +58,13 @@ class Weighted:
     ess_floor: Annotated[float, Ge(0), Lt(1)]
     control: Quantiles | None = None
 
-    def material(self, prepared: Prepared, reward: Reward) -> Material:
+    def material(self, prepared: Prepared, reward: Reward) -> TrainingData:
         split, train, validation = prepared.train, prepared.train.rows, prepared.validation.rows
         prefer, arrays = np.zeros(len(split.pairs)), {}
-        if self.weight.reads_rewards or self.control is not None:
+        if self.weight.uses_rewards or self.control is not None:
             reward.fit(split.threads)
             arrays["rewards"] = story_rewards(reward, split)
-        if self.weight.reads_rewards:
+        if self.weight.uses_rewards:
             prefer = advantages(arrays["rewards"], split.pairs, self.baseline)
         weights, health = story_weights(self.weight, prefer, split.target_tokens, self.clip, self.ess_floor)
         if arrays:
@@ -72,7 +72,7 @@ class Weighted:
         if self.control is not None:
             tell = partial(_told, self.control, np.array(control_ids(prepared.tokenizer)), arrays["rewards"])
             train, validation = tell(train, arrays["rewards"]), tell(validation, story_rewards(reward, prepared.validation))
-        return Material(
+        return TrainingData(
             train=WeightedRows(train, weights), validation=WeightedRows(validation), shown=health.shown(), arrays=arrays,
             figures={f"weights/{name}": value for name, value in health.as_dict().items()},
         )  # fmt: skip
@@ -84,7 +84,7 @@ def _told(control: Quantiles, ids: np.ndarray, training: np.ndarray, rows: Packe
 
 
 @dataclass(frozen=True, kw_only=True)
-class Compared:
+class PairwiseObjective:
     """Stories of a thread are compared with each other; see `conf/base/pairwise.yaml`."""
 
     control: ClassVar[None] = None  # stories are told apart by their rewards, not by control tokens
@@ -92,13 +92,13 @@ class Compared:
     loss: Loss
     pairing: Pairing
 
-    def material(self, prepared: Prepared, reward: Reward) -> Material:
+    def material(self, prepared: Prepared, reward: Reward) -> TrainingData:
         reward.fit(prepared.train.threads)
         rewards = {name: story_rewards(reward, getattr(prepared, name)) for name in ("train", "validation")}
         rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
         counts = {name: len(found.comparisons.chosen) for name, found in rows.items()}
         told = f"{counts['train']:,}, of {len(rows['train'].comparisons.story):,} stories; {counts['validation']:,} held out"
-        return Material(
+        return TrainingData(
             **rows, shown={"rows": f"{len(rows['train']):,}", "pairs to compare": told}, arrays={"rewards": rewards["train"]},
             figures={f"pairs/{name}": float(count) for name, count in counts.items()},
         )  # fmt: skip

@@ -14,7 +14,7 @@ from rfr.ranges import AboveZero, Share
 class WeightFunction(Protocol):
     """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape, and figures they came from, to be logged."""
 
-    reads_rewards: ClassVar[bool]  # whether they matter
+    uses_rewards: ClassVar[bool]  # whether they matter
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]: ...
 
@@ -23,7 +23,7 @@ class WeightFunction(Protocol):
 class Constant:
     """Behaviour cloning: every weight is 1."""
 
-    reads_rewards: ClassVar[bool] = False
+    uses_rewards: ClassVar[bool] = False
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         return np.ones_like(rewards), {}
@@ -39,7 +39,7 @@ class Exponential:
         ValueError: beta <= 0, both or neither given, all rewards equal, or a target ties put out of reach.
     """
 
-    reads_rewards: ClassVar[bool] = True
+    uses_rewards: ClassVar[bool] = True
     beta: AboveZero | None = None
     target_ess: Share | None = None
 
@@ -81,7 +81,7 @@ class Top:
         ValueError: a share outside (0, 1), all rewards equal.
     """
 
-    reads_rewards: ClassVar[bool] = True
+    uses_rewards: ClassVar[bool] = True
     share: Share = 0.25
 
     def __post_init__(self) -> None:
@@ -102,7 +102,7 @@ class Positive:
         ValueError: no advantage is above 0.
     """
 
-    reads_rewards: ClassVar[bool] = True
+    uses_rewards: ClassVar[bool] = True
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         require_preferences(rewards)
@@ -119,7 +119,7 @@ class Linear:
         ValueError: slope <= 0, all rewards equal.
     """
 
-    reads_rewards: ClassVar[bool] = True
+    uses_rewards: ClassVar[bool] = True
     slope: AboveZero = 0.5
 
     def __post_init__(self) -> None:

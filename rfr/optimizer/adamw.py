@@ -37,7 +37,7 @@ def cpu_adam(
     return DeepSpeedCPUAdam(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, adamw_mode=True)
 
 
-class AdamWInParts(Optimizer):
+class ChunkedAdamW(Optimizer):
     """The hyperparameters of AdamW and the walk over parameters; a subclass says what becomes of one.
 
     States are there from the beginning: made by the first step, they would come to lie between activations.
@@ -70,7 +70,7 @@ class AdamWInParts(Optimizer):
         raise NotImplementedError
 
 
-class StochasticAdamW(AdamWInParts):
+class StochasticAdamW(ChunkedAdamW):
     """AdamW (Loshchilov & Hutter 2019) whose parameters and moments may be bf16, without masters.
 
     Each is worked out in fp32 and rounded up or down at random, in proportion to what would be lost, so that updates smaller than

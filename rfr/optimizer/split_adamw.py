@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from rfr.optimizer.adamw import PART, AdamWInParts, Betas
+from rfr.optimizer.adamw import PART, Betas, ChunkedAdamW
 from rfr.ranges import AboveZero, ZeroOrMore
 
 LOWER, MEAN, SQUARE, STEP = "lower", "exp_avg", "exp_avg_sq", "step"
 
 
-class SplitAdamW(AdamWInParts):
+class SplitAdamW(ChunkedAdamW):
     """torch's AdamW (Loshchilov & Hutter 2019), to the bit, on fp32 masters that take 4 bytes per parameter, not 2 + 4.
 
     A master is put together from the parameter and 16 more bits, is updated, and is taken apart again: the parameter is the

@@ -112,10 +112,10 @@ class Crawler:
             self.due = None if self.due is None else self.due - len(hundred)
             self.tell("readings", done, len(names))
 
-        await side_by_side(read, chunked(names, PAGE))
+        await run_concurrently(read, chunked(names, PAGE))
 
 
-async def side_by_side(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
+async def run_concurrently(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:
     """`work` on every item, a few at a time; the first failure ends all and is raised as it is."""
     iterator = iter(items)
 

@@ -48,7 +48,7 @@ async def poll(crawler: Crawler, listing: str) -> int:
             return pages
 
 
-async def adopt_orphans(crawler: Crawler) -> None:
+async def fetch_parent_posts(crawler: Crawler) -> None:
     """Ask for the posts of replies that came by /comments alone; those older than /new reaches are found only so."""
     await crawler.read_again([f"t3_{post_id}" for post_id in orphaned_posts(crawler.store)])
 

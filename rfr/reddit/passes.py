@@ -11,7 +11,7 @@ from typing import Any
 
 from rfr.reddit.backlog import due as due_items
 from rfr.reddit.crawler import PAGE, Crawler
-from rfr.reddit.listings import adopt_orphans, poll
+from rfr.reddit.listings import fetch_parent_posts, poll
 from rfr.reddit.parse import listing_after, listing_children
 from rfr.reddit.threads import read_changed
 
@@ -27,7 +27,7 @@ async def crawl_once(crawler: Crawler, *, limit: int = 1000) -> None:
     """Poll the newest posts and comments, then read the replies of up to `limit` threads; each commits whole."""
     for listing in ("new", "comments"):
         await poll(crawler, listing)
-    await adopt_orphans(crawler)
+    await fetch_parent_posts(crawler)
     await read_changed(crawler, limit)
 
 

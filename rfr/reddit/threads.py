@@ -10,7 +10,7 @@ from more_itertools import flatten
 from rfr.errors import RunFailed
 from rfr.reddit.backlog import changed_threads, comment_count
 from rfr.reddit.client import Unreadable
-from rfr.reddit.crawler import PAGE, Crawler, side_by_side
+from rfr.reddit.crawler import PAGE, Crawler, run_concurrently
 from rfr.reddit.parse import listing_children, named_replies
 
 
@@ -24,13 +24,13 @@ async def read_changed(crawler: Crawler, limit: int | None) -> None:
         done += 1
         crawler.tell("threads", done, len(changed))
 
-    await side_by_side(read, changed)
+    await run_concurrently(read, changed)
 
 
 async def reconcile(crawler: Crawler, post_id: str) -> None:
     """All direct replies of a post into the store in 1 + ceil(named / 100) requests, each answer committed with what is left."""
     begun = crawler.store.cursor(f"more/{post_id}")
-    left = _Left(**json.loads(begun)) if begun else await _read_tree(crawler, post_id)
+    left = _PendingReplies(**json.loads(begun)) if begun else await _read_tree(crawler, post_id)
     while left.names:
         asked, rest = left.names[:PAGE], left.names[PAGE:]
         found, absent = await crawler.ask(asked)
@@ -42,14 +42,14 @@ async def reconcile(crawler: Crawler, post_id: str) -> None:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Left:
+class _PendingReplies:
     """Full names of the replies still to be asked for, and the comment count of the tree that named them."""
 
     names: list[str]
     comments: str
 
 
-async def _read_tree(crawler: Crawler, post_id: str) -> _Left:
+async def _read_tree(crawler: Crawler, post_id: str) -> _PendingReplies:
     """Commit what the tree holds; returns what it only names."""
     missing: list[str] = []
     try:
@@ -64,12 +64,12 @@ async def _read_tree(crawler: Crawler, post_id: str) -> _Left:
     with crawler.store.transaction():
         crawler.keep((child for child, names in zip(found, named, strict=True) if names is None), seen_at)
         crawler.note_missing(missing, seen_at)
-        left = _Left(names=list(flatten(filter(None, named))), comments=comment_count(crawler.store, post_id))
+        left = _PendingReplies(names=list(flatten(filter(None, named))), comments=comment_count(crawler.store, post_id))
         _note(crawler, post_id, left)
     return left
 
 
-def _note(crawler: Crawler, post_id: str, left: _Left) -> None:
+def _note(crawler: Crawler, post_id: str, left: _PendingReplies) -> None:
     """How far the thread was read. Once it is, it counts as read as of the tree, whatever was polled meanwhile."""
     if left.names:
         crawler.store.set_cursor(f"more/{post_id}", json.dumps(asdict(left)))

@@ -8,7 +8,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from rfr.errors import RunFailed, UserError
-from rfr.utils.files import write_whole
+from rfr.utils.files import write_atomically
 
 ABOUT = "about"  # in a report's JSON: what it is an evaluation of
 
@@ -47,7 +47,7 @@ def write_report(folder: Path, files: Mapping[str, str]) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         for name, text in files.items():
-            write_whole(folder / name, text)
+            write_atomically(folder / name, text)
     except OSError as error:
         raise RunFailed(f"can't write to {folder} ({error.strerror}): what was found stands above", 1) from error
 

@@ -10,20 +10,20 @@ from typing import Any
 from scipy.stats import t as students_t
 
 from rfr.runs.outcome import FINISHED
-from rfr.runs.results import Runs
+from rfr.runs.results import ResultTable
 
 SEED = "seed"
 HIGHER_IS_BETTER = {"quality", "val/pair_accuracy"}
 METRICS = ("quality", "val/pair_accuracy", "val/nll_per_token", "val/pair_loss")  # the first that all finished runs have
 
 
-def metric_of(runs: Runs) -> str | None:
+def metric_of(runs: ResultTable) -> str | None:
     """What to rank the runs by; None where nothing is known of all that are finished."""
     finished = [row for row in runs.rows if row["state"] == FINISHED]
     return next((metric for metric in METRICS if finished and all(row.get(metric) is not None for row in finished)), None)
 
 
-def best_groups(runs: Runs) -> list[dict[str, Any]]:
+def best_groups(runs: ResultTable) -> list[dict[str, Any]]:
     """For every value of every varied key, the best settings of the others: mean over seeds, 95 % interval (Student's t).
 
     Rows of `key`, `of` (key = value), `with` (the other settings), `metric`, `mean`, `low`, `high` (None for one run), `runs`.

@@ -10,7 +10,7 @@ from omegaconf import DictConfig, OmegaConf
 
 from rfr.config import load_yaml, plain
 from rfr.errors import UserError
-from rfr.utils.files import write_whole
+from rfr.utils.files import write_atomically
 from rfr.utils.hashing import key_of
 
 CONFIG = "config.yaml"  # in the folder of every run
@@ -42,7 +42,7 @@ def _relative(node: Any, folders: tuple[str, ...]) -> Any:
 
 def write_config(run_dir: Path, config: Mapping[str, Any]) -> None:
     """Write a run's resolved config into its folder."""
-    write_whole(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
+    write_atomically(run_dir / CONFIG, OmegaConf.to_yaml(OmegaConf.create(dict(config))))
 
 
 def load(run_dir: Path) -> DictConfig:

@@ -6,7 +6,7 @@ import json
 from pathlib import Path
 
 from rfr.errors import UserError
-from rfr.utils.files import write_whole
+from rfr.utils.files import write_atomically
 
 RESULT, FAILURE = "result.json", "failure.json"
 FINISHED, FAILED, INTERRUPTED, NEW = "finished", "failed", "interrupted", "new"
@@ -23,7 +23,7 @@ def result_of(run_dir: Path) -> dict | None:
 
 def record_result(run_dir: Path, result: dict) -> None:
     """The last thing that a run does: from now on it is finished."""
-    write_whole(run_dir / RESULT, json.dumps(result, indent=2) + "\n")
+    write_atomically(run_dir / RESULT, json.dumps(result, indent=2) + "\n")
 
 
 def failure_of(run_dir: Path) -> str | None:
@@ -60,7 +60,7 @@ def state_of(run_dir: Path) -> str:
 def record_failure(run_dir: Path, why: str) -> None:
     """The first reason that is given stays: what follows from it says less. A run that left no folder leaves no reason."""
     if run_dir.is_dir() and not (run_dir / FAILURE).exists():
-        write_whole(run_dir / FAILURE, json.dumps({"why": why}) + "\n")
+        write_atomically(run_dir / FAILURE, json.dumps({"why": why}) + "\n")
 
 
 def forget_failure(run_dir: Path) -> None:

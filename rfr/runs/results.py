@@ -24,7 +24,7 @@ FIGURES = (
 
 
 @dataclass(frozen=True, kw_only=True)
-class Runs:
+class ResultTable:
     """Rows of `run`, `state`, the varied keys and the figures, in the order of the varied keys; and their folders."""
 
     rows: list[dict[str, Any]]
@@ -38,7 +38,7 @@ def run_dirs_in(folder: Path) -> list[Path]:
     return [folder] if (folder / config.CONFIG).is_file() else sorted(path.parent for path in folder.glob(f"*/{config.CONFIG}"))
 
 
-def compared(run_dirs: Sequence[Path]) -> Runs:
+def compared(run_dirs: Sequence[Path]) -> ResultTable:
     """What sets the runs apart, and what became of each.
 
     Raises:
@@ -58,7 +58,7 @@ def compared(run_dirs: Sequence[Path]) -> Runs:
         } for run_dir, name, flat, result in zip(run_dirs, _names(run_dirs), configs, results, strict=True)
     ]  # fmt: skip
     order = sorted(range(len(rows)), key=lambda place: [_natural(rows[place][name]) for name in names])
-    return Runs(
+    return ResultTable(
         rows=[rows[place] for place in order], run_dirs=[run_dirs[place] for place in order], varied=names, figures=figures
     )
 
@@ -96,9 +96,7 @@ def _differing(configs: list[dict[str, Any]], derived: set[str]) -> list[str]:
     """
     keys = [key for key in dict.fromkeys(key for flat in configs for key in flat) if not _follows(key, derived)]
     differing = [key for key in keys if len({str(flat.get(key)) for flat in configs}) > 1]
-    different = [
-        key for key in differing if key.split(".")[0] not in config.NOT_IDENTITY and not key.startswith("model.suggested")
-    ]
+    different = [key for key in differing if key.split(".")[0] not in config.NOT_HASHED and not key.startswith("model.suggested")]
     different = [key for key in different if key != "objective._target_"]  # its name says more
     classes = [key.removesuffix("._target_") for key in different if key.endswith("._target_")]
     kept = [key for key in different if not any(key.startswith(f"{c}.") and not key.endswith("._target_") for c in classes)]

@@ -92,7 +92,7 @@ class Store(StoreFile):
         """The author alone: the account is gone, the text stays on Reddit."""
         self._db.execute("INSERT OR IGNORE INTO tombstone VALUES (?, ?, 'author')", (kind, item_id))
 
-    def forget_residue(self) -> None:
+    def clear_residue(self) -> None:
         """The last of what was erased; freed pages and the write-ahead log are emptied.
 
         Raises:

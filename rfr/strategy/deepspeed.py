@@ -23,19 +23,19 @@ from rfr.ranges import Count, Whole
 from rfr.strategy.nvme import offload_folder, restore_states
 from rfr.strategy.precision import DTYPE, LIGHTNING, PURE
 from rfr.strategy.universal_checkpoint import saved_ranks, to_universal
-from rfr.utils.malloc import frugal
+from rfr.utils.malloc import trim_freed_memory
 
 Device = Literal["cpu", "nvme"]
 
 
-class BatchKeepingPrecision(DeepSpeedPrecision):
+class UncastBatchPrecision(DeepSpeedPrecision):
     """Leaves the batch alone: Lightning's would round the story weights to fp16."""
 
     def convert_input(self, data: Any) -> Any:
         return data
 
 
-class DeepSpeedAnywhere(DeepSpeedStrategy):
+class CPUDeepSpeedStrategy(DeepSpeedStrategy):
     """DeepSpeed on CUDA as Lightning runs it; on a CPU with gloo, the local rank standing in for the device index.
 
     Lightning refuses CPUs in `setup_environment`, and asks the root device for an index in two more places.
@@ -56,7 +56,7 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
         return self.root_device.type == "cpu"
 
     def setup(self, trainer: pl.Trainer) -> None:
-        with frugal():
+        with trim_freed_memory():
             super().setup(trainer)
 
     def setup_environment(self) -> None:
@@ -89,7 +89,7 @@ class DeepSpeedAnywhere(DeepSpeedStrategy):
         return engine, engine_optimizer
 
     def load_checkpoint(self, checkpoint_path: Any, weights_only: bool | None = None) -> dict[str, Any]:
-        with frugal():
+        with trim_freed_memory():
             if saved_ranks(Path(checkpoint_path)) != self.world_size:
                 return self._load_from_other_ranks(Path(checkpoint_path))
             client_state = super().load_checkpoint(checkpoint_path, weights_only)
@@ -126,7 +126,7 @@ def _forget_shared_memory() -> None:
 
 
 @contextmanager
-def whole_parameters(trainer: pl.Trainer) -> Iterator[None]:
+def gathered_parameters(trainer: pl.Trainer) -> Iterator[None]:
     """Under ZeRO-3 every rank holds a part of each parameter of the model; inside, all of it. Every rank must enter."""
     parameters = list(trainer.lightning_module.parameters())
     if not any(hasattr(parameter, "ds_id") for parameter in parameters):
@@ -189,8 +189,8 @@ def deepspeed(
     if offload_optimizer_device == "nvme":
         scratch = offload_folder(nvme_path, run_dir)
         settings["nvme_path"] = str(scratch)
-    plugin = BatchKeepingPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
-    return Layout(strategy=DeepSpeedAnywhere(**settings), plugin=plugin, dtype=DTYPE[precision], scratch=scratch)
+    plugin = UncastBatchPrecision(LIGHTNING[precision])  # type: ignore[arg-type]
+    return Layout(strategy=CPUDeepSpeedStrategy(**settings), plugin=plugin, dtype=DTYPE[precision], scratch=scratch)
 
 
 def ddp(precision: str, run_dir: Path) -> Layout:

@@ -36,7 +36,7 @@ class Part:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Setup:
+class MemorySetup:
     """All of a run that its memory depends on.
 
     `masters`: fp32 ones beside bf16 parameters, by `SplitAdamW`. `stage`: of ZeRO, 0 for none. `optimizer_on`,
@@ -61,7 +61,7 @@ class Setup:
     attention: str = ATTENTION
 
 
-def parts(setup: Setup) -> list[Part]:
+def parts(setup: MemorySetup) -> list[Part]:
     """Of one rank."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(setup.config)
@@ -72,7 +72,7 @@ def parts(setup: Setup) -> list[Part]:
     return [*_states(setup, count), *swapped, *passes, _at_the_step(setup, count, sum(part.device for part in passes))]
 
 
-def _states(setup: Setup, count: int) -> list[Part]:
+def _states(setup: MemorySetup, count: int) -> list[Part]:
     """Parameters, gradients, and the optimizer's masters and moments."""
     computed = DTYPE[setup.precision].itemsize
     if setup.stage == 0 and setup.masters:
@@ -94,12 +94,12 @@ def _states(setup: Setup, count: int) -> list[Part]:
     ]  # fmt: skip
 
 
-def _offloaded_gradients(setup: Setup) -> int:
+def _offloaded_gradients(setup: MemorySetup) -> int:
     """Bytes of one: in fp32 for the optimizer, and in main memory also as micro-batches add up."""
     return FP32 + (DTYPE[setup.precision].itemsize if setup.optimizer_on == "cpu" else 0)
 
 
-def _at_the_step(setup: Setup, count: int, passes: float) -> Part:
+def _at_the_step(setup: MemorySetup, count: int, passes: float) -> Part:
     """DeepSpeed's optimizer takes gradients flat and in fp32, once they are all there: what that takes beyond the room of the
     forward and backward passes, which are over by then."""
     computed, own = DTYPE[setup.precision].itemsize, count / setup.ranks
@@ -109,7 +109,7 @@ def _at_the_step(setup: Setup, count: int, passes: float) -> Part:
     return Part(name="gradients for the optimizer", device=max(0, flat - passes))
 
 
-def _swap_buffers(setup: Setup, largest: tuple[int, ...]) -> Part:
+def _swap_buffers(setup: MemorySetup, largest: tuple[int, ...]) -> Part:
     """Each has room for the largest group; a parameter that is larger than a group is to be is one by itself."""
     return Part(name="DeepSpeed's swap buffers", host=SWAPPED_AT_ONCE * FP32 * max(setup.sub_group, prod(largest)))
 
@@ -118,7 +118,7 @@ def _at(place: str, name: str, size: float) -> Part:
     return Part(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[place]: size})
 
 
-def _activations(setup: Setup, count: int) -> list[Part]:
+def _activations(setup: MemorySetup, count: int) -> list[Part]:
     """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
     keep = partial(saved, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, attention=setup.attention)
@@ -136,7 +136,7 @@ def _activations(setup: Setup, count: int) -> list[Part]:
     ]
 
 
-def _logits(setup: Setup, shape: tuple[int, ...]) -> Part:
+def _logits(setup: MemorySetup, shape: tuple[int, ...]) -> Part:
     """A chunk of them, the part that is in fp32, and the output layer's gradient; where gradients are not gathered in fp32, or by
     DeepSpeed, autograd has the embedding's beside it."""
     vocabulary, width = shape

@@ -13,7 +13,7 @@ from rfr.runs.best import METRICS
 from rfr.runs.folder import run_folder
 from rfr.runs.outcome import FINISHED, INTERRUPTED, NEW, state_of
 from rfr.sweep.points import Point, is_grid, points
-from rfr.train.checkpoints import newest_whole, step_of
+from rfr.train.checkpoints import latest_intact, step_of
 from rfr.train.policy import require_trainable
 from rfr.train.recipe import Recipe
 from rfr.utils.terminal import print_table
@@ -74,6 +74,6 @@ def _now(run_dir: Path) -> str:
     """What becomes of it now."""
     if (state := state_of(run_dir)) in (FINISHED, NEW):
         return {FINISHED: "skipped", NEW: "trained"}[state]
-    checkpoint = newest_whole(run_dir / "checkpoints")
+    checkpoint = latest_intact(run_dir / "checkpoints")
     what = "resumed" if state == INTERRUPTED else "tried again"
     return f"{what} from step {step_of(checkpoint)}" if checkpoint else f"{what} from the start"

@@ -16,7 +16,7 @@ from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.model.load import build_tokenizer
 from rfr.model.reward_model import reward_model
-from rfr.objective.training_data import Material
+from rfr.objective.training_data import TrainingData
 from rfr.optimizer.adamw import StochasticAdamW
 from rfr.optimizer.split_adamw import SplitAdamW
 from rfr.records import Pair
@@ -24,11 +24,11 @@ from rfr.strategy.deepspeed import Layout
 from rfr.strategy.nvme import require_room
 from rfr.strategy.precision import PURE, resolve_precision
 from rfr.strategy.ranks import ranks
-from rfr.train.checkpoints import about, newest_whole, require_match
+from rfr.train.checkpoints import about, latest_intact, require_match
 from rfr.train.policy import build_policy, require_trainable
 from rfr.train.recipe import Recipe
 from rfr.train.reference import Reference
-from rfr.utils.malloc import frugal
+from rfr.utils.malloc import trim_freed_memory
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,7 +40,7 @@ class Run:
     precision: str
     layout: Layout
     prepared: Prepared
-    data: Material
+    data: TrainingData
     model: PreTrainedModel
     resume_from: Path | None  # a checkpoint
     fingerprint: dict[str, Any]  # what a checkpoint of this run must have in common with it
@@ -56,10 +56,10 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     precision = resolve_precision(recipe.precision)
     layout = recipe.make_layout(precision, run_dir)
     require_masters(recipe.make_optimizer.func, precision, layout)
-    resume_from = newest_whole(run_dir / "checkpoints")
+    resume_from = latest_intact(run_dir / "checkpoints")
     prepared = prepare(recipe)
     loss, data = recipe.objective.loss, recipe.objective.material(prepared, recipe.reward)
-    with frugal():
+    with trim_freed_memory():
         model = build_policy(recipe, prepared.tokenizer, layout.dtype, attention)
     if loss.needs_reference:
         data = data.with_reference(Reference(model, precision, recipe.data_dir / "cache"))

@@ -17,8 +17,8 @@ from transformers import PreTrainedTokenizerBase
 
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.save import TOLD, export
-from rfr.records import Batch, PairBatch
-from rfr.strategy.deepspeed import whole_parameters
+from rfr.records import Batch, PreferenceBatch
+from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.loss_scale import loss_scale
 from rfr.strategy.ranks import ranks
 from rfr.train.checkpoints import inside_accumulation
@@ -56,7 +56,7 @@ class Throughput(Callback):
             module.log("loss_scale", scale)
 
     def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch | PairBatch, __: int
+        self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch | PreferenceBatch, __: int
     ) -> None:
         assert isinstance(module, Learner)
         self._stop_clock()
@@ -159,12 +159,12 @@ class Best(Callback):
         if trainer.sanity_checking or not module.validated[monitor] < self.told.get(monitor, math.inf):
             return
         self.told = {"step": trainer.global_step, **module.validated}
-        with whole_parameters(trainer):  # every rank: ZeRO-3 gathers
+        with gathered_parameters(trainer):  # every rank: ZeRO-3 gathers
             if trainer.is_global_zero:
                 export(module.model, self._tokenizer, self._folder, self.told)
 
 
-class StopCleanly(Callback):
+class GracefulStop(Callback):
     """Ctrl-C and SIGTERM end the run after the optimizer step in progress; a second Ctrl-C ends it at once."""
 
     def __init__(self) -> None:

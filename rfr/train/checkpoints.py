@@ -121,7 +121,7 @@ def step_of(checkpoint: Path) -> int:
     return int(match[1])
 
 
-def newest_whole(folder: Path) -> Path | None:
+def latest_intact(folder: Path) -> Path | None:
     """The newest checkpoint that is as it was written, None where there is none yet; damaged ones are named.
 
     Raises:

@@ -20,9 +20,9 @@ from rfr.model.attention import hidden_states
 from rfr.model.embedding import output_layer
 from rfr.objective.losses import Loss
 from rfr.optimizer.schedule import Schedule
-from rfr.records import Batch, PairBatch
+from rfr.records import Batch, PreferenceBatch
 from rfr.strategy.loss_scale import deepspeed_grad_norm, loss_scale, step_was_taken
-from rfr.utils.malloc import frugal
+from rfr.utils.malloc import trim_freed_memory
 
 SKIPPED_IN_A_ROW = 40  # a loss scale of 2^16 and a step is skipped at each halving: what no scale can save
 
@@ -58,12 +58,12 @@ class Learner(pl.LightningModule):
         self.validated_before: dict[str, float] = {}  # before the first step, where asked for
         self.grad_norm: torch.Tensor | float | None = None  # of the last step, before clipping
 
-    def on_train_batch_start(self, batch: Batch | PairBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: Batch | PreferenceBatch, batch_idx: int) -> None:
         """What dropout draws depends on the place in the run alone: a resumed run draws the same."""
         place = np.random.SeedSequence([self._seed, batch_idx, self.global_rank])
         torch.manual_seed(int(place.generate_state(1)[0]))
 
-    def training_step(self, batch: Batch | PairBatch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: Batch | PreferenceBatch, batch_idx: int) -> torch.Tensor:
         loss, shares = self._loss(batch)
         self._log_shares(batch_idx, {"loss": loss.detach()} | shares)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
@@ -104,7 +104,7 @@ class Learner(pl.LightningModule):
     def on_train_start(self) -> None:
         """Gradients are made here and stay: made anew at every step, they would tear memory to holes."""
         if not isinstance(self.trainer.strategy, DeepSpeedStrategy):  # which takes gradients into its own hands
-            with frugal():
+            with trim_freed_memory():
                 for parameter in filter(lambda parameter: parameter.requires_grad, self.parameters()):
                     parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)
 
@@ -116,7 +116,7 @@ class Learner(pl.LightningModule):
 
     def optimizer_step(self, *arguments: Any, **named: Any) -> None:
         scale = loss_scale(self.trainer)
-        with nullcontext() if self.trainer.global_step else frugal():  # the first one makes the optimizer's states
+        with nullcontext() if self.trainer.global_step else trim_freed_memory():  # the first one makes the optimizer's states
             super().optimizer_step(*arguments, **named)
         self._step_was_taken = step_was_taken(self.trainer, scale)
         if (norm := deepspeed_grad_norm(self.trainer)) is not None:
@@ -137,7 +137,7 @@ class Learner(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._validation_sums = {}
 
-    def validation_step(self, batch: Batch | PairBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: Batch | PreferenceBatch, batch_idx: int) -> None:
         _, shares = self._loss(batch)
         for name, share in shares.items():
             before = self._validation_sums.get(name, torch.zeros((), dtype=torch.float64, device=share.device))
@@ -173,17 +173,17 @@ class Learner(pl.LightningModule):
             {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self._weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
-        with frugal():
+        with trim_freed_memory():
             optimizer = self._make_optimizer(groups)
         # A fused optimizer would undo the loss scale by itself, behind the clipping.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
         scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(step, self._total_steps - 1), self._total_steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _loss(self, batch: Batch | PairBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _loss(self, batch: Batch | PreferenceBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return self.objective(hidden_states(self.model, batch), output_layer(self.model), batch)
 
     def transfer_batch_to_device(
-        self, batch: Batch | PairBatch, device: torch.device, dataloader_idx: int
-    ) -> Batch | PairBatch:  # fmt: skip
+        self, batch: Batch | PreferenceBatch, device: torch.device, dataloader_idx: int
+    ) -> Batch | PreferenceBatch:  # fmt: skip
         return batch.to(device)

@@ -22,7 +22,7 @@ from rfr.model.load import (
 )
 from rfr.model.positions import positions_of
 from rfr.model.recompute import recompute_activations
-from rfr.objective.training_data import Compared
+from rfr.objective.training_data import PairwiseObjective
 from rfr.train.exactness import exact_attention
 from rfr.train.recipe import Recipe
 from rfr.train.settings import ModelSettings
@@ -53,7 +53,7 @@ def require_trainable(recipe: Recipe) -> str:
 
 def _remedy_for_shared_rows(recipe: Recipe) -> str | None:
     """What to set where stories can't share a row exactly; None where they do not share one."""
-    if isinstance(recipe.objective, Compared):
+    if isinstance(recipe.objective, PairwiseObjective):
         return f"objective={recipe.objective.name} compares stories of one row, so take another, such as bc or rwr"
     return "set packing=off" if isinstance(recipe.preprocess.packing, BestFit) else None
 

@@ -16,7 +16,7 @@ from rfr.config import load_yaml
 from rfr.errors import Interrupted, RunFailed
 from rfr.runs.outcome import RESULT, forget_failure, record_failure
 from rfr.strategy.ranks import ranks
-from rfr.train.watchdog import end_with_starter, started_by_this
+from rfr.train.watchdog import exit_with_parent, mark_parent
 from rfr.utils.exits import INTERRUPTED, exit_code, in_one_line
 
 AGAIN = "RFR_AGAIN"  # environment variable: how to go on with a run that is interrupted
@@ -51,7 +51,7 @@ def _run(config: Mapping[str, Any], run_dir: Path, at_once: int, lock: int, agai
     handover = run_dir.parent / f".{run_dir.name}.yaml"
     handover.write_text(OmegaConf.to_yaml(OmegaConf.create(dict(config))))
     environment, processes = dict(os.environ), int(config["trainer"]["ranks"])
-    started_by_this(environment)
+    mark_parent(environment)
     environment[AGAIN] = again
     if processes * at_once > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // (processes * at_once))
@@ -94,7 +94,7 @@ def _recorded(train: Callable[[], Any], run_dir: Path) -> None:
 
 def _main() -> None:
     """The child: the config it was handed, the folder to work in."""
-    end_with_starter()
+    exit_with_parent()
     handover, run_dir = map(Path, sys.argv[1:])
 
     def work() -> None:

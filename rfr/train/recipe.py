@@ -18,7 +18,7 @@ from rfr.config import check_types, plain
 from rfr.data.corpus import Corpus
 from rfr.data.prepare import Preprocess
 from rfr.generation.sampling import Sampling
-from rfr.objective.training_data import Compared, Weighted
+from rfr.objective.training_data import PairwiseObjective, WeightedObjective
 from rfr.optimizer.schedule import Schedule
 from rfr.reward.base import Reward
 from rfr.strategy.deepspeed import Layout
@@ -48,7 +48,7 @@ class Recipe:
     corpus: Corpus
     preprocess: Preprocess
     reward: Reward
-    objective: Weighted | Compared
+    objective: WeightedObjective | PairwiseObjective
     make_optimizer: partial[Optimizer]  # from parameter groups
     weight_decay: float
     schedule: Schedule

@@ -12,7 +12,7 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from rfr.data.loader import RowsModule
+from rfr.data.loader import RowDataModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
 from rfr.generation.sampling import sample
@@ -20,18 +20,18 @@ from rfr.loggers.loggers import finish, log_start
 from rfr.model.save import export
 from rfr.runs.folder import write_config
 from rfr.runs.outcome import record_result
-from rfr.strategy.deepspeed import whole_parameters
+from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.precision import DTYPE
 from rfr.strategy.ranks import ranks
 from rfr.train.build import Run, build
-from rfr.train.callbacks import Best, Samples, StopCleanly, Throughput, progress_display
+from rfr.train.callbacks import Best, GracefulStop, Samples, Throughput, progress_display
 from rfr.train.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.train.learner import Learner
 from rfr.train.recipe import Recipe
 from rfr.train.summary import print_start
-from rfr.utils.files import write_whole
+from rfr.utils.files import write_atomically
 from rfr.utils.hashing import key_of
-from rfr.utils.quiet import quiet
+from rfr.utils.quiet import silence_libraries
 
 
 def train(recipe: Recipe, run_dir: Path, *, again: str | None = None) -> dict:
@@ -45,14 +45,14 @@ def train(recipe: Recipe, run_dir: Path, *, again: str | None = None) -> dict:
         Interrupted: stopped by a signal; the message says how to resume.
     """
     again = again or f"go on with: python train.py resume={run_dir}"
-    quiet()
+    silence_libraries()
     run = build(recipe, run_dir)
     print_start(run)
     run_dir.mkdir(parents=True, exist_ok=True)
     if ranks().rank == 0 and not (ledger := run_dir / "ledger.json").exists():
         write_config(run_dir, recipe.config)
-        write_whole(ledger, json.dumps(run.prepared.ledger, indent=2) + "\n")
-    throughput, stop = Throughput(DTYPE[run.precision]), StopCleanly()
+        write_atomically(ledger, json.dumps(run.prepared.ledger, indent=2) + "\n")
+    throughput, stop = Throughput(DTYPE[run.precision]), GracefulStop()
     try:
         trainer = fit(run, [throughput, stop])
     except (KeyboardInterrupt, SystemExit):  # Lightning turns KeyboardInterrupt into SystemExit
@@ -77,7 +77,7 @@ def fit(run: Run, extra_callbacks: list[pl.Callback], *, persist: bool = True) -
         run.model, recipe.objective.loss, recipe.make_optimizer, recipe.schedule, settings.max_steps, recipe.weight_decay,
         recipe.seed,
     )  # fmt: skip
-    data = RowsModule(
+    data = RowDataModule(
         run.data.train, run.data.validation, micro_batch=settings.micro_batch, accumulate=settings.accumulate,
         steps=settings.max_steps, seed=recipe.seed, validation_rows=settings.validation_rows,
         start_step=step_of(run.resume_from) if run.resume_from else 0,
@@ -161,7 +161,7 @@ def _finish(run: Run, trainer: pl.Trainer, throughput: Throughput) -> dict:
         **({"ess": round(ess, 4)} if (ess := run.data.figures.get("weights/ess")) is not None else {}),
         **{f"{name}_before": value for name, value in learner.validated_before.items()},
     }
-    with whole_parameters(trainer):
+    with gathered_parameters(trainer):
         if trainer.is_global_zero:
             export(run.model, run.prepared.tokenizer, model_dir, {"step": result["steps"], **learner.validated})
             result |= _true_quality(run)

@@ -14,12 +14,12 @@ STARTED_BY = "RFR_STARTED_BY"  # environment variable: a process id and when tha
 LOOK_S, GRACE_S = 0.5, 120.0
 
 
-def started_by_this(environment: MutableMapping[str, str]) -> None:
+def mark_parent(environment: MutableMapping[str, str]) -> None:
     """Processes with this environment are to end when this one does."""
     environment[STARTED_BY] = f"{os.getpid()} {psutil.Process().create_time()}"
 
 
-def end_with_starter() -> None:
+def exit_with_parent() -> None:
     """Watch over the process that started this one, through however many others: when it is gone, stop as at a SIGTERM.
 
     A stop that takes longer than `GRACE_S` is cut short. Where nothing was said, nothing is watched.

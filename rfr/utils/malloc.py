@@ -22,7 +22,7 @@ GIB = 2**30
 
 
 @contextmanager
-def frugal() -> Iterator[None]:
+def trim_freed_memory() -> Iterator[None]:
     """Inside, what is freed is given back at once; afterwards it is kept."""
     glibc = _glibc()
     if glibc is None:

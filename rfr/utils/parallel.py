@@ -48,7 +48,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], proce
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def worked_ahead(function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 2) -> Iterator[Result]:
+def prefetch(function: Callable[[Item], Result], items: Iterable[Item], ahead: int = 2) -> Iterator[Result]:
     """`map(function, items)`, the next few being worked out in threads while one is used: for work that lets go of the GIL."""
     with ThreadPoolExecutor(ahead) as pool:
         coming: deque[Future[Result]] = deque()

@@ -10,7 +10,7 @@ import torch
 import transformers.utils.logging
 
 
-def quiet() -> None:
+def silence_libraries() -> None:
     """Libraries' chatter off; warnings about our own choices off; errors stay."""
     transformers.utils.logging.disable_progress_bar()
     for name in ("pytorch_lightning", "lightning.pytorch", "DeepSpeed", "deepspeed", "transformers", "torch.distributed"):

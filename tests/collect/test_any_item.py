@@ -19,10 +19,10 @@ from more_itertools import chunked
 
 from rfr.collect.export import Export
 from rfr.collect.files import dumps, tables
-from rfr.collect.files.dumps import Progress, import_dump
+from rfr.collect.files.dumps import ImportState, import_dump
 from rfr.collect.files.tables import import_table
 from rfr.collect.purge import Purge
-from rfr.collect.quotes import Fragments
+from rfr.collect.quotes import QuoteFinder
 from rfr.collect.sources import DumpSource
 from rfr.data.clean.cleaner import Clean, clean_story
 from rfr.data.clean.near_duplicates import signature
@@ -101,7 +101,7 @@ def test_no_text_stops_cleaning_preparation_export_or_purge(tmp_path: Path, exam
         clean_story(text)
         canonical_prompt(text)
         sentence_ends(text)
-        Fragments([text]).within(text)
+        QuoteFinder([text]).within(text)
 
     cleaned()
     assert len(set(seen)) > examples / 2
@@ -170,7 +170,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize(
-    "work", [sentence_ends, signature, is_gone, canonical_prompt, lambda text: Fragments([text]).within(text)]
+    "work", [sentence_ends, signature, is_gone, canonical_prompt, lambda text: QuoteFinder([text]).within(text)]
 )
 @pytest.mark.parametrize("pattern", ["a ", "a", ". A", "[deleted ", '"', "('", "&#1", "é\u200b", "[WP] "])
 def test_ten_times_the_text_takes_about_ten_times_the_time(work: Callable[[str], object], pattern: str) -> None:
@@ -359,10 +359,10 @@ def _stopping(rng: random.Random) -> Callable[[int], None]:
     return progress
 
 
-def _import(store: Store, path: Path, rng: random.Random) -> Progress:
+def _import(store: Store, path: Path, rng: random.Random) -> ImportState:
     """Until it is done, stopped now and then."""
 
-    def progress(state: Progress) -> None:
+    def progress(state: ImportState) -> None:
         if not state.done and rng.random() < 0.3:
             raise KeyboardInterrupt
 

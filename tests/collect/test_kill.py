@@ -184,7 +184,7 @@ def test_an_import_killed_fifty_times(tmp_path: Path) -> None:
             rows = after
             with Store(path) as store:
                 marks = store.rows("SELECT value FROM cursor")
-            state = dumps.Progress(**json.loads(marks[0][0])) if marks else dumps.Progress()
+            state = dumps.ImportState(**json.loads(marks[0][0])) if marks else dumps.ImportState()
             assert len(rows["reply"]) == state.kept  # the mark and the rows are of one moment
             if not running:
                 break

@@ -15,8 +15,8 @@ from rfr.collect.export import Export
 from rfr.collect.files.dumps import import_dump
 from rfr.collect.files.tables import import_table
 from rfr.collect.purge import Purge
-from rfr.collect.quotes import Fragments
-from rfr.collect.shards import part_of
+from rfr.collect.quotes import QuoteFinder
+from rfr.collect.shards import new_shard
 from rfr.collect.sources import DumpSource
 from rfr.data.story_table import writing
 from rfr.demo.fake_reddit import FakeReddit
@@ -217,7 +217,7 @@ def test_parts_rejects_and_links_are_searched_too(tmp_path: Path, source: FakeSo
     first = source.threads[-1].replies[0]
     with Store(tmp_path / "s.db", write=True) as store:
         source.collect(store, silent)
-    with Store(part_of(tmp_path / "s.db", "left"), write=True) as part:
+    with Store(new_shard(tmp_path / "s.db", "left"), write=True) as part:
         part.add([replace(first, seen_at=1.0)])
     Path(f"{tmp_path}/s.db.rejects.partial").write_text(STORY)  # of a process that was killed
     (tmp_path / "elsewhere").mkdir()
@@ -306,7 +306,7 @@ def test_a_reader_keeps_the_log_from_being_emptied_and_is_told(tmp_path: Path, s
     ],
 )  # fmt: skip
 def test_a_quotation_is_found_however_it_is_written(quoted: str) -> None:
-    fragments = Fragments([STORY, "A dog, once."])
+    fragments = QuoteFinder([STORY, "A dog, once."])
     assert fragments.within(f"before {quoted} after")
     assert not fragments.within("Seventeen lanterns drifted across another harbour, while a dog barked once.")
 
@@ -323,15 +323,15 @@ def test_a_quotation_is_found_however_it_is_written(quoted: str) -> None:
     ],
 )  # fmt: skip
 def test_what_sticks_hides_or_has_no_spaces_is_found(text: str, quoted: bytes | str) -> None:
-    assert Fragments([text]).within(quoted.decode() if isinstance(quoted, bytes) else quoted)
+    assert QuoteFinder([text]).within(quoted.decode() if isinstance(quoted, bytes) else quoted)
 
 
 def test_numbers_are_everybodys() -> None:
-    assert not Fragments(["1 2 3 4 5"]).within("1,2\n3,4\n5")
+    assert not QuoteFinder(["1 2 3 4 5"]).within("1,2\n3,4\n5")
 
 
 def test_short_texts_are_matched_whole() -> None:
-    fragments = Fragments(["A dog, once.", "No."])
+    fragments = QuoteFinder(["A dog, once.", "No."])
     assert fragments.within("there was a dog once upon")
     assert not fragments.within("no dog")
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.commands.find_lr import HIGH, Ramp, range_test, seen_enough, smoothed, suggested
+from rfr.commands.find_lr import HIGH, Ramp, has_diverged, range_test, smoothed, suggested
 from rfr.commands.preview import rates
 from rfr.report.line_plot import lines_page
 from rfr.train.recipe import Recipe
@@ -30,7 +30,7 @@ def _descent(curvatures: list[float], steps: int, noise: float = 0.0, seed: int 
         tried.append(rate)
         losses.append(float((h * x**2).sum() / 2) + (1 + noise * luck.normal() if noise else 0))
         x = x - rate * (h * x + noise * luck.normal(size=len(h)) * np.sqrt(h))
-        if seen_enough(losses):
+        if has_diverged(losses):
             break
     return tried, losses
 
@@ -62,8 +62,8 @@ def test_the_steepest_direction_sets_the_rate() -> None:
 def test_the_test_ends_when_the_loss_has_turned() -> None:
     tried, _ = _descent([300.0], 100)
     assert tried[-1] < HIGH / 50, "most of the rates above the best were never tried"
-    assert seen_enough([3.0, float("nan")])
-    assert not seen_enough([3.0, 2.9])
+    assert has_diverged([3.0, float("nan")])
+    assert not has_diverged([3.0, 2.9])
 
 
 def test_a_loss_that_never_fell_suggests_nothing() -> None:

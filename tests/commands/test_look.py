@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.collect.quotes import Fragments
+from rfr.collect.quotes import QuoteFinder
 from rfr.commands.look import CONTEXT, END, PADDING, PROMPT, STORY, Look, Segment, Span, looks_at
 from rfr.data.prepare import Prepared
 from rfr.records import Pair
@@ -57,8 +57,8 @@ def test_stories_are_text_on_the_page(prepared: Prepared, looks: list[Look]) -> 
     page = look_page([ODD, *looks], prepared.ledger, "six <of> them")
     assert "<script" not in page
     assert "six &lt;of&gt; them" in page
-    assert all(Fragments([look.raw]).within(page) for look in looks), "a purge finds what it has to remove"
-    assert not Fragments(["A story that nobody ever wrote, and that is on no page."]).within(page)
+    assert all(QuoteFinder([look.raw]).within(page) for look in looks), "a purge finds what it has to remove"
+    assert not QuoteFinder(["A story that nobody ever wrote, and that is on no page."]).within(page)
     assert page.count("<article>") == 7
     assert "karma unknown" in page
     for split in prepared.ledger.values():

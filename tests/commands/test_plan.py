@@ -12,9 +12,9 @@ from hydra import compose, initialize_config_dir
 from transformers import GPT2Config
 
 from rfr import config
-from rfr.commands.plan import GPUS, fit, needs_of, remedy, room_of, setup_of, totals
+from rfr.commands.plan import GPUS, capacity, fit, needs_of, remedy, setup_of, totals
 from rfr.strategy.activations import saved
-from rfr.strategy.memory import Setup, parts
+from rfr.strategy.memory import MemorySetup, parts
 from rfr.strategy.precision import native_precisions
 from rfr.train.recipe import Recipe
 from rfr.train.settings import Gpu
@@ -34,10 +34,10 @@ SMALL_GPT2 = GPT2Config(
     attn_pdrop=0.0,
 )
 COUNT = 512 * 64 + 128 * 64 + 3 * (12 * 64 * 64 + 13 * 64) + 2 * 64
-SETUP = Setup(config=SMALL_GPT2, precision="fp32", rows=2, block=128, checkpointing=False)
+SETUP = MemorySetup(config=SMALL_GPT2, precision="fp32", rows=2, block=128, checkpointing=False)
 
 
-def _bytes(setup: Setup) -> dict[str, tuple[float, float, float]]:
+def _bytes(setup: MemorySetup) -> dict[str, tuple[float, float, float]]:
     """Per parameter: on the device, in main memory, on the disk."""
     return {part.name: (part.device / COUNT, part.host / COUNT, part.disk / COUNT) for part in parts(setup)}
 
@@ -71,7 +71,7 @@ def test_deepspeed_turns_gradients_to_fp32_when_the_passes_are_over() -> None:
     zero = replace(SETUP, precision="bf16", stage=2, rows=1, block=16)
     long = replace(zero, rows=64, block=128)
 
-    def extra(setup: Setup) -> float:
+    def extra(setup: MemorySetup) -> float:
         return next(part.device for part in parts(setup) if part.name == "gradients for the optimizer")
 
     passes = sum(part.device for part in parts(zero)[-5:-1])
@@ -108,7 +108,7 @@ def test_only_shapes_are_worked_out() -> None:
     assert found.layer > 2**17 * 1024 * 1600 * 2
 
 
-def _setup(*overrides: str, gpu: str | None = None) -> Setup:
+def _setup(*overrides: str, gpu: str | None = None) -> MemorySetup:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         return setup_of(Recipe.of(config.resolve(compose("train", list(overrides)))), gpu)
 
@@ -129,7 +129,7 @@ def test_what_is_advised_fits() -> None:
         setup = _setup("model=gpt2-xl", "trainer.micro_batch=3", "model.activation_checkpointing=false", gpu=gpu)
         assert setup.precision == "fp16"
         assert setup.stage == 2
-        room = room_of(gpu)
+        room = capacity(gpu)
         if not fit(needs_of(setup), room):
             advice = remedy(setup, room)
             assert advice is not None

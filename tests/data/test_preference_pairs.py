@@ -9,12 +9,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from rfr.data.batches import PairRows, beginnings
+from rfr.data.batches import PairRows, truncate_to_block
 from rfr.data.loader import TrainBatches, ValidationBatches
-from rfr.data.preference_pairs import Comparisons, Pairing
+from rfr.data.preference_pairs import Pairing, PreferencePairs
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
-from rfr.records import IGNORE, PairBatch
+from rfr.records import IGNORE, PreferenceBatch
 
 
 @given(
@@ -29,7 +29,7 @@ def test_all_pairs_of_a_group_and_no_others(
     try:
         found = Pairing(margin=margin, group=group, length_ratio=length_ratio)(rewards, threads, tokens)
     except UserError:
-        found = Comparisons(**dict.fromkeys(("story", "group", "chosen", "rejected"), np.zeros(0, int)))
+        found = PreferencePairs(**dict.fromkeys(("story", "group", "chosen", "rejected"), np.zeros(0, int)))
     assert len(set(found.story)) == len(found.story), "no story twice"
     assert set(found.chosen) | set(found.rejected) == set(range(len(found.story))), "none that is not compared"
     assert max(np.bincount(found.group), default=0) <= group
@@ -113,7 +113,7 @@ def test_a_rank_without_rows_learns_nothing(rows: PairRows) -> None:
 
 def test_pairs_of_a_step_are_the_same_for_every_layout(rows: PairRows) -> None:
     def pairs(batch: object) -> list[tuple[float, float]]:
-        assert isinstance(batch, PairBatch)  # the reference numbers the places
+        assert isinstance(batch, PreferenceBatch)  # the reference numbers the places
         both = batch.reference_S[batch.chosen_P].tolist(), batch.reference_S[batch.rejected_P].tolist()
         return list(zip(*both, strict=True))
 
@@ -131,12 +131,12 @@ def test_pairs_of_a_step_are_the_same_for_every_layout(rows: PairRows) -> None:
 def test_a_beginning_fills_the_block_and_no_more(prepared: Prepared) -> None:
     rows = prepared.train.rows
     longest = np.argsort(-rows.story_tokens)[:3]
-    begun = beginnings(rows, longest, np.arange(3))
+    begun = truncate_to_block(rows, longest, np.arange(3))
     assert begun.row_lengths.tolist() == [rows.block] * 3
     assert (begun.take(np.arange(3)).labels[:, -1] != IGNORE).all()
     prompts, length = rows.stories[:, 1] - rows.stories[:, 0], rows.story_tokens
     for room in (-1, 0, 1):  # tokens that are left of the block
         story = longest[-1]
-        tight = beginnings(replace(rows, block=int(prompts[story] + length[story] + room)), longest[-1:], np.arange(1))
+        tight = truncate_to_block(replace(rows, block=int(prompts[story] + length[story] + room)), longest[-1:], np.arange(1))
         assert tight.row_lengths.tolist() == [prompts[story] + length[story] + 2 * min(room, 0)]
         assert (tight.take(np.arange(1)).labels == rows.eos).sum() == (room >= 0), "the end is learnt where it is seen"

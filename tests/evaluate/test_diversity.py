@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from rfr.evaluate.diversity import Stretches, diversity, longest_copies
+from rfr.evaluate.diversity import RollingHashes, diversity, longest_copies
 
 
 def test_the_same_story_over_and_over() -> None:
@@ -54,7 +54,7 @@ def test_the_longest_copy_is_found() -> None:
 def test_a_stretchs_hash_does_not_depend_on_where_it_stands() -> None:
     tokens = np.random.default_rng(1).integers(50_000, size=3000)
     tokens[2000:2500] = tokens[100:600]
-    hashes = Stretches(tokens).hashes(500)
+    hashes = RollingHashes(tokens).hashes(500)
     assert hashes[100] == hashes[2000]
     assert len(np.unique(hashes)) == len(hashes) - 1
-    assert len(Stretches(tokens[:3]).hashes(4)) == 0
+    assert len(RollingHashes(tokens[:3]).hashes(4)) == 0

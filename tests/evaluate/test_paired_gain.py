@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.evaluate.paired_gain import Judged, gain
+from rfr.evaluate.paired_gain import ScoredStory, gain
 from tests.helpers.runs import train_small
 
 
-def _stories(generator: np.random.Generator, quality: float, words: float, per_word: float = 0.0) -> list[Judged]:
+def _stories(generator: np.random.Generator, quality: float, words: float, per_word: float = 0.0) -> list[ScoredStory]:
     """Three on each of 40 prompts, some of which are harder."""
     found = []
     for prompt in range(40):
         for _ in range(3):
             length = int(generator.normal(words, 10))
             score = quality + per_word * length + np.sin(prompt) * 3 + generator.normal() * 0.1
-            found.append(Judged(prompt=str(prompt), words=length, score=score))
+            found.append(ScoredStory(prompt=str(prompt), words=length, score=score))
     return found
 
 

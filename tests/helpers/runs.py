@@ -21,7 +21,7 @@ from safetensors.torch import load_file
 from rfr import config
 from rfr.errors import Interrupted
 from rfr.runs.folder import run_folder
-from rfr.train.callbacks import StopCleanly
+from rfr.train.callbacks import GracefulStop
 from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.conftest import ROOT
@@ -55,15 +55,15 @@ def command(arguments: list[str], **options: Any) -> subprocess.CompletedProcess
 @contextmanager
 def stopped_at(step: int) -> Iterator[None]:
     """A run trained inside gets a Ctrl-C when it has taken so many steps, and must end for it."""
-    real = StopCleanly.on_train_batch_end
+    real = GracefulStop.on_train_batch_end
 
-    def interrupted(self: StopCleanly, trainer: Any, *rest: Any) -> None:
+    def interrupted(self: GracefulStop, trainer: Any, *rest: Any) -> None:
         if trainer.global_step == step:
             os.kill(os.getpid(), signal.SIGINT)
         real(self, trainer, *rest)
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(StopCleanly, "on_train_batch_end", interrupted)
+        patch.setattr(GracefulStop, "on_train_batch_end", interrupted)
         with pytest.raises(Interrupted, match=f"stopped at step {step}; go on with: python train.py resume="):
             yield
 

@@ -38,7 +38,7 @@ def test_a_resumed_run_tells_what_is_missing_and_nothing_twice(tmp_path: Path) -
     (tmp_path / "metrics.csv").write_text("step,loss,val\n0,9.5,\n1,8.5,7.5\n2,7.25,\n3,6,\n")
     run = Told()
     log = WandbLog(run, known=0, corpus_text=False)
-    log.tell_again(tmp_path / "metrics.csv")
+    log.backfill(tmp_path / "metrics.csv")
     assert run.rows == {1: {"loss": 8.5, "val": 7.5, STEP: 1}, 2: {"loss": 7.25, STEP: 2}}
     for step in range(1, 5):  # it goes on from a checkpoint at step 1
         log.log_metrics({"loss": float(step)}, step)

@@ -25,7 +25,7 @@ from rfr.model.embedding import install, output_layer
 from rfr.model.load import load_policy
 from rfr.model.reward_model import load_reward_model, reward_model
 from rfr.objective.losses import DPO, BradleyTerry, Loss
-from rfr.records import IGNORE, PairBatch
+from rfr.records import IGNORE, PreferenceBatch
 from rfr.runs.folder import run_folder
 from rfr.train.build import build
 from rfr.train.recipe import Recipe
@@ -46,7 +46,7 @@ def policy(tiny_model: PreTrainedModel) -> PreTrainedModel:
     return install(tiny_model).train()
 
 
-def _logp(model: PreTrainedModel, batch: PairBatch) -> torch.Tensor:
+def _logp(model: PreTrainedModel, batch: PreferenceBatch) -> torch.Tensor:
     """Of each document, with all logits at once; differentiable."""
     logits = output_layer(model)(hidden_states(model, batch))
     nll_BT = cross_entropy(logits.transpose(1, 2), batch.labels_BT, ignore_index=IGNORE, reduction="none")
@@ -84,7 +84,7 @@ def test_dpo_is_the_loss_of_its_paper(policy: PreTrainedModel, rows: PairRows) -
     _same(_gradients(policy, loss), _gradients(policy, -logsigmoid(0.3 * _margin(policy, batch)).mean()))
 
 
-def _margin(model: PreTrainedModel, batch: PairBatch) -> torch.Tensor:
+def _margin(model: PreTrainedModel, batch: PreferenceBatch) -> torch.Tensor:
     ratio = _logp(model, batch) - batch.reference_S
     return ratio[batch.chosen_P] - ratio[batch.rejected_P]
 

@@ -16,7 +16,7 @@ import pytest
 from rfr.report.comparison import comparison_page
 from rfr.runs.best import best_groups, interval, metric_of
 from rfr.runs.curves import curves, samples
-from rfr.runs.results import Runs
+from rfr.runs.results import ResultTable
 
 RATES, SCHEDULES, OBJECTIVES, SEEDS = (
     (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
@@ -27,7 +27,7 @@ RATES, SCHEDULES, OBJECTIVES, SEEDS = (
 EVIL = "</script><script>document.title='evil'</script><img src=x onerror=\"document.title='evil'\">"
 
 
-def _runs() -> Runs:
+def _runs() -> ResultTable:
     """200 of them, whose best rate is 1e-3 and whose rwr is better by 0.1; some have failed."""
     luck, rows = random.Random(0), []
     for place, (rate, schedule, objective, seed) in enumerate(itertools.product(RATES, SCHEDULES, OBJECTIVES, SEEDS)):
@@ -38,10 +38,10 @@ def _runs() -> Runs:
             "objective.name": objective, "seed": seed, "val/nll_per_token": None if failed else loss, "ess": 1.0,
         })  # fmt: skip
     varied = ["optimizer.lr", "schedule", "objective.name", "seed"]
-    return Runs(rows=rows, run_dirs=[], varied=varied, figures=["val/nll_per_token", "ess"])
+    return ResultTable(rows=rows, run_dirs=[], varied=varied, figures=["val/nll_per_token", "ess"])
 
 
-def _page(runs: Runs, points: int) -> str:
+def _page(runs: ResultTable, points: int) -> str:
     columns = {
         "step": [float(step) for step in range(points)], "train/loss": [5 * math.exp(-step / 99) + 2 for step in range(points)],
         "lr": [1e-3 * (1 - step / points) for step in range(points)],
@@ -112,7 +112,7 @@ def test_the_last_whole_story_of_each_run_is_shown(tmp_path: Path) -> None:
 
 
 def test_what_is_no_number_does_not_break_the_page() -> None:
-    runs = Runs(
+    runs = ResultTable(
         rows=[{"run": "a", "state": "finished", "lr": math.inf, "val/nll_per_token": math.nan}], run_dirs=[], varied=["lr"],
         figures=["val/nll_per_token"],
     )  # fmt: skip

@@ -14,7 +14,7 @@ import pytest
 
 from rfr.errors import UserError
 from rfr.runs.folder import load
-from rfr.train.checkpoints import checkpoints, damage, newest_whole, seal
+from rfr.train.checkpoints import checkpoints, damage, latest_intact, seal
 from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.conftest import ROOT
@@ -52,7 +52,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert [path.name for path in saved] == ["step-00000002", "step-00000004", "step-00000006"]
     spoil, told = DAMAGES[kind]
     spoil(saved[-1])
-    assert newest_whole(run_dir / "checkpoints") == saved[-2]
+    assert latest_intact(run_dir / "checkpoints") == saved[-2]
     assert re.search(rf"step-00000006 is damaged \({told}.*\): trying the one before it", capsys.readouterr().out)
     train(Recipe.of(load(run_dir)), run_dir)
     assert largest_difference(finished, run_dir) == 0
@@ -65,8 +65,8 @@ def test_where_all_are_damaged_nothing_is_begun_anew_in_silence(finished: Path, 
     for path in checkpoints(tmp_path / "checkpoints"):
         _flip(path / "state")
     with pytest.raises(UserError, match="no whole checkpoint in"):
-        newest_whole(tmp_path / "checkpoints")
-    assert newest_whole(tmp_path / "none") is None
+        latest_intact(tmp_path / "checkpoints")
+    assert latest_intact(tmp_path / "none") is None
 
 
 def test_a_sealed_folder_of_several_files_is_whole(tmp_path: Path) -> None:

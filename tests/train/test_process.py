@@ -15,7 +15,7 @@ from rfr.errors import Interrupted, RunFailed
 from rfr.runs.lock import run_lock
 from rfr.runs.outcome import FAILED, FINISHED, INTERRUPTED, NEW, failure_of, record_failure, record_result, result_of, state_of
 from rfr.train import process
-from rfr.train.watchdog import started_by_this
+from rfr.train.watchdog import mark_parent
 from tests.conftest import ROOT
 
 CONFIG = {"trainer": {"ranks": 1}}
@@ -144,7 +144,7 @@ def test_a_process_ends_with_the_one_that_started_it() -> None:
 
 def test_another_process_with_the_same_id_is_not_the_starter(monkeypatch: pytest.MonkeyPatch) -> None:
     environment: dict[str, str] = {}
-    started_by_this(environment)
+    mark_parent(environment)
     pid, born = environment["RFR_STARTED_BY"].split()
     from rfr.train.watchdog import _lives
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rfr.errors import RunFailed
-from rfr.utils.parallel import WORTH_IT, ordered_map, worked_ahead
+from rfr.utils.parallel import WORTH_IT, ordered_map, prefetch
 from tests.helpers.mapped import kill_at_twelve, refuse_twelve, square
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -46,13 +46,13 @@ def test_what_is_worked_ahead_keeps_its_order_is_not_far_ahead_and_tells_errors(
 
     taken = []
     with pytest.raises(ValueError, match="twelve"):
-        for number in worked_ahead(work, range(20)):
+        for number in prefetch(work, range(20)):
             taken.append(number)
             assert len(begun) - len(taken) <= 2
     assert taken == list(range(12))
     assert threading.get_ident() not in begun
     assert len(set(begun)) == 2
-    assert list(worked_ahead(work, [])) == []
+    assert list(prefetch(work, [])) == []
 
 
 def test_an_error_is_told_and_a_killed_process_too() -> None:

@@ -30,7 +30,7 @@ class Reject(ValueError):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Progress:
+class ImportState:
     """How far a file was imported: read = kept + filtered + rejected, always."""
 
     offset: int = 0  # in decompressed bytes, behind the last line that was committed
@@ -47,8 +47,8 @@ class Progress:
 
 
 def import_dump(
-    store: Store, path: str | Path, subreddit: str, progress: Callable[[Progress], None] = lambda _: None
-) -> Progress:
+    store: Store, path: str | Path, subreddit: str, progress: Callable[[ImportState], None] = lambda _: None
+) -> ImportState:
     """Import one file. Started again it goes on behind the last commit; a finished file is not read again.
 
     Raises:
@@ -57,7 +57,7 @@ def import_dump(
     """
     path = Path(path)
     name = fingerprint(path)
-    state = Progress(**json.loads(store.cursor(_mark(subreddit, name)) or "{}"))
+    state = ImportState(**json.loads(store.cursor(_mark(subreddit, name)) or "{}"))
     if state.done:
         return state
     state = replace(state, file=path.name)
@@ -89,7 +89,7 @@ def _mark(subreddit: str, name: str) -> str:
     return f"{MARKS}{subreddit}/{name}"
 
 
-def _commit_some(store: Store, blocks: Iterator[Block], state: Progress, subreddit: str, name: str, path: Path) -> Progress:
+def _commit_some(store: Store, blocks: Iterator[Block], state: ImportState, subreddit: str, name: str, path: Path) -> ImportState:
     """The next COMMIT_BYTES of blocks and how far they went, in one transaction; decoding goes on meanwhile.
 
     Raises:
@@ -112,7 +112,7 @@ def _commit_some(store: Store, blocks: Iterator[Block], state: Progress, subredd
     return state
 
 
-def _import(store: Store, block: Block, state: Progress, subreddit: str, place: str) -> Progress:
+def _import(store: Store, block: Block, state: ImportState, subreddit: str, place: str) -> ImportState:
     """The records and rejects of a block, and the account of its lines."""
     kept, rejects = 0, [(offset, line, "longer than any of Reddit's lines") for offset, line in block.too_long]
     for offset, line in block.hits:

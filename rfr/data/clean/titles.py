@@ -28,7 +28,7 @@ def tagged_title(post: Post) -> str:
     return post.title if tag is None else f"[{tag}] {_tag_and_rest(post.title)[1]}"
 
 
-def asks_for_no_story(post: Post) -> str | None:
+def no_story_tag(post: Post) -> str | None:
     """The tag of a post whose replies are no stories, or None."""
     in_title = IN_BRACKETS.match(post.title)
     tag = _flair_tag(post.flair) or (in_title[1].upper() if in_title else None)

@@ -20,7 +20,7 @@ SLACK = 0.01  # of a row: what a full piece loses on average, because a sentence
 
 
 @dataclass(frozen=True, kw_only=True)
-class Lengths:
+class StoryLengths:
     """What a plan must know of the stories; int arrays, tokens.
 
     `cuts[cut_offsets[i]:cut_offsets[i + 1]]` are the places where story i may be cut, ascending, never further apart than
@@ -46,7 +46,7 @@ class Plan:
     row: np.ndarray
 
 
-def make_plan(lengths: Lengths, block: int, context: int) -> Plan:
+def best_fit(lengths: StoryLengths, block: int, context: int) -> Plan:
     """All stories into rows of `block` tokens; each piece takes its prompt, up to `context` tokens before it and its targets.
 
     The last piece of a story has end-of-text as one more target. As the last token of a piece is only a label, a piece of
@@ -67,7 +67,7 @@ def make_plan(lengths: Lengths, block: int, context: int) -> Plan:
     return Plan(**dict(zip(("story", "start", "end", "row"), columns[:, order], strict=True)))
 
 
-def _cut(story: int, lengths: Lengths, gaps: _Gaps, context: int) -> list[tuple[int, int, int, int]]:
+def _cut(story: int, lengths: StoryLengths, gaps: _Gaps, context: int) -> list[tuple[int, int, int, int]]:
     prompt, length, cuts = int(lengths.prompts[story]), int(lengths.stories[story]), lengths.cuts_of(story)
     pieces: list[tuple[int, int, int, int]] = []
     start = 0

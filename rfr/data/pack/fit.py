@@ -52,10 +52,10 @@ class Segment:
         require_whole("preprocess.fit.context_tokens", self.context_tokens, least=0)
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
-        if story_room(prompt, block) == 0:
+        if max_story_tokens(prompt, block) == 0:
             return PROMPT_TOO_LONG
         # With so few new tokens per piece the context is most of the cost; and a piece's last token is only a label.
-        cramped = story_room(prompt, block) - self.context_tokens < block // 8
+        cramped = max_story_tokens(prompt, block) - self.context_tokens < block // 8
         return CRAMPED if cramped and prompt + story > block else None
 
 
@@ -66,7 +66,7 @@ class Drop:
     context_tokens: Whole = 0
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
-        if story_room(prompt, block) == 0:
+        if max_story_tokens(prompt, block) == 0:
             return PROMPT_TOO_LONG
         return STORY_TOO_LONG if prompt + story > block else None
 
@@ -86,7 +86,7 @@ class Strict:
         return None
 
 
-def story_room(prompt: int, block: int) -> int:
+def max_story_tokens(prompt: int, block: int) -> int:
     """Tokens left for the story and its end-of-text; 0 where the prompt takes more than three quarters."""
     room = block + 1 - prompt
     return room if room >= block / 4 else 0

@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from rfr.data.pack.best_fit import Lengths, Plan, make_plan
+from rfr.data.pack.best_fit import Plan, StoryLengths, best_fit
 
 
 class Packing(Protocol):
@@ -16,7 +16,7 @@ class Packing(Protocol):
 
     packed: ClassVar[bool]
 
-    def __call__(self, lengths: Lengths, block: int, context: int) -> Plan: ...
+    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Plan: ...
 
 
 @dataclass(frozen=True)
@@ -25,8 +25,8 @@ class BestFit:
 
     packed: ClassVar[bool] = True
 
-    def __call__(self, lengths: Lengths, block: int, context: int) -> Plan:
-        return make_plan(lengths, block, context)
+    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Plan:
+        return best_fit(lengths, block, context)
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class Off:
 
     packed: ClassVar[bool] = False
 
-    def __call__(self, lengths: Lengths, block: int, context: int) -> Plan:
+    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Plan:
         flat = array("i")  # a list of tuples takes ten times the memory
         for story in range(len(lengths.stories)):
             for piece in _pieces(story, lengths, block, context):
@@ -45,7 +45,7 @@ class Off:
         return Plan(story=stories, start=start, end=end, row=np.arange(len(pieces), dtype=np.int32))
 
 
-def _pieces(story: int, lengths: Lengths, block: int, context: int) -> list[tuple[int, int, int]]:
+def _pieces(story: int, lengths: StoryLengths, block: int, context: int) -> list[tuple[int, int, int]]:
     prompt, length, cuts = int(lengths.prompts[story]), int(lengths.stories[story]), lengths.cuts_of(story)
     pieces, start = [], 0
     while (before := prompt + min(start, context)) + length - start > block:
@@ -55,7 +55,7 @@ def _pieces(story: int, lengths: Lengths, block: int, context: int) -> list[tupl
     return [*pieces, (story, start, length)]
 
 
-def _sizes(pieces: np.ndarray, lengths: Lengths, context: int) -> np.ndarray:
+def _sizes(pieces: np.ndarray, lengths: StoryLengths, context: int) -> np.ndarray:
     story, start, end = pieces.T
     inner = end < lengths.stories[story]  # its last token is only a label
     return lengths.prompts[story] + np.minimum(start, context) + end - start - inner

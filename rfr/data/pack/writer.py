@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rfr.data.pack.best_fit import Lengths
+from rfr.data.pack.best_fit import StoryLengths
 from rfr.data.pack.fit import KINDS, allowed_cuts
 from rfr.data.pack.packing import Packing
 from rfr.data.pack.rows import PackedRows
@@ -18,7 +18,7 @@ from rfr.data.story_table import COLUMNS, writing
 from rfr.data.tokenise import Tokens, byte_positions
 
 
-class Draft:
+class SplitWriter:
     """The stories of a split on their way into rows: tokens and possible cuts go to files, their lengths are kept."""
 
     def __init__(self, folder: Path, context: int, block: int) -> None:
@@ -27,7 +27,7 @@ class Draft:
         self._cut_counts = array("q")
         self._end = 0
 
-    def __enter__(self) -> Draft:
+    def __enter__(self) -> SplitWriter:
         self._files = ExitStack()
         self._write_pairs = self._files.enter_context(writing(self._folder / "pairs.arrow", COLUMNS))
         self._tokens, self._cuts, self._kinds = (
@@ -60,7 +60,7 @@ class Draft:
     def pack(self, packing: Packing, eos: int) -> dict[str, Any]:
         """Plan the rows and write what makes them; returns the ledger's figures about them."""
         places = np.array(self._places, np.int64).reshape(-1, 3)
-        lengths = Lengths(
+        lengths = StoryLengths(
             prompts=places[:, 1] - places[:, 0], stories=places[:, 2] - places[:, 1],
             cuts=_mapped(self._folder / "cuts.bin", np.int32), cut_offsets=np.append(0, np.cumsum(self._cut_counts)),
         )  # fmt: skip
@@ -81,7 +81,7 @@ def _mapped(path: Path, dtype: Any) -> np.ndarray:
     return np.memmap(path, dtype, mode="r") if path.stat().st_size else np.zeros(0, dtype)
 
 
-def _figures(rows: PackedRows, lengths: Lengths, kinds: np.ndarray) -> dict[str, Any]:
+def _figures(rows: PackedRows, lengths: StoryLengths, kinds: np.ndarray) -> dict[str, Any]:
     pieces, targets = rows.pieces, int(rows.row_targets.sum())
     assert targets == int((lengths.stories + 1).sum()), "every story token and one end-of-text is a target exactly once"
     inner = pieces.end < lengths.stories[pieces.story]

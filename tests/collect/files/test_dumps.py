@@ -20,9 +20,9 @@ import zstandard
 
 from rfr.collect.files import dumps, line_search
 from rfr.collect.files.decompress import Damaged
-from rfr.collect.files.dumps import Progress, Reject, import_dump, to_records
+from rfr.collect.files.dumps import ImportState, Reject, import_dump, to_records
 from rfr.collect.files.line_search import blocks_with
-from rfr.collect.shards import folder_of, merge, part_of, tidy
+from rfr.collect.shards import folder_of, merge, new_shard, tidy
 from rfr.errors import UserError
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
@@ -79,7 +79,7 @@ FORMATS: dict[str, Callable[[bytes], bytes]] = {
 }  # fmt: skip
 
 
-def _imported(path: Path, store_path: Path) -> tuple[Progress, str]:
+def _imported(path: Path, store_path: Path) -> tuple[ImportState, str]:
     with Store(store_path, write=True) as store:
         return import_dump(store, path, NAME), store.digest()
 
@@ -139,7 +139,7 @@ def test_an_import_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pyt
     dump.write_bytes(b"\n".join(_lines()))
     stops = 0
     with Store(tmp_path / "s.db", write=True) as store:
-        state, before = Progress(), Progress()
+        state, before = ImportState(), ImportState()
         while not state.done:
             try:
                 state = import_dump(store, dump, NAME, _stop_after(2))
@@ -147,7 +147,7 @@ def test_an_import_goes_on_where_it_was_cut_off(tmp_path: Path, monkeypatch: pyt
                 stops += 1
                 now = json.loads(store.cursor(f"dump/{NAME}/{dumps.fingerprint(dump)}") or "")
                 assert now["offset"] > before.offset
-                before = Progress(**now)
+                before = ImportState(**now)
         digest = store.digest()
     assert stops > 5
     assert (state.read, state.kept) == (401, 101)
@@ -159,10 +159,10 @@ def _pieces(data: bytes, size: int) -> Iterator[bytes]:
         yield data[start : start + size]
 
 
-def _stop_after(commits: int) -> Callable[[Progress], None]:
+def _stop_after(commits: int) -> Callable[[ImportState], None]:
     done = 0
 
-    def progress(_: Progress) -> None:
+    def progress(_: ImportState) -> None:
         nonlocal done
         done += 1
         if done == commits:
@@ -282,14 +282,14 @@ def test_many_files_at_once_give_the_store_of_one_after_the_other(tmp_path: Path
 
 def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path: Path) -> None:
     (tmp_path / "RC_2024-01").write_bytes(b"\n".join(_lines()))
-    with Store(part_of(tmp_path / "s.db", "left"), write=True) as part:
+    with Store(new_shard(tmp_path / "s.db", "left"), write=True) as part:
         import_dump(part, tmp_path / "RC_2024-01", NAME)
         digest, counts = part.digest(), part.counts()
     assert merge(tmp_path / "s.db") == 1
     assert folder_of(tmp_path / "s.db").is_dir(), "another job may be about to put its part there"
     with Store(tmp_path / "s.db") as store:
         assert (store.digest(), store.counts()) == (digest, counts)
-    with Store(part_of(tmp_path / "s.db", "next"), write=True) as part:
+    with Store(new_shard(tmp_path / "s.db", "next"), write=True) as part:
         state = import_dump(part, tmp_path / "RC_2024-01", NAME)  # known as done
         assert state.done
         assert part.counts()["reply"] == 0
@@ -324,8 +324,8 @@ def test_a_part_sets_no_other_files_mark_back(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db", write=True) as store, store.transaction():
         for number in range(2):  # both begun, neither far
             name = dumps.fingerprint(tmp_path / f"RC_2024-0{number}")
-            store.set_cursor(f"dump/{NAME}/{name}", json.dumps(asdict(Progress())))
-    parts = [part_of(tmp_path / "s.db", f"part{number}") for number in range(2)]
+            store.set_cursor(f"dump/{NAME}/{name}", json.dumps(asdict(ImportState())))
+    parts = [new_shard(tmp_path / "s.db", f"part{number}") for number in range(2)]
     for number, part in enumerate(parts):
         with Store(part, write=True) as store:
             import_dump(store, tmp_path / f"RC_2024-0{number}", NAME)

@@ -24,7 +24,7 @@ from rfr.collect.files.table_paths import table_name
 from rfr.collect.files.table_source import TableSource
 from rfr.collect.files.tables import import_table
 from rfr.collect.purge import EVERYTHING
-from rfr.collect.shards import merge, part_of
+from rfr.collect.shards import merge, new_shard
 from rfr.errors import UserError
 from rfr.reddit.backlog import changed_threads, due, orphaned_posts
 from rfr.reddit.crawler import silent
@@ -353,7 +353,7 @@ def test_tables_merged_from_shards_count_by_the_order_of_merging(tmp_path: Path)
         table = _write(
             tmp_path / f"{number}.jsonl", [json.dumps({**ROWS[0], "karma": karma}), json.dumps({**ROWS[0], "karma": "x"})]
         )
-        with Store(part_of(tmp_path / "s.db", str(number)), write=True) as part:
+        with Store(new_shard(tmp_path / "s.db", str(number)), write=True) as part:
             import_table(part, table, COLUMNS, subreddit="s")
         assert merge(tmp_path / "s.db") == 1
     with Store(tmp_path / "s.db") as store:

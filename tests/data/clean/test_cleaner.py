@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 
 from rfr.data.clean.cleaner import COMMON, FEW_COMMON, NEXT_TO_NONE, Clean, clean_story, is_english
 from rfr.data.clean.markdown import Removals, plain_text
-from rfr.data.clean.titles import asks_for_no_story, canonical_prompt, tagged_title
+from rfr.data.clean.titles import canonical_prompt, no_story_tag, tagged_title
 from rfr.records import Pair, Post
 
 STORY = (
@@ -64,7 +64,7 @@ def test_prompts_have_one_form(title: str, prompt: str) -> None:
 )
 def test_the_flair_is_the_tag(title: str, flair: str | None, tagged: str, no_prompt: str | None) -> None:
     post = Post(id="p", subreddit="s", title=title, flair=flair)
-    assert (tagged_title(post), asks_for_no_story(post)) == (tagged, no_prompt)
+    assert (tagged_title(post), no_story_tag(post)) == (tagged, no_prompt)
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from rfr.data.pack.best_fit import Lengths, Plan, make_plan
+from rfr.data.pack.best_fit import Plan, StoryLengths, best_fit
 from rfr.data.pack.fit import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
 from rfr.data.pack.rows import shifted
 from rfr.data.pack.sentences import sentence_ends
@@ -30,14 +30,14 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_bpe(["Once upon a time. There was a fox, and the fox was sly! " * 20], 300)
 
 
-def _lengths(prompts: list[int], stories: list[int], cuts: list[np.ndarray]) -> Lengths:
+def _lengths(prompts: list[int], stories: list[int], cuts: list[np.ndarray]) -> StoryLengths:
     offsets = np.cumsum([0, *(len(places) for places in cuts)])
-    return Lengths(
+    return StoryLengths(
         prompts=np.array(prompts), stories=np.array(stories), cuts=np.concatenate([*cuts, []]).astype(int), cut_offsets=offsets
     )
 
 
-def _check(plan: Plan, lengths: Lengths, block: int, context: int) -> float:
+def _check(plan: Plan, lengths: StoryLengths, block: int, context: int) -> float:
     """Everything a plan promises; returns how full its rows are."""
     sizes = lengths.prompts[plan.story] + np.minimum(plan.start, context) + plan.end - plan.start
     sizes -= plan.end < lengths.stories[plan.story]  # the last token of a piece is only a label; end-of-text is one more
@@ -66,7 +66,7 @@ def test_any_stories_are_planned_whole(stories: list[tuple[int, int, int]]) -> N
         tokens = Tokens(ids=np.zeros(length, np.int32), starts=np.arange(length, dtype=np.int32))
         cuts.append(allowed_cuts(tokens, b"x" * length, places, BLOCK - prompt - CONTEXT)[0])
     lengths = _lengths([prompt for prompt, _, _ in stories], [length for _, length, _ in stories], cuts)
-    _check(make_plan(lengths, BLOCK, CONTEXT), lengths, BLOCK, CONTEXT)
+    _check(best_fit(lengths, BLOCK, CONTEXT), lengths, BLOCK, CONTEXT)
 
 
 def test_rows_fill_better_than_cutting_first_and_packing_after() -> None:
@@ -76,7 +76,7 @@ def test_rows_fill_better_than_cutting_first_and_packing_after() -> None:
     cuts = [np.cumsum(rng.integers(5, 40, length // 5)) for length in stories]
     cuts = [places[places < length] for places, length in zip(cuts, stories, strict=True)]
     lengths = _lengths([40] * len(stories), stories.tolist(), cuts)
-    plan = make_plan(lengths, 1024, 128)
+    plan = best_fit(lengths, 1024, 128)
     assert _check(plan, lengths, 1024, 128) > 0.96
     assert (stories + 1).sum() / (1024 * (plan.row.max() + 1)) > 0.84
     assert (stories + 40 > 1024).mean() > 0.3
@@ -105,7 +105,7 @@ def test_extreme_texts(tokenizer: PreTrainedTokenizerFast, text: str) -> None:
     assert tokenizer.decode(tokens.ids) == text
     cuts, kinds = allowed_cuts(tokens, text.encode(), byte_positions(text, sentence_ends(text)), BLOCK - CONTEXT - 5)
     lengths = _lengths([5], [len(tokens.ids)], [cuts])
-    _check(make_plan(lengths, BLOCK, CONTEXT), lengths, BLOCK, CONTEXT)
+    _check(best_fit(lengths, BLOCK, CONTEXT), lengths, BLOCK, CONTEXT)
     if text.startswith("word"):
         assert len(tokens.ids) >= 100_000
         assert set(kinds) == {KINDS.index("at a word")}
