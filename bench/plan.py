@@ -18,7 +18,7 @@ from bench.lib.report import ROOT, Figure, record, require_bf16
 from bench.lib.train_costs import Corpus, train
 from rfr import config
 from rfr.commands.plan import GPUS, capacity, fit, needs_of, setup_of, totals
-from rfr.strategy.memory import MemorySetup, Part
+from rfr.strategy.memory import MemoryItem, MemorySetup
 from rfr.utils.malloc import GIB
 
 AUTOCAST = ["precision=bf16", "optimizer=adamw"]
@@ -86,7 +86,7 @@ def _setup(model: str, overrides: list[str], *, gpu: bool) -> MemorySetup:
     return replace(setup, precision="fp16") if gpu and setup.precision == "auto" else setup
 
 
-def _cell(needed: list[Part], gpu: str | None) -> str:
+def _cell(needed: list[MemoryItem], gpu: str | None) -> str:
     shown = f"{totals(needed)['device'] / GIB:.1f}"
     return f"**{shown}**" if fit(needed, capacity(gpu)) else shown
 

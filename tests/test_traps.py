@@ -15,7 +15,7 @@ from rfr import config
 from rfr.data.batches import WeightedRows
 from rfr.data.prepare import Prepared
 from rfr.model.attention import NAME, hidden_states
-from rfr.model.embedding import install
+from rfr.model.embedding import replace_ends
 from rfr.objective.losses import WeightedNLL
 from rfr.records import IGNORE, Batch
 from rfr.train.policy import random_config
@@ -95,7 +95,7 @@ def _batch(prepared: Prepared, rows: int = 2) -> Batch:
 @torch.no_grad()
 def test_packing_leaves_every_tokens_loss(tiny_model: PreTrainedModel, prepared: Prepared) -> None:
     """All documents of some rows, at once and one by one: the sums agree, and not by chance."""
-    install(tiny_model)
+    replace_ends(tiny_model)
     batch, objective, alone = _batch(prepared, 8), WeightedNLL(), 0.0
     packed = objective(hidden_states(tiny_model, batch), tiny_model.get_output_embeddings(), batch)[1]["nll_per_token"]
     documents = 0

@@ -11,7 +11,7 @@ from statistics import mean
 
 from bench.lib.report import ROOT, Figure
 from rfr.demo.grammar import true_quality
-from rfr.evaluate.paired_gain import Gain, ScoredStory, gain
+from rfr.evaluate.paired_gain import PairedGain, ScoredStory, paired_gain
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
 from rfr.runs.folder import load
@@ -74,9 +74,9 @@ def _judge(run_dir: Path, seed: int) -> list[ScoredStory]:
 def _figures(judged: dict[str, list[list[ScoredStory]]]) -> list[Figure]:
     seeds = len(judged["bc"])
     quality = {name: mean(mean(story.score for story in of_seed) for of_seed in stories) for name, stories in judged.items()}
-    steps = {(one, other): gain(judged[one], judged[other]) for one, other in STEPS}
+    steps = {(one, other): paired_gain(judged[one], judged[other]) for one, other in STEPS}
     share = (quality["rwr_residual"] - quality["bc"]) / (quality["rwr_oracle"] - quality["bc"])
-    above = gain(judged["rwr_residual"], judged["rwr_oracle"])
+    above = paired_gain(judged["rwr_residual"], judged["rwr_oracle"])
     about = f"true quality of stories on held-out prompts, mean of {seeds} subreddits"
     means = [Figure(name=f"quality_{n}", value=quality[n], target="", meaning=f"{about}; {MEANINGS[n]}") for n in POLICIES]
     return [
@@ -88,7 +88,7 @@ def _figures(judged: dict[str, list[list[ScoredStory]]]) -> list[Figure]:
     ]  # fmt: skip
 
 
-def _gains(one: str, other: str, found: Gain) -> list[Figure]:
+def _gains(one: str, other: str, found: PairedGain) -> list[Figure]:
     name, target = f"gain_{one}_over_{other}", "" if one == "rwr_oracle" else "> 0"
     paired = f"{MEANINGS[one]} over {MEANINGS[other]}, paired by seeds and prompts"
     return [

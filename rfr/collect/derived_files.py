@@ -56,12 +56,12 @@ def _names(pairs: Path, ids: set[str]) -> bool:
 def remove_from(path: Path, fragments: QuoteFinder) -> bool:
     """Of JSON lines remove those that quote an erased text, of another file that quotes one the whole; whether it did."""
     text = path.read_bytes().decode("utf-8", "ignore")
-    if not fragments.within(text):
+    if not fragments.found_in(text):
         return False
     if path.suffix == ".jsonl":
         lines = text.split("\n")  # and at nothing else: a story may hold other line breaks
         partial = path.with_suffix(".partial")
-        partial.write_text("\n".join(line for line in lines if not fragments.within(line)))
+        partial.write_text("\n".join(line for line in lines if not fragments.found_in(line)))
         os.replace(partial, path)
     else:
         path.unlink()

@@ -42,10 +42,10 @@ class Export:
 
 def remember(store: Store, folder: Path) -> None:
     with store.transaction():
-        store.set_cursor(EXPORTS, json.dumps(sorted({*remembered(store), str(folder.resolve())})))
+        store.set_cursor(EXPORTS, json.dumps(sorted({*export_folders(store), str(folder.resolve())})))
 
 
-def remembered(store: Store) -> list[str]:
+def export_folders(store: Store) -> list[str]:
     """The folders this store was exported to."""
     return json.loads(store.cursor(EXPORTS) or "[]")
 

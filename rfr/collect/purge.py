@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from annotated_types import Ge, Le
 
 from rfr.collect.derived_files import caches, remove_cache, remove_from, told_files
-from rfr.collect.export import remembered, write
+from rfr.collect.export import export_folders, write
 from rfr.collect.quotes import QuoteFinder
 from rfr.collect.shards import merge
 from rfr.collect.sources import Source
@@ -106,7 +106,7 @@ class Purge:
         fragments = QuoteFinder(text for _, _, part, text in residue if part != "author")
         fragments.forget(current_texts(store, {(kind, item) for kind, item, part, _ in residue if part == "edited"}))
         ids = {item for _, item, part, _ in residue if part != "author"}
-        exports = [folder for folder in map(Path, remembered(store)) if failures.during(str(folder), folder.is_dir)]
+        exports = [folder for folder in map(Path, export_folders(store)) if failures.during(str(folder), folder.is_dir)]
         touched = failures.over(exports, lambda folder: _rewritten(store, folder))
         touched += failures.over(caches(Path(self.data_dir) / "cache"), lambda folder: remove_cache(folder, ids))
         touched += failures.over(told_files(Path(self.runs_dir)), lambda file: remove_from(file, fragments))
@@ -140,7 +140,7 @@ class _Failures:
 async def ask_about_everything(crawler: Crawler) -> None:
     """A new reading of every item. A reading from the future (a wrong clock, a time in other units) would be newer for ever."""
     with crawler.store.transaction():
-        crawler.store.pull_back(crawler.clock.time() - 1)
+        crawler.store.clamp_future_reads(crawler.clock.time() - 1)
     await crawler.read_again([name for (name,) in crawler.store.rows(EVERYTHING)])
 
 

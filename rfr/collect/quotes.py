@@ -33,7 +33,7 @@ class QuoteFinder:
             for size, runs in self._runs.items():
                 runs.difference_update(_runs(words, size))
 
-    def within(self, text: str) -> bool:
+    def found_in(self, text: str) -> bool:
         """Whether the text holds one of the runs. JSON's and HTML's escapes are seen through."""
         words = _words(unescape(ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else " ", text)))
         return any(run in runs for size, runs in self._runs.items() for run in _runs(words, size))

@@ -29,7 +29,7 @@ MOVED = """SELECT name, value FROM cursor AS mark WHERE name NOT LIKE :begun || 
     AND NOT EXISTS (SELECT 1 FROM cursor WHERE name = :begun || mark.name AND value = mark.value)"""
 
 
-class Tell(Callback):
+class MergeShards(Callback):
     """What all jobs of a multirun made together."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
@@ -38,7 +38,7 @@ class Tell(Callback):
             return
         with suppress(UserError):  # another process writes to the store: the next multirun will
             merge(path)  # what an interrupted job left
-        tidy(path)
+        remove_if_empty(path)
         if path.exists():
             with Store(path) as store:
                 if lacking := missing_posts(store):
@@ -101,7 +101,7 @@ def merge(path: Path) -> int:
         return sum(_merge_one(path, part) for part in sorted(parts.glob("*.db")))
 
 
-def tidy(path: Path) -> None:
+def remove_if_empty(path: Path) -> None:
     """Remove the folder of parts if it is empty. Only where no job is left that may be about to put one there."""
     with suppress(OSError):
         folder_of(path).rmdir()

@@ -14,7 +14,7 @@ from rfr.report.comparison import comparison_page
 from rfr.runs.best import best_groups, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.outcome import FINISHED, failure_of, result_of
-from rfr.runs.results import ResultTable, compared, run_dirs_in
+from rfr.runs.results import ResultTable, collect_results, run_dirs_in
 from rfr.utils.terminal import print_table
 
 
@@ -43,14 +43,14 @@ class Compare:
         run_dirs = list(dict.fromkeys(found for folder in folders for found in _some(folder)))
         out = Path(self.out) if self.out else folders[0] if len(folders) == 1 else Path(self.runs_dir)
         out.mkdir(parents=True, exist_ok=True)
-        page = _write(compared(run_dirs), out, title=", ".join(map(str, folders)))
+        page = _write(collect_results(run_dirs), out, title=", ".join(map(str, folders)))
         print(json.dumps({"page": str(page), "runs": len(run_dirs)}))
 
 
 def compare(folder: Path) -> None:
     """The same of one sweep's folder; nothing where no run has begun."""
     if run_dirs := run_dirs_in(folder):
-        page = _write(compared(run_dirs), folder, title=str(folder))
+        page = _write(collect_results(run_dirs), folder, title=str(folder))
         print(f"{len(run_dirs)} runs side by side: {page}", flush=True)
 
 

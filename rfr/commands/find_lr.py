@@ -45,7 +45,7 @@ def find_lr(recipe: Recipe, steps: int) -> None:
     """
     silence_libraries()
     rates, losses = range_test(recipe, steps)
-    rate = suggested(rates, losses)
+    rate = suggest_lr(rates, losses)
     page = recipe.runs_dir / "find_lr.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     curves = {"loss": (rates, losses), "smoothed": (rates, smoothed(losses).tolist())}
@@ -101,7 +101,7 @@ def smoothed(losses: Sequence[float]) -> np.ndarray:
     return np.convolve(ends, np.ones(window) / window, mode="valid")
 
 
-def suggested(rates: Sequence[float], losses: Sequence[float]) -> float:
+def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Half the rate at which the smoothed loss turned.
 
     That is where it began to rise from its lowest by more than noise and a twentieth of what it had fallen. What it does after

@@ -18,7 +18,7 @@ from transformers import PretrainedConfig
 from rfr.model.load import build_tokenizer, no_random_weights, pretrained_config
 from rfr.objective.training_data import PairwiseObjective
 from rfr.optimizer.split_adamw import SplitAdamW
-from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, MemorySetup, Part, parts
+from rfr.strategy.memory import CUDA_CONTEXT, NO_OFFLOAD, MemoryItem, MemorySetup, memory_items
 from rfr.strategy.precision import PURE, resolve_precision
 from rfr.train.exactness import exact_attention
 from rfr.train.policy import random_config
@@ -105,15 +105,15 @@ def _of_strategy(strategy: Any) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def needs_of(setup: MemorySetup) -> list[Part]:
+def needs_of(setup: MemorySetup) -> list[MemoryItem]:
     """The parts of one rank and what a process takes before the first of them."""
     process = _process()
     runtime = (
-        Part(name="PyTorch and all that", device=CUDA_CONTEXT, host=process)
+        MemoryItem(name="PyTorch and all that", device=CUDA_CONTEXT, host=process)
         if setup.gpu
-        else Part(name="Python and its libraries", device=process)
+        else MemoryItem(name="Python and its libraries", device=process)
     )
-    needed = [runtime, *parts(setup)]
+    needed = [runtime, *memory_items(setup)]
     if setup.gpu:
         return needed
     return [replace(part, device=part.device + part.host, host=0) for part in needed]  # without a GPU they are the same memory
@@ -136,12 +136,12 @@ def capacity(gpu: str | None) -> dict[str, float]:
     return {"device": host, "host": host, "disk": disk}
 
 
-def fit(needed: list[Part], room: Mapping[str, float]) -> bool:
+def fit(needed: list[MemoryItem], room: Mapping[str, float]) -> bool:
     needs = totals(needed)
     return all(needs[place] <= ALMOST * room[place] for place in room)
 
 
-def totals(needed: list[Part]) -> dict[str, float]:
+def totals(needed: list[MemoryItem]) -> dict[str, float]:
     return {place: sum(getattr(part, place) for part in needed) for place in ("device", "host", "disk")}
 
 
@@ -162,7 +162,7 @@ def remedy(setup: MemorySetup, room: Mapping[str, float]) -> str | None:
     return None
 
 
-def _print(needed: list[Part], room: Mapping[str, float], title: str, gpu: bool) -> None:
+def _print(needed: list[MemoryItem], room: Mapping[str, float], title: str, gpu: bool) -> None:
     places = {"device": "GPU" if gpu else "memory", **({"host": "main memory"} if gpu else {}), "disk": "disk"}
     rows: list[dict[str, Any]] = [
         {"GiB": part.name, **{shown: _gib(getattr(part, place)) for place, shown in places.items()}}

@@ -17,7 +17,7 @@ from rfr.data.prepare import PreparedSplit, Preprocess
 from rfr.data.tokenise import Encoder, content_of
 from rfr.errors import UserError
 from rfr.evaluate.metrics import LIKELIHOOD, PromptRanking, likelihood_findings, rewards_of, text_findings
-from rfr.evaluate.paired_gain import ScoredStory, gain
+from rfr.evaluate.paired_gain import ScoredStory, paired_gain
 from rfr.evaluate.quality import cycle_prompts, mean_score
 from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.generation.sampling import Sampling, sample
@@ -166,11 +166,12 @@ def _put_beside(
 def _gains(stories: list[Story], other_stories: list[Story], other: str) -> list[dict[str, Any]]:
     """How much better the policy writes than another one on the prompts that both have, by every score there is."""
     common = {story["prompt"] for story in stories} & {story["prompt"] for story in other_stories}
-    return [
-        {"score": key, "over": other, **asdict(gain([_scored(stories, key, common)], [_scored(other_stories, key, common)]))}
-        for key in SCORES
-        if stories and key in stories[0]
-    ]
+    gains: list[dict[str, Any]] = []
+    for key in SCORES:
+        if stories and key in stories[0]:
+            gain = paired_gain([_scored(stories, key, common)], [_scored(other_stories, key, common)])
+            gains.append({"score": key, "over": other, **asdict(gain)})
+    return gains
 
 
 def _scored(stories: list[Story], key: str, prompts: set[str]) -> list[ScoredStory]:

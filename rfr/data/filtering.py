@@ -36,7 +36,7 @@ _TRACE = np.dtype([("split", "u1"), ("kept", "?"), ("time", "f8"), ("prompt", "u
 
 
 @dataclass(frozen=True, kw_only=True)
-class Judge:
+class ReplyFilter:
     """From a reply to a pair to learn from, or to the reason why it is none; see `conf/base/preprocess.yaml`."""
 
     clean: Callable[[Pair], Pair | str]
@@ -74,7 +74,7 @@ def _characters(thread: Thread) -> int:
 
 
 def _judged(
-    judge: Judge, threads: tuple[Thread, ...]
+    judge: ReplyFilter, threads: tuple[Thread, ...]
 ) -> tuple[np.ndarray, tuple[list[dict[str, Any]], list[dict[str, Any]]], np.ndarray]:
     """The traces of these threads' replies, their rows in either split, and of either (known scores, those too young)."""
     traces: list[tuple] = []

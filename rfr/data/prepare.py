@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rfr.data.filtering import NO_SCORE, Judge, forget, judged, score_counts
+from rfr.data.filtering import NO_SCORE, ReplyFilter, forget, judged, score_counts
 from rfr.data.ledger import Account, no_posts, too_young_scores
 from rfr.data.pack.fit import Fit
 from rfr.data.pack.packing import BestFit, Packing
@@ -28,7 +28,7 @@ from rfr.errors import UserError, require_whole
 from rfr.ranges import Block, ZeroOrMore
 from rfr.records import Pair
 from rfr.store.store import Store
-from rfr.utils.cache import cached, remembered
+from rfr.utils.cache import cached, memoised
 from rfr.utils.hashing import describe, key_of
 from rfr.utils.parallel import prefetch
 
@@ -100,7 +100,7 @@ class Preprocess:
         Raises:
             ValueError: a split is empty.
         """
-        key = key_of(FORMAT, remembered(cache_root, store.path, store.digest), describe(self), tokenizer_identity)
+        key = key_of(FORMAT, memoised(cache_root, store.path, store.digest), describe(self), tokenizer_identity)
         return load(cached(cache_root, key, lambda folder: self._build(store, make_tokenizer, folder)))
 
     def _build(self, store: Store, make_tokenizer: MakeTokenizer, folder: Path) -> None:
@@ -115,7 +115,7 @@ class Preprocess:
         """Every reply into the folder of its split: cleaned, or with the reason against it."""
         for name in SPLITS:
             (folder / name).mkdir(parents=True)
-        Judge(clean=self.clean, split=self.split, scored_only=self.scored_only, min_age_h=self.min_age_h)(store, folder)
+        ReplyFilter(clean=self.clean, split=self.split, scored_only=self.scored_only, min_age_h=self.min_age_h)(store, folder)
 
     def pack(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
         """What was judged good into rows; returns the ledger. One split's rows are planned while the next is tokenised."""

@@ -22,7 +22,7 @@ class ScoredStory:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Gain:
+class PairedGain:
     """How much better: the mean difference of the scores, with a 95 % interval."""
 
     gain: float
@@ -34,7 +34,7 @@ class Gain:
     prompts: int
 
 
-def gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Iterable[ScoredStory]], seed: int = 0) -> Gain:
+def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Iterable[ScoredStory]], seed: int = 0) -> PairedGain:
     """Of one policy over another, or of several pairs of policies trained alike from other seeds.
 
     Paired by prompts; the interval is a bootstrap that draws pairs of policies, and prompts within them. Longer stories may
@@ -49,7 +49,7 @@ def gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Iterable[S
     drawn = np.array([_estimates(_resampled(differences, generator)) for _ in range(DRAWS)])
     (low, controlled_low), (high, controlled_high) = np.quantile(drawn, [0.025, 0.975], axis=0)
     plain, controlled = _estimates(np.concatenate(differences))
-    return Gain(
+    return PairedGain(
         gain=plain, low=float(low), high=float(high), length_controlled=controlled, length_controlled_low=float(controlled_low),
         length_controlled_high=float(controlled_high), prompts=sum(map(len, differences)),
     )  # fmt: skip

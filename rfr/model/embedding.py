@@ -60,7 +60,7 @@ class _Lookup(torch.autograd.Function):
         return None, None
 
 
-def install(model: PreTrainedModel) -> PreTrainedModel:
+def replace_ends(model: PreTrainedModel) -> PreTrainedModel:
     """Put a `Head` in the place of the model's output layer and an `Embedding` before it, with the same weights, tied where they
     were; pad the tokens of its experts.
 

@@ -24,7 +24,7 @@ from transformers.modeling_layers import GradientCheckpointingLayer
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.dropout import set_dropout
-from rfr.model.embedding import install
+from rfr.model.embedding import replace_ends
 from rfr.model.loading import READING, draw_embeddings, load_weights, require_files, require_tokenizer, require_whole
 
 MakeConfig = Callable[[], PretrainedConfig]
@@ -58,7 +58,7 @@ def build_model(
         config = make_config()
         # Drawn in fp32 and then cast, one parameter after the other: all precisions begin with the same policy.
         drawn = AutoModelForCausalLM.from_config(config, attn_implementation=attention).float().to(dtype)
-        return install(_with_dropout(drawn, dropout))
+        return replace_ends(_with_dropout(drawn, dropout))
     source, options = _locate("model.weights", weights, hub_name)
     config = pretrained_config(weights, hub_name)
     if is_reward_model(config):
@@ -73,7 +73,7 @@ def build_model(
         model = _without_quantisation(model)
     if new_tokens:
         draw_embeddings(model, new_tokens, seed)
-    return install(_with_dropout(model, dropout))
+    return replace_ends(_with_dropout(model, dropout))
 
 
 def _with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:

@@ -16,7 +16,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig, PreTrainedModel
 from rfr.errors import UserError
 from rfr.model.attention import IMPLEMENTATIONS, body_of, hidden_states
 from rfr.model.dropout import set_dropout
-from rfr.model.embedding import install
+from rfr.model.embedding import replace_ends
 from rfr.model.recompute import recompute_activations
 from rfr.records import IGNORE, Batch
 
@@ -132,7 +132,7 @@ def _same(reference: PreTrainedModel, implementation: str) -> PreTrainedModel:
     model = AutoModelForCausalLM.from_config(config, attn_implementation=implementation, dtype=torch.float32)
     model.load_state_dict(reference.state_dict())
     set_dropout(model, 0)
-    return install(model.eval())
+    return replace_ends(model.eval())
 
 
 def _batch(documents: list[torch.Tensor], packed: bool) -> Batch:

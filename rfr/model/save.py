@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.errors import UserError
 
-TOLD = "rfr.json"  # in an exported folder: the step and how well the policy does
+EXPORT_INFO = "rfr.json"  # in an exported folder: the step and how well the policy does
 
 
 def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, told: dict[str, Any]) -> None:
@@ -27,7 +27,7 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
     try:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        (partial / TOLD).write_text(json.dumps(told, indent=2) + "\n")
+        (partial / EXPORT_INFO).write_text(json.dumps(told, indent=2) + "\n")
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(

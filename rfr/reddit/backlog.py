@@ -31,7 +31,7 @@ ORDER BY since, name
 
 
 @dataclass(frozen=True, kw_only=True)
-class Due:
+class DueItem:
     """An item whose score should be read, by its full name, and for how long it should have been."""
 
     name: str
@@ -65,10 +65,10 @@ def orphaned_posts(store: Store) -> list[str]:
     return [post_id for (post_id,) in rows]
 
 
-def due(store: Store, subreddit: str, ages_s: Sequence[float], now: float) -> list[Due]:
+def due(store: Store, subreddit: str, ages_s: Sequence[float], now: float) -> list[DueItem]:
     """Posts and replies with no reading since they reached the greatest of `ages_s` that they have; most overdue first.
 
     None that Reddit has archived: their scores can't change any more.
     """
     rows = store.rows(DUE, {"subreddit": subreddit, "ages": json.dumps(list(ages_s)), "now": now, "not_reddits": NOT_REDDITS})
-    return [Due(name=name, overdue_s=overdue) for name, overdue in rows]
+    return [DueItem(name=name, overdue_s=overdue) for name, overdue in rows]

@@ -56,7 +56,7 @@ class Crawler:
     met: dict[str, set[str]] = field(default_factory=lambda: {"posts": set(), "replies": set()})
     due: int | None = None
 
-    def tell(self, what: str, done: int, total: int | None = None) -> None:
+    def report_progress(self, what: str, done: int, total: int | None = None) -> None:
         """Report with what people want to know beside it: items so far, scores due, what the rate limit leaves."""
         left = self.client.pacer.remaining
         met = {name: len(ids) for name, ids in self.met.items()}
@@ -110,7 +110,7 @@ class Crawler:
                 self.note_missing(absent, seen_at)
             done += len(hundred)
             self.due = None if self.due is None else self.due - len(hundred)
-            self.tell("readings", done, len(names))
+            self.report_progress("readings", done, len(names))
 
         await run_concurrently(read, chunked(names, PAGE))
 

@@ -13,7 +13,7 @@ from rfr.reddit.values import time_of
 
 
 @dataclass(frozen=True, kw_only=True)
-class Mark:
+class ListingCursor:
     """How far a listing was read; committed with every page, so that a kill costs one page.
 
     `seen_utc` is the newest item of the last whole poll (None: there was none). The rest is of a poll in progress:
@@ -30,11 +30,11 @@ class Mark:
 async def poll(crawler: Crawler, listing: str) -> int:
     """Read `listing` ("new" or "comments") from the top back to the last poll's newest item; returns the number of pages."""
     store, path, pages = crawler.store, f"{crawler.subreddit}/{listing}", 0
-    mark = Mark(**json.loads(store.cursor(path) or "{}"))
+    mark = ListingCursor(**json.loads(store.cursor(path) or "{}"))
     while True:
         page = await crawler.client.get(f"r/{path}", limit=PAGE, after=mark.after or "")
         pages, seen_at = pages + 1, crawler.clock.time()
-        crawler.tell(f"pages of /{listing}", pages)
+        crawler.report_progress(f"pages of /{listing}", pages)
         children = listing_children(page)
         step = _advance(mark, [t for child in children if (t := _time(child))], listing_after(page))
         finished = step.after is None and not (step.before_restart and not mark.before_restart)
@@ -42,7 +42,7 @@ async def poll(crawler: Crawler, listing: str) -> int:
             crawler.keep(children, seen_at, only_news=True)
             for after_utc, before_utc in _unseen(step) if finished else ():
                 store.note_gap(path, after_utc, before_utc, seen_at)
-            mark = Mark(seen_utc=_newest(step)) if finished else step
+            mark = ListingCursor(seen_utc=_newest(step)) if finished else step
             store.set_cursor(path, json.dumps(asdict(mark)))
         if finished:
             return pages
@@ -53,13 +53,13 @@ async def fetch_parent_posts(crawler: Crawler) -> None:
     await crawler.read_again([f"t3_{post_id}" for post_id in orphaned_posts(crawler.store)])
 
 
-def _advance(mark: Mark, times: list[float], after: str | None) -> Mark:
+def _advance(mark: ListingCursor, times: list[float], after: str | None) -> ListingCursor:
     """The mark behind a page with these items; `after` None: the poll is at its end, or begins again."""
     if not times:
         if mark.after is None or mark.before_restart or mark.oldest_utc is None or mark.newest_utc is None:
             return replace(mark, after=None)
         # The item to go on behind was deleted: Reddit then lists nothing. Begin again, once.
-        return Mark(seen_utc=mark.seen_utc, before_restart=(mark.oldest_utc, mark.newest_utc))
+        return ListingCursor(seen_utc=mark.seen_utc, before_restart=(mark.oldest_utc, mark.newest_utc))
     newest = max(times) if mark.newest_utc is None else max(mark.newest_utc, *times)
     # The page's last item, not its oldest: a single old one that stands too high must not end the poll.
     oldest = times[-1] if mark.oldest_utc is None else min(mark.oldest_utc, times[-1])
@@ -68,12 +68,12 @@ def _advance(mark: Mark, times: list[float], after: str | None) -> Mark:
     return replace(mark, after=onward, newest_utc=newest, oldest_utc=oldest)
 
 
-def _newest(mark: Mark) -> float | None:
+def _newest(mark: ListingCursor) -> float | None:
     known = [mark.seen_utc, mark.newest_utc, mark.before_restart and mark.before_restart[1]]
     return max((time for time in known if time is not None), default=None)
 
 
-def _unseen(mark: Mark) -> list[tuple[float, float]]:
+def _unseen(mark: ListingCursor) -> list[tuple[float, float]]:
     """What a poll that is at its end has not seen since the last whole one: between times, as they go on record."""
     seen = [(mark.oldest_utc, mark.newest_utc), mark.before_restart]
     spans = sorted((low, high) for low, high in filter(None, seen) if low is not None and high is not None)

@@ -68,7 +68,7 @@ async def backfill(crawler: Crawler) -> None:
     cursor = f"{crawler.subreddit}/backfill"
     begun, after = json.loads(crawler.store.cursor(cursor) or "[0, null]")
     for number, (sort, period) in enumerate(LISTINGS[begun:], start=begun):
-        crawler.tell("listings", number, len(LISTINGS))
+        crawler.report_progress("listings", number, len(LISTINGS))
         await _walk(crawler, sort, period, cursor, number, after if number == begun else None)
     await read_changed(crawler, limit=None)
     with crawler.store.transaction():

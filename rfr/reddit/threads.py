@@ -22,7 +22,7 @@ async def read_changed(crawler: Crawler, limit: int | None) -> None:
         nonlocal done
         await reconcile(crawler, post_id)
         done += 1
-        crawler.tell("threads", done, len(changed))
+        crawler.report_progress("threads", done, len(changed))
 
     await run_concurrently(read, changed)
 

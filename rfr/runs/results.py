@@ -38,7 +38,7 @@ def run_dirs_in(folder: Path) -> list[Path]:
     return [folder] if (folder / config.CONFIG).is_file() else sorted(path.parent for path in folder.glob(f"*/{config.CONFIG}"))
 
 
-def compared(run_dirs: Sequence[Path]) -> ResultTable:
+def collect_results(run_dirs: Sequence[Path]) -> ResultTable:
     """What sets the runs apart, and what became of each.
 
     Raises:

@@ -77,7 +77,7 @@ class Store(StoreFile):
         """Forget what the rejected lines held; where they stood and why they were rejected stays."""
         self._db.execute("UPDATE reject SET line = x''")
 
-    def pull_back(self, now: float) -> None:
+    def clamp_future_reads(self, now: float) -> None:
         """Count what was read in the future as read now."""
         for table in (*TEXTS, READINGS):
             self._db.execute(f"UPDATE OR REPLACE {table} SET seen_at = ? WHERE seen_at > ?", (now, now))

@@ -20,11 +20,11 @@ from rfr.model.recompute import recompute_activations
 from rfr.records import Batch
 from rfr.strategy.precision import DTYPE
 
-ODD = 3  # tokens fewer than a block: no activation then has the shape of a weight, by which casts of weights are told
+OFFSET = 3  # tokens fewer than a block: no activation then has the shape of a weight, by which casts of weights are told
 
 
 @dataclass(frozen=True, kw_only=True)
-class Saved:
+class ActivationBytes:
     """Bytes kept, parameters and their casts not counted: by each layer, and by what is before and behind the layers."""
 
     layer: int
@@ -34,7 +34,7 @@ class Saved:
 def saved(
     config: PretrainedConfig, rows: int, block: int, precision: str, *, autocast: bool, checkpointing: bool,
     recompute: bool = True, attention: str = ATTENTION,
-) -> Saved:  # fmt: skip
+) -> ActivationBytes:  # fmt: skip
     """Of a micro-batch of `rows` full rows.
 
     Args:
@@ -48,7 +48,7 @@ def saved(
     one, two = (
         _kept(kind, shape, layers, rows, block, precision, autocast, checkpointing, recompute, attention) for layers in (1, 2)
     )  # fmt: skip
-    return Saved(layer=two - one, outside=max(0, 2 * one - two))
+    return ActivationBytes(layer=two - one, outside=max(0, 2 * one - two))
 
 
 @cache
@@ -63,8 +63,8 @@ def _kept(
         model = AutoModelForCausalLM.from_config(small, attn_implementation=attention, dtype=torch.float32 if autocast else dtype)
         if checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
-        kept = _bytes_kept(model, rows, block - ODD, dtype if autocast else torch.float32, recompute and not checkpointing)
-        return round(kept * block / (block - ODD))
+        kept = _bytes_kept(model, rows, block - OFFSET, dtype if autocast else torch.float32, recompute and not checkpointing)
+        return round(kept * block / (block - OFFSET))
 
 
 def _bytes_kept(model: PreTrainedModel, rows: int, length: int, autocast: torch.dtype, recompute: bool) -> int:

@@ -26,7 +26,7 @@ CUDA_CONTEXT = round(0.8 * GIB)  # what PyTorch holds on a GPU before the first 
 
 
 @dataclass(frozen=True, kw_only=True)
-class Part:
+class MemoryItem:
     """Bytes of one part of a run: on a device, in the machine's memory beside it, on a disk."""
 
     name: str
@@ -61,7 +61,7 @@ class MemorySetup:
     attention: str = ATTENTION
 
 
-def parts(setup: MemorySetup) -> list[Part]:
+def memory_items(setup: MemorySetup) -> list[MemoryItem]:
     """Of one rank."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(setup.config)
@@ -72,25 +72,25 @@ def parts(setup: MemorySetup) -> list[Part]:
     return [*_states(setup, count), *swapped, *passes, _at_the_step(setup, count, sum(part.device for part in passes))]
 
 
-def _states(setup: MemorySetup, count: int) -> list[Part]:
+def _states(setup: MemorySetup, count: int) -> list[MemoryItem]:
     """Parameters, gradients, and the optimizer's masters and moments."""
     computed = DTYPE[setup.precision].itemsize
     if setup.stage == 0 and setup.masters:
-        return [Part(name="parameters", device=computed * count), Part(name="gradients", device=FP32 * count),
-                Part(name="optimizer states", device=(computed + 2 * FP32) * count)]  # fmt: skip
+        return [MemoryItem(name="parameters", device=computed * count), MemoryItem(name="gradients", device=FP32 * count),
+                MemoryItem(name="optimizer states", device=(computed + 2 * FP32) * count)]  # fmt: skip
     if setup.stage == 0:
         held = computed if setup.precision == PURE else FP32
-        return [Part(name="parameters", device=held * count), Part(name="gradients", device=held * count),
-                Part(name="optimizer states", device=2 * held * count)]  # fmt: skip
+        return [MemoryItem(name="parameters", device=held * count), MemoryItem(name="gradients", device=held * count),
+                MemoryItem(name="optimizer states", device=2 * held * count)]  # fmt: skip
     own = count / setup.ranks
     parameters = computed * (own if setup.stage == 3 else count)
     gradients = computed * (own if setup.stage >= 2 else count)
     return [
         _at(setup.parameters_on, "parameters", parameters),
-        Part(name="gradients", device=gradients) if setup.optimizer_on == NO_OFFLOAD
-        else Part(name="gradients", device=computed * min(own, setup.bucket), host=_offloaded_gradients(setup) * own),
+        MemoryItem(name="gradients", device=gradients) if setup.optimizer_on == NO_OFFLOAD
+        else MemoryItem(name="gradients", device=computed * min(own, setup.bucket), host=_offloaded_gradients(setup) * own),
         _at(setup.optimizer_on, "optimizer states", 3 * FP32 * own),
-        Part(name="DeepSpeed's buffers", device=2 * computed * min(count, setup.bucket)),
+        MemoryItem(name="DeepSpeed's buffers", device=2 * computed * min(count, setup.bucket)),
     ]  # fmt: skip
 
 
@@ -99,26 +99,26 @@ def _offloaded_gradients(setup: MemorySetup) -> int:
     return FP32 + (DTYPE[setup.precision].itemsize if setup.optimizer_on == "cpu" else 0)
 
 
-def _at_the_step(setup: MemorySetup, count: int, passes: float) -> Part:
+def _at_the_step(setup: MemorySetup, count: int, passes: float) -> MemoryItem:
     """DeepSpeed's optimizer takes gradients flat and in fp32, once they are all there: what that takes beyond the room of the
     forward and backward passes, which are over by then."""
     computed, own = DTYPE[setup.precision].itemsize, count / setup.ranks
     if setup.stage == 3:
         own = min(own, setup.sub_group or DEEPSPEEDS_SUB_GROUP)
     flat = own * (computed if computed == FP32 else computed + FP32) if setup.stage and setup.optimizer_on == NO_OFFLOAD else 0
-    return Part(name="gradients for the optimizer", device=max(0, flat - passes))
+    return MemoryItem(name="gradients for the optimizer", device=max(0, flat - passes))
 
 
-def _swap_buffers(setup: MemorySetup, largest: tuple[int, ...]) -> Part:
+def _swap_buffers(setup: MemorySetup, largest: tuple[int, ...]) -> MemoryItem:
     """Each has room for the largest group; a parameter that is larger than a group is to be is one by itself."""
-    return Part(name="DeepSpeed's swap buffers", host=SWAPPED_AT_ONCE * FP32 * max(setup.sub_group, prod(largest)))
+    return MemoryItem(name="DeepSpeed's swap buffers", host=SWAPPED_AT_ONCE * FP32 * max(setup.sub_group, prod(largest)))
 
 
-def _at(place: str, name: str, size: float) -> Part:
-    return Part(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[place]: size})
+def _at(place: str, name: str, size: float) -> MemoryItem:
+    return MemoryItem(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[place]: size})
 
 
-def _activations(setup: MemorySetup, count: int) -> list[Part]:
+def _activations(setup: MemorySetup, count: int) -> list[MemoryItem]:
     """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
     keep = partial(saved, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, attention=setup.attention)
@@ -130,13 +130,13 @@ def _activations(setup: MemorySetup, count: int) -> list[Part]:
     # Freed activations lie between what stays and serve the next step only in part: as much again was measured.
     lying = 0 if setup.gpu else total
     return [
-        Part(name="activations", device=total),
-        Part(name="weights cast", device=casts),
-        Part(name="freed, kept", device=lying),
+        MemoryItem(name="activations", device=total),
+        MemoryItem(name="weights cast", device=casts),
+        MemoryItem(name="freed, kept", device=lying),
     ]
 
 
-def _logits(setup: MemorySetup, shape: tuple[int, ...]) -> Part:
+def _logits(setup: MemorySetup, shape: tuple[int, ...]) -> MemoryItem:
     """A chunk of them, the part that is in fp32, and the output layer's gradient; where gradients are not gathered in fp32, or by
     DeepSpeed, autograd has the embedding's beside it."""
     vocabulary, width = shape
@@ -144,4 +144,4 @@ def _logits(setup: MemorySetup, shape: tuple[int, ...]) -> Part:
     chunk = vocabulary * ((CHUNK if setup.gpu else CHUNK_ON_CPU) * computed + (CHUNK if setup.gpu else PART) * 2 * FP32)
     pure = setup.precision == PURE
     gradients = 2 * computed if setup.stage or (pure and not setup.masters) else computed if pure else FP32
-    return Part(name="logits", device=chunk + gradients * vocabulary * width)
+    return MemoryItem(name="logits", device=chunk + gradients * vocabulary * width)

@@ -24,7 +24,7 @@ from rfr.strategy.deepspeed import Layout
 from rfr.strategy.nvme import require_room
 from rfr.strategy.precision import PURE, resolve_precision
 from rfr.strategy.ranks import ranks
-from rfr.train.checkpoints import about, latest_intact, require_match
+from rfr.train.checkpoints import fingerprint, latest_intact, require_match
 from rfr.train.policy import build_policy, require_trainable
 from rfr.train.recipe import Recipe
 from rfr.train.reference import Reference
@@ -65,14 +65,14 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
         data = data.with_reference(Reference(model, precision, recipe.data_dir / "cache"))
     if not loss.is_policy:
         model = reward_model(model, recipe.seed, recipe.model.block_size)
-    fingerprint = about(model, rows_per_step(recipe))
+    own_fingerprint = fingerprint(model, rows_per_step(recipe))
     if resume_from is not None:
-        require_match(resume_from, fingerprint)
+        require_match(resume_from, own_fingerprint)
     if layout.scratch is not None:
         require_room(layout.scratch, model.num_parameters())
     return Run(
         recipe=recipe, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, data=data, model=model,
-        resume_from=resume_from, fingerprint=fingerprint,
+        resume_from=resume_from, fingerprint=own_fingerprint,
     )  # fmt: skip
 
 

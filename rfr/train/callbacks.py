@@ -16,7 +16,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
 from rfr.generation.sampling import Sampling, sample
-from rfr.model.save import TOLD, export
+from rfr.model.save import EXPORT_INFO, export
 from rfr.records import Batch, PreferenceBatch
 from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.loss_scale import loss_scale
@@ -115,7 +115,7 @@ class _Clock(Callback):
         self._throughput.start_clock()
 
 
-class Samples(Callback):
+class LogSamples(Callback):
     """At each validation, stories on the same prompts, appended to `samples.jsonl`; W&B gets a table of them."""
 
     def __init__(self, run_dir: Path, prompts: list[str], tokenizer: PreTrainedTokenizerBase, sampling: Sampling) -> None:
@@ -143,7 +143,7 @@ class Samples(Callback):
                     logger.log_samples(rows, trainer.global_step - 1)
 
 
-class Best(Callback):
+class SaveBest(Callback):
     """The policy as it was when validation found it best, exported to a folder of its own.
 
     What was found is read back from that folder, so that a resumed run knows it.
@@ -151,7 +151,7 @@ class Best(Callback):
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         self._folder, self._tokenizer = folder, tokenizer
-        self.told: dict[str, float] = json.loads((folder / TOLD).read_text()) if (folder / TOLD).exists() else {}
+        self.told: dict[str, float] = json.loads((folder / EXPORT_INFO).read_text()) if (folder / EXPORT_INFO).exists() else {}
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)
@@ -210,7 +210,7 @@ def _any_rank(flag: bool, trainer: pl.Trainer) -> bool:
     return bool(total > 0)
 
 
-class Lines(Callback):
+class LogProgress(Callback):
     """The progress display where there is no terminal: a line per validation and one a minute, so that logs stay readable."""
 
     def __init__(self) -> None:
@@ -234,4 +234,4 @@ class Lines(Callback):
 
 def progress_display() -> Callback:
     """A bar on a terminal, lines elsewhere."""
-    return TQDMProgressBar() if sys.stderr.isatty() else Lines()
+    return TQDMProgressBar() if sys.stderr.isatty() else LogProgress()

@@ -21,7 +21,7 @@ from transformers import PreTrainedModel
 from rfr.errors import UserError
 from rfr.strategy.ranks import ranks
 
-STATE, ABOUT, MANIFEST = "state", "about.json", "manifest.json"
+STATE, FINGERPRINT, MANIFEST = "state", "about.json", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")
 TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter")  # in the words of its RuntimeError
 READ = 1 << 24  # bytes at a time
@@ -33,15 +33,15 @@ class Checkpoints(Callback):
     Where validation is due too, it comes first: a run that is killed in it goes back and validates again.
     """
 
-    def __init__(self, folder: Path, *, every_n_steps: int, validate_every: int, keep: int, about: dict[str, Any]) -> None:
-        self._folder, self._every, self._keep, self._about = folder, every_n_steps, keep, about
+    def __init__(self, folder: Path, *, every_n_steps: int, validate_every: int, keep: int, fingerprint: dict[str, Any]) -> None:
+        self._folder, self._every, self._keep, self._fingerprint = folder, every_n_steps, keep, fingerprint
         self._validate_every = validate_every
         self._last_saved = -1
 
     def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         """Loggers hear of a step after it was saved: tell them again what a kill in between may have cost them."""
         if trainer.ckpt_path is not None:
-            saved = json.loads((Path(trainer.ckpt_path).parent / ABOUT).read_text())
+            saved = json.loads((Path(trainer.ckpt_path).parent / FINGERPRINT).read_text())
             for logger in trainer.loggers:
                 logger.log_metrics(saved["metrics"], trainer.global_step - 1)
 
@@ -84,8 +84,8 @@ class Checkpoints(Callback):
         trainer.save_checkpoint(partial / STATE)
         trainer.strategy.barrier()
         if trainer.is_global_zero:
-            (partial / ABOUT).write_text(json.dumps(self._about | {"metrics": metrics}))
-            seal(partial)
+            (partial / FINGERPRINT).write_text(json.dumps(self._fingerprint | {"metrics": metrics}))
+            write_manifest(partial)
 
     def _give_up(self, partial: Path, error: Exception) -> None:
         for path in partial.rglob("*"):  # emptied, since a writer that failed may still hold it open
@@ -129,7 +129,7 @@ def latest_intact(folder: Path) -> Path | None:
     """
     found = checkpoints(folder)
     for checkpoint in reversed(found):
-        wrong = damage(checkpoint)
+        wrong = find_damage(checkpoint)
         if wrong is None:
             return checkpoint
         if ranks().rank == 0:
@@ -139,7 +139,7 @@ def latest_intact(folder: Path) -> Path | None:
     return None
 
 
-def about(model: PreTrainedModel, rows_per_step: int) -> dict[str, Any]:
+def fingerprint(model: PreTrainedModel, rows_per_step: int) -> dict[str, Any]:
     """What a checkpoint and the run that goes on from it must have in common."""
     shapes = [f"{name} {tuple(parameter.shape)}" for name, parameter in sorted(model.named_parameters())]
     return {
@@ -150,7 +150,7 @@ def about(model: PreTrainedModel, rows_per_step: int) -> dict[str, Any]:
 
 def require_match(checkpoint: Path, now: dict[str, Any]) -> None:
     """Raises UserError where a run would go on from something else than it is."""
-    then = json.loads((checkpoint / ABOUT).read_text())
+    then = json.loads((checkpoint / FINGERPRINT).read_text())
     if then["shapes"] != now["shapes"]:
         raise UserError(
             f"{checkpoint} holds a model of other shapes ({then['parameters']:,} parameters, "
@@ -163,7 +163,7 @@ def require_match(checkpoint: Path, now: dict[str, Any]) -> None:
         )
 
 
-def seal(checkpoint: Path) -> None:
+def write_manifest(checkpoint: Path) -> None:
     """Write down what a checkpoint holds, once it lies on the disk."""
     files = sorted(path for path in checkpoint.rglob("*") if path.is_file())
     contents = {str(path.relative_to(checkpoint)): {"bytes": path.stat().st_size, "crc32": _crc32(path)} for path in files}
@@ -173,7 +173,7 @@ def seal(checkpoint: Path) -> None:
         os.fsync(manifest.fileno())
 
 
-def damage(checkpoint: Path) -> str | None:
+def find_damage(checkpoint: Path) -> str | None:
     """What is not as it was written, None if all is."""
     try:
         contents = json.loads((checkpoint / MANIFEST).read_text())

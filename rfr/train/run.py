@@ -24,7 +24,7 @@ from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.precision import DTYPE
 from rfr.strategy.ranks import ranks
 from rfr.train.build import Run, build
-from rfr.train.callbacks import Best, GracefulStop, Samples, Throughput, progress_display
+from rfr.train.callbacks import GracefulStop, LogSamples, SaveBest, Throughput, progress_display
 from rfr.train.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
 from rfr.train.learner import Learner
 from rfr.train.recipe import Recipe
@@ -117,12 +117,12 @@ def _persistent_callbacks(run: Run) -> list[pl.Callback]:
     prompts = list(dict.fromkeys(pair.prompt for pair in run.prepared.validation.pairs))
     prompts = prompts[: recipe.samples.count] if recipe.objective.loss.is_policy else []
     return [
-        *([Best(run.run_dir / "best", run.prepared.tokenizer)] if settings.keep_best else []),
-        Samples(run.run_dir, prompts, run.prepared.tokenizer, recipe.samples.sampling),
+        *([SaveBest(run.run_dir / "best", run.prepared.tokenizer)] if settings.keep_best else []),
+        LogSamples(run.run_dir, prompts, run.prepared.tokenizer, recipe.samples.sampling),
         Checkpoints(
             run.run_dir / "checkpoints", every_n_steps=settings.checkpoint_every,
             validate_every=min(settings.validate_every, settings.max_steps), keep=settings.keep_checkpoints,
-            about=run.fingerprint,
+            fingerprint=run.fingerprint,
         ),
     ]  # fmt: skip
 

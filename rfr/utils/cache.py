@@ -40,7 +40,7 @@ def cached(root: Path, key: str, build: Callable[[Path], None]) -> Path:
     return folder
 
 
-def remembered(root: Path, file: Path, work: Callable[[], str]) -> str:
+def memoised(root: Path, file: Path, work: Callable[[], str]) -> str:
     """What `work()` says about a SQLite file; what it said before, where the file has not been written to since."""
     note = root / f"{key_of(str(file.resolve()))}.digest"
     state = _state(file)

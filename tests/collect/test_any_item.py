@@ -101,7 +101,7 @@ def test_no_text_stops_cleaning_preparation_export_or_purge(tmp_path: Path, exam
         clean_story(text)
         canonical_prompt(text)
         sentence_ends(text)
-        QuoteFinder([text]).within(text)
+        QuoteFinder([text]).found_in(text)
 
     cleaned()
     assert len(set(seen)) > examples / 2
@@ -170,7 +170,7 @@ def _seconds(work: Callable[[], object]) -> float:
 
 
 @pytest.mark.parametrize(
-    "work", [sentence_ends, signature, is_gone, canonical_prompt, lambda text: QuoteFinder([text]).within(text)]
+    "work", [sentence_ends, signature, is_gone, canonical_prompt, lambda text: QuoteFinder([text]).found_in(text)]
 )
 @pytest.mark.parametrize("pattern", ["a ", "a", ". A", "[deleted ", '"', "('", "&#1", "é\u200b", "[WP] "])
 def test_ten_times_the_text_takes_about_ten_times_the_time(work: Callable[[str], object], pattern: str) -> None:

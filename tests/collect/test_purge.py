@@ -307,8 +307,8 @@ def test_a_reader_keeps_the_log_from_being_emptied_and_is_told(tmp_path: Path, s
 )  # fmt: skip
 def test_a_quotation_is_found_however_it_is_written(quoted: str) -> None:
     fragments = QuoteFinder([STORY, "A dog, once."])
-    assert fragments.within(f"before {quoted} after")
-    assert not fragments.within("Seventeen lanterns drifted across another harbour, while a dog barked once.")
+    assert fragments.found_in(f"before {quoted} after")
+    assert not fragments.found_in("Seventeen lanterns drifted across another harbour, while a dog barked once.")
 
 
 @pytest.mark.parametrize(
@@ -323,17 +323,17 @@ def test_a_quotation_is_found_however_it_is_written(quoted: str) -> None:
     ],
 )  # fmt: skip
 def test_what_sticks_hides_or_has_no_spaces_is_found(text: str, quoted: bytes | str) -> None:
-    assert QuoteFinder([text]).within(quoted.decode() if isinstance(quoted, bytes) else quoted)
+    assert QuoteFinder([text]).found_in(quoted.decode() if isinstance(quoted, bytes) else quoted)
 
 
 def test_numbers_are_everybodys() -> None:
-    assert not QuoteFinder(["1 2 3 4 5"]).within("1,2\n3,4\n5")
+    assert not QuoteFinder(["1 2 3 4 5"]).found_in("1,2\n3,4\n5")
 
 
 def test_short_texts_are_matched_whole() -> None:
     fragments = QuoteFinder(["A dog, once.", "No."])
-    assert fragments.within("there was a dog once upon")
-    assert not fragments.within("no dog")
+    assert fragments.found_in("there was a dog once upon")
+    assert not fragments.found_in("no dog")
 
 
 POISONS = {  # texts that once stopped a purge, or that once escaped it

@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.commands.find_lr import HIGH, Ramp, has_diverged, range_test, smoothed, suggested
+from rfr.commands.find_lr import HIGH, Ramp, has_diverged, range_test, smoothed, suggest_lr
 from rfr.commands.preview import rates
 from rfr.report.line_plot import lines_page
 from rfr.train.recipe import Recipe
@@ -39,7 +39,7 @@ def _descent(curvatures: list[float], steps: int, noise: float = 0.0, seed: int 
 @pytest.mark.parametrize("curvature", [0.5, 7.0, 300.0, 2e4])
 def test_it_finds_a_planted_rate_within_a_factor_of_two(curvature: float, steps: int) -> None:
     """Of a quadratic loss of curvature h the best rate is 1 / h."""
-    rate = suggested(*_descent([curvature], steps))
+    rate = suggest_lr(*_descent([curvature], steps))
     assert 0.5 < rate * curvature < 2, rate * curvature
 
 
@@ -49,14 +49,14 @@ def test_noise_seldom_misleads_it(curvature: float) -> None:
     found = []
     for seed in range(40):
         with suppress(ValueError):  # it says so where it can't tell
-            found.append(curvature * suggested(*_descent([curvature], 100, 0.03, seed)))
+            found.append(curvature * suggest_lr(*_descent([curvature], 100, 0.03, seed)))
     assert len(found) >= 38
     assert sum(0.5 < rate < 2 for rate in found) >= 36
 
 
 def test_the_steepest_direction_sets_the_rate() -> None:
     """Of several the best constant rate is 2 / (largest + smallest)."""
-    assert 0.5 < suggested(*_descent([100.0, 30.0, 10.0], 100)) * 110 / 2 < 2
+    assert 0.5 < suggest_lr(*_descent([100.0, 30.0, 10.0], 100)) * 110 / 2 < 2
 
 
 def test_the_test_ends_when_the_loss_has_turned() -> None:
@@ -69,9 +69,9 @@ def test_the_test_ends_when_the_loss_has_turned() -> None:
 def test_a_loss_that_never_fell_suggests_nothing() -> None:
     luck = np.random.default_rng(0)
     with pytest.raises(ValueError, match="the loss never fell"):
-        suggested([Ramp()(step, 100) for step in range(100)], (5 + luck.normal(size=100)).tolist())
+        suggest_lr([Ramp()(step, 100) for step in range(100)], (5 + luck.normal(size=100)).tolist())
     with pytest.raises(ValueError, match="still fell at a rate of 1:"):
-        suggested([Ramp()(step, 100) for step in range(100)], list(np.linspace(5, 1, 100)))
+        suggest_lr([Ramp()(step, 100) for step in range(100)], list(np.linspace(5, 1, 100)))
 
 
 def test_smoothing_does_not_lag() -> None:

@@ -46,7 +46,7 @@ def test_the_raw_text_is_reddits(looks: list[Look], demo_store: Path) -> None:
 
 
 EVIL = "</pre><script>alert(1)</script> & \x1b[31mred [bold]"
-ODD = Look(
+OFFSET = Look(
     raw_title=EVIL, raw=EVIL, pair=Pair(thread_id="t", reply_id="r", prompt=EVIL, response=EVIL), removed=[("link", EVIL)],
     segments=[Segment(start=0, end=3, row=0, text=EVIL)],
     rows={0: [Span(kind=STORY, document=1, text=EVIL, tokens=3), Span(kind=PADDING, document=0, text="", tokens=9)]},
@@ -54,7 +54,7 @@ ODD = Look(
 
 
 def test_stories_are_text_on_the_page(prepared: Prepared, looks: list[Look]) -> None:
-    page = look_page([ODD, *looks], prepared.ledger, "six <of> them")
+    page = look_page([OFFSET, *looks], prepared.ledger, "six <of> them")
     assert "<script" not in page
     assert "six &lt;of&gt; them" in page
     assert all(QuoteFinder([look.raw]).within(page) for look in looks), "a purge finds what it has to remove"
@@ -67,7 +67,7 @@ def test_stories_are_text_on_the_page(prepared: Prepared, looks: list[Look]) -> 
 
 
 def test_stories_are_text_in_the_terminal(capsys: pytest.CaptureFixture[str], looks: list[Look]) -> None:
-    print_looks([ODD, *looks])
+    print_looks([OFFSET, *looks])
     out = capsys.readouterr().out
     assert "\x1b[31mred" not in out
     assert "[bold]" in out

@@ -14,7 +14,7 @@ from transformers import GPT2Config
 from rfr import config
 from rfr.commands.plan import GPUS, capacity, fit, needs_of, remedy, setup_of, totals
 from rfr.strategy.activations import saved
-from rfr.strategy.memory import MemorySetup, parts
+from rfr.strategy.memory import MemorySetup, memory_items
 from rfr.strategy.precision import native_precisions
 from rfr.train.recipe import Recipe
 from rfr.train.settings import Gpu
@@ -39,7 +39,7 @@ SETUP = MemorySetup(config=SMALL_GPT2, precision="fp32", rows=2, block=128, chec
 
 def _bytes(setup: MemorySetup) -> dict[str, tuple[float, float, float]]:
     """Per parameter: on the device, in main memory, on the disk."""
-    return {part.name: (part.device / COUNT, part.host / COUNT, part.disk / COUNT) for part in parts(setup)}
+    return {part.name: (part.device / COUNT, part.host / COUNT, part.disk / COUNT) for part in memory_items(setup)}
 
 
 @pytest.mark.parametrize(
@@ -72,9 +72,9 @@ def test_deepspeed_turns_gradients_to_fp32_when_the_passes_are_over() -> None:
     long = replace(zero, rows=64, block=128)
 
     def extra(setup: MemorySetup) -> float:
-        return next(part.device for part in parts(setup) if part.name == "gradients for the optimizer")
+        return next(part.device for part in memory_items(setup) if part.name == "gradients for the optimizer")
 
-    passes = sum(part.device for part in parts(zero)[-5:-1])
+    passes = sum(part.device for part in memory_items(zero)[-5:-1])
     assert passes + extra(zero) == pytest.approx(6 * COUNT)
     assert extra(zero) > 0
     assert extra(long) == extra(replace(zero, stage=0)) == extra(replace(zero, optimizer_on="cpu")) == 0
@@ -84,9 +84,9 @@ def test_states_on_a_disk_are_swapped_through_memory() -> None:
     """DeepSpeed's five buffers, each for the largest group; the embedding is one by itself where it is larger."""
     nvme = replace(SETUP, precision="bf16", stage=3, optimizer_on="nvme")
     for group, largest in ((1000, 512 * 64), (10**6, 10**6)):
-        (buffers,) = [part for part in parts(replace(nvme, sub_group=group)) if "swap" in part.name]
+        (buffers,) = [part for part in memory_items(replace(nvme, sub_group=group)) if "swap" in part.name]
         assert (buffers.device, buffers.host, buffers.disk) == (0, 5 * 4 * largest, 0)
-    assert not [part for part in parts(replace(nvme, optimizer_on="cpu", sub_group=10**6)) if "swap" in part.name]
+    assert not [part for part in memory_items(replace(nvme, optimizer_on="cpu", sub_group=10**6)) if "swap" in part.name]
 
 
 def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -> None:
@@ -115,7 +115,9 @@ def _setup(*overrides: str, gpu: str | None = None) -> MemorySetup:
 
 def test_stories_that_are_compared_stand_in_one_row() -> None:
     def activations(*overrides: str) -> float:
-        return next(part.device for part in parts(_setup("model=gpt2", *overrides, gpu="A100-40")) if part.name == "activations")
+        return next(
+            part.device for part in memory_items(_setup("model=gpt2", *overrides, gpu="A100-40")) if part.name == "activations"
+        )
 
     alone = activations("objective=bc")
     assert activations("objective=dpo") == pytest.approx(4 * alone, rel=0.05)

@@ -12,7 +12,7 @@ from rfr.data.tokenise import Encoder
 from rfr.evaluate.metrics import PROMPT_FREE, PromptRanking, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.perplexity import nll_by_karma, story_nll
 from rfr.evaluate.prompt_ranking import among_other_prompts, own_prompt_first, without_prompts
-from rfr.model.embedding import install
+from rfr.model.embedding import replace_ends
 from rfr.records import Pair
 from rfr.report.evaluation_page import evaluation_page
 from rfr.report.findings import verdict
@@ -22,7 +22,7 @@ from rfr.reward.thread import ThreadRank
 
 @pytest.fixture
 def policy(tiny_model: PreTrainedModel) -> PreTrainedModel:
-    return install(tiny_model)
+    return replace_ends(tiny_model)
 
 
 def _nll_by_hand(model: PreTrainedModel, prompt: np.ndarray, story: np.ndarray, eos: int) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from rfr.evaluate.paired_gain import ScoredStory, gain
+from rfr.evaluate.paired_gain import ScoredStory, paired_gain
 from tests.helpers.runs import train_small
 
 
@@ -26,7 +26,7 @@ def _stories(generator: np.random.Generator, quality: float, words: float, per_w
 
 def test_a_gain_is_found_beneath_the_differences_of_prompts() -> None:
     generator = np.random.default_rng(0)
-    found = gain([_stories(generator, 1.1, 100)], [_stories(generator, 1.0, 100)])
+    found = paired_gain([_stories(generator, 1.1, 100)], [_stories(generator, 1.0, 100)])
     assert found.low < 0.1 < found.high
     assert found.low > 0, "the prompts' own differences are far larger, but they are the same for both"
     assert found.high - found.low < 0.15
@@ -36,19 +36,19 @@ def test_a_gain_is_found_beneath_the_differences_of_prompts() -> None:
 def test_longer_is_not_better() -> None:
     generator = np.random.default_rng(1)
     longer, shorter = (_stories(generator, 1.0, words, per_word=0.02) for words in (130, 100))
-    found = gain([longer], [shorter])
+    found = paired_gain([longer], [shorter])
     assert found.gain == pytest.approx(0.6, abs=0.1)
     assert abs(found.length_controlled) < 0.1
     assert found.length_controlled_low < 0 < found.length_controlled_high
-    better = gain([_stories(generator, 1.3, 130, per_word=0.02)], [shorter])
+    better = paired_gain([_stories(generator, 1.3, 130, per_word=0.02)], [shorter])
     assert better.length_controlled == pytest.approx(0.3, abs=0.1)
 
 
 def test_seeds_that_disagree_make_the_interval_wide() -> None:
     generator = np.random.default_rng(2)
     worse = [_stories(generator, 1.0, 100) for _ in range(4)]
-    alike = gain([_stories(generator, 1.2, 100) for _ in range(4)], worse)
-    apart = gain([_stories(generator, quality, 100) for quality in (0.6, 1.8, 0.8, 1.6)], worse)
+    alike = paired_gain([_stories(generator, 1.2, 100) for _ in range(4)], worse)
+    apart = paired_gain([_stories(generator, quality, 100) for quality in (0.6, 1.8, 0.8, 1.6)], worse)
     assert alike.gain == pytest.approx(apart.gain, abs=0.02)
     assert alike.low > 0.1
     assert apart.low < 0
@@ -57,9 +57,9 @@ def test_seeds_that_disagree_make_the_interval_wide() -> None:
 def test_policies_are_compared_on_the_same_prompts_only() -> None:
     stories = _stories(np.random.default_rng(3), 1.0, 100)
     with pytest.raises(ValueError, match="on the same prompts"):
-        gain([stories], [stories[:-3]])
+        paired_gain([stories], [stories[:-3]])
     with pytest.raises(ValueError, match="on the same prompts"):
-        gain([[]], [[]])
+        paired_gain([[]], [[]])
 
 
 def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]], folders: list[str], tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ from rfr.data.prepare import Prepared
 from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
-from rfr.model.embedding import Embedding, Head, install
+from rfr.model.embedding import Embedding, Head, replace_ends
 from rfr.model.load import build_model, build_tokenizer, no_random_weights
 
 
@@ -229,7 +229,7 @@ def _gpt2(**settings: Any) -> PreTrainedModel:
 
 
 def test_a_head_is_put_in_whatever_the_dropout_is_and_stays_tied() -> None:
-    model = install(_gpt2(attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5))
+    model = replace_ends(_gpt2(attn_pdrop=0.5, resid_pdrop=0.5, embd_pdrop=0.5))
     assert isinstance(model.get_output_embeddings(), Head)
     assert model.get_output_embeddings().weight is model.get_input_embeddings().weight
     assert model.training

@@ -21,7 +21,7 @@ from rfr.data.tokenise import PROMPT_END
 from rfr.errors import UserError
 from rfr.evaluate.reward_model_judge import story_scores
 from rfr.model.attention import hidden_states
-from rfr.model.embedding import install, output_layer
+from rfr.model.embedding import output_layer, replace_ends
 from rfr.model.load import load_policy
 from rfr.model.reward_model import load_reward_model, reward_model
 from rfr.objective.losses import DPO, BradleyTerry, Loss
@@ -43,7 +43,7 @@ def rows(prepared: Prepared) -> PairRows:
 
 @pytest.fixture
 def policy(tiny_model: PreTrainedModel) -> PreTrainedModel:
-    return install(tiny_model).train()
+    return replace_ends(tiny_model).train()
 
 
 def _logp(model: PreTrainedModel, batch: PreferenceBatch) -> torch.Tensor:

@@ -19,7 +19,7 @@ from rfr import cli, config
 from rfr.commands.compare import compare
 from rfr.runs.best import best_groups
 from rfr.runs.folder import identity
-from rfr.runs.results import compared, run_dirs_in
+from rfr.runs.results import collect_results, run_dirs_in
 from rfr.sweep.points import Point, points
 from tests.conftest import ROOT
 from tests.helpers.runs import SMALL, command
@@ -119,7 +119,7 @@ def test_keys_that_follow_others_tell_no_runs_apart(tmp_path: Path) -> None:
             (run_dir := tmp_path / f"{rate}-{seed}").mkdir()
             OmegaConf.save(cfg, run_dir / "config.yaml")
             (run_dir / "result.json").write_text(json.dumps({"val/nll_per_token": 2.0 + float(rate) + seed / 1e4}))
-    found = compared(sorted(tmp_path.iterdir()))
+    found = collect_results(sorted(tmp_path.iterdir()))
     assert sorted(found.varied) == ["optimizer.lr", "seed"]
     best = best_groups(found)
     assert [(row["of"], row["runs"]) for row in best] == [("optimizer.lr=0.001", 2), ("optimizer.lr=0.003", 2)]
@@ -140,7 +140,7 @@ def test_a_real_sweep_pools_its_seeds(folders: list[str]) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("seed=") == 0
     runs_dir = Path(next(part.removeprefix("runs_dir=") for part in folders if part.startswith("runs_dir=")))
-    found = compared(run_dirs_in(runs_dir / "pooled"))
+    found = collect_results(run_dirs_in(runs_dir / "pooled"))
     assert sorted(found.varied) == ["optimizer.lr", "seed"]
     values = {rate: [row["val/nll_per_token"] for row in found.rows if row["optimizer.lr"] == rate] for rate in (0.001, 0.01)}
     best = {row["of"]: row for row in best_groups(found)}
@@ -168,7 +168,7 @@ def test_one_run_in_two_sweeps_is_two_rows(tmp_path: Path) -> None:
     for sweep in ("monday", "friday"):
         _runs(tmp_path / sweep, "same")
     _runs(tmp_path / "friday", "another")
-    found = compared([tmp_path / "monday" / "same", tmp_path / "friday" / "same", tmp_path / "friday" / "another"])
+    found = collect_results([tmp_path / "monday" / "same", tmp_path / "friday" / "same", tmp_path / "friday" / "another"])
     assert sorted(row["run"] for row in found.rows) == ["another", "friday/same", "monday/same"]
 
 

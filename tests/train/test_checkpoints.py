@@ -14,7 +14,7 @@ import pytest
 
 from rfr.errors import UserError
 from rfr.runs.folder import load
-from rfr.train.checkpoints import checkpoints, damage, latest_intact, seal
+from rfr.train.checkpoints import checkpoints, find_damage, latest_intact, write_manifest
 from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from tests.conftest import ROOT
@@ -57,7 +57,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     train(Recipe.of(load(run_dir)), run_dir)
     assert largest_difference(finished, run_dir) == 0
     assert column(run_dir, "train/loss") == column(finished, "train/loss")
-    assert damage(checkpoints(run_dir / "checkpoints")[-1]) is None, "it was saved again"
+    assert find_damage(checkpoints(run_dir / "checkpoints")[-1]) is None, "it was saved again"
 
 
 def test_where_all_are_damaged_nothing_is_begun_anew_in_silence(finished: Path, tmp_path: Path) -> None:
@@ -74,10 +74,10 @@ def test_a_sealed_folder_of_several_files_is_whole(tmp_path: Path) -> None:
     for rank in range(2):
         (tmp_path / "shards" / f"{rank}.pt").write_bytes(bytes(rank) * 5)
     (tmp_path / "latest").write_text("shards")
-    seal(tmp_path)
-    assert damage(tmp_path) is None
+    write_manifest(tmp_path)
+    assert find_damage(tmp_path) is None
     (tmp_path / "shards" / "0.pt").write_bytes(b"x")
-    assert damage(tmp_path) == "shards/0.pt has 1 bytes, not 0"
+    assert find_damage(tmp_path) == "shards/0.pt has 1 bytes, not 0"
 
 
 FULL = """

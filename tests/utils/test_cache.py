@@ -11,7 +11,7 @@ import pytest
 from rfr.records import Post
 from rfr.store.store import Store
 from rfr.utils import cache
-from rfr.utils.cache import cached, remembered
+from rfr.utils.cache import cached, memoised
 
 
 class Digest:
@@ -37,9 +37,9 @@ def test_an_unchanged_stores_digest_is_remembered(own_store: Path, tmp_path: Pat
     monkeypatch.setattr(cache, "YOUNG", 0.0)
     with Store(own_store) as store:
         work = Digest(store)
-        assert len({remembered(tmp_path / "cache", own_store, work) for _ in range(3)}) == 1
+        assert len({memoised(tmp_path / "cache", own_store, work) for _ in range(3)}) == 1
         assert work.times == 1
-        assert remembered(tmp_path / "other cache", own_store, work) == store.digest()
+        assert memoised(tmp_path / "other cache", own_store, work) == store.digest()
 
 
 def test_a_store_that_was_only_read_in_between_is_remembered(
@@ -52,7 +52,7 @@ def test_a_store_that_was_only_read_in_between_is_remembered(
             assert list(store.threads()), "reading opens the log"
             assert Path(f"{own_store}-wal").exists()
             work = Digest(store)
-            remembered(tmp_path, own_store, work)
+            memoised(tmp_path, own_store, work)
             assert work.times == times
         assert not Path(f"{own_store}-wal").exists()
 
@@ -60,7 +60,7 @@ def test_a_store_that_was_only_read_in_between_is_remembered(
 def test_a_change_that_is_only_in_the_log_is_seen(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(cache, "YOUNG", 0.0)
     with Store(own_store) as store:
-        before, size = remembered(tmp_path, own_store, Digest(store)), own_store.stat().st_size
+        before, size = memoised(tmp_path, own_store, Digest(store)), own_store.stat().st_size
     with Store(own_store, write=True) as store:
         posts = list(store.select(Post, "post LIMIT 1", ()))
         store.add([replace(posts[0], id="another")])
@@ -68,10 +68,10 @@ def test_a_change_that_is_only_in_the_log_is_seen(own_store: Path, tmp_path: Pat
             work = Digest(reader)
             assert own_store.stat().st_size == size, "the new post is in the log, or this tests nothing"
             assert Path(f"{own_store}-wal").stat().st_size
-            assert remembered(tmp_path, own_store, work) == reader.digest() != before
+            assert memoised(tmp_path, own_store, work) == reader.digest() != before
             assert work.times == 1
     with Store(own_store) as store:
-        assert remembered(tmp_path, own_store, Digest(store)) == store.digest() != before
+        assert memoised(tmp_path, own_store, Digest(store)) == store.digest() != before
 
 
 def test_a_young_store_is_not_remembered(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -79,11 +79,11 @@ def test_a_young_store_is_not_remembered(own_store: Path, tmp_path: Path, monkey
     with Store(own_store) as store:
         work = Digest(store)
         for times in (1, 2):
-            remembered(tmp_path, own_store, work)
+            memoised(tmp_path, own_store, work)
             assert work.times == times
         monkeypatch.setattr(time, "time", lambda: own_store.stat().st_ctime + 60)
         for _ in range(2):
-            remembered(tmp_path, own_store, work)
+            memoised(tmp_path, own_store, work)
             assert work.times == 3
 
 
@@ -107,9 +107,9 @@ def test_what_is_in_the_way_is_removed_and_a_failed_build_leaves_nothing(tmp_pat
 def test_a_damaged_note_is_worked_out_again(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: str) -> None:
     monkeypatch.setattr(cache, "YOUNG", 0.0)
     with Store(own_store) as store:
-        remembered(tmp_path / "cache", own_store, Digest(store))
+        memoised(tmp_path / "cache", own_store, Digest(store))
         (left,) = (tmp_path / "cache").iterdir()
         left.write_text(note)
         work = Digest(store)
-        assert remembered(tmp_path / "cache", own_store, work) == store.digest()
+        assert memoised(tmp_path / "cache", own_store, work) == store.digest()
         assert work.times == 1

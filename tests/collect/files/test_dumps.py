@@ -22,7 +22,7 @@ from rfr.collect.files import dumps, line_search
 from rfr.collect.files.decompress import Damaged
 from rfr.collect.files.dumps import ImportState, Reject, import_dump, to_records
 from rfr.collect.files.line_search import blocks_with
-from rfr.collect.shards import folder_of, merge, new_shard, tidy
+from rfr.collect.shards import folder_of, merge, new_shard, remove_if_empty
 from rfr.errors import UserError
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
@@ -331,7 +331,7 @@ def test_a_part_sets_no_other_files_mark_back(tmp_path: Path) -> None:
             import_dump(store, tmp_path / f"RC_2024-0{number}", NAME)
     assert merge(tmp_path / "s.db") == 2
     assert not any(folder_of(tmp_path / "s.db").iterdir())
-    tidy(tmp_path / "s.db")
+    remove_if_empty(tmp_path / "s.db")
     assert not folder_of(tmp_path / "s.db").exists()
     with Store(tmp_path / "s.db") as store:
         assert len(store.rows("SELECT name FROM cursor WHERE name LIKE 'dump/%'")) == 2
