@@ -15,7 +15,7 @@ Betas = Annotated[Sequence[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]  # of Ada
 PART = 1 << 20  # elements worked on at once, so that what is in between stays in the cache
 
 
-def adamw(
+def torch_adamw(
     params: Iterable[Any],
     *,
     lr: AboveZero,

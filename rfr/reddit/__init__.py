@@ -1,0 +1,1 @@
+"""The client of Reddit's API, and the passes over a subreddit."""

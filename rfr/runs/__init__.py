@@ -1,1 +1,1 @@
-"""Folders of runs."""
+"""Folders of runs and what is in them."""

@@ -1,0 +1,1 @@
+"""The store: an append-only ledger in SQLite."""

@@ -1,0 +1,8 @@
+"""Layouts over devices and memory; `conf/strategy/` names them."""
+
+import lazy_loader
+
+# Configs name these by their room; a module is imported when one of its names is asked for.
+__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
+    "layout": ["ddp", "deepspeed_zero", "single"],
+})  # fmt: skip

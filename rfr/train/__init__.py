@@ -1,1 +1,1 @@
-"""One training run: its settings."""
+"""One training run, from its recipe to its result."""

@@ -20,7 +20,7 @@ from rfr.objective.training_data import TrainingData
 from rfr.optimizer.adamw import StochasticAdamW
 from rfr.optimizer.split_adamw import SplitAdamW
 from rfr.records import Pair
-from rfr.strategy.deepspeed import Layout
+from rfr.strategy.layout import Layout
 from rfr.strategy.nvme import require_room
 from rfr.strategy.precision import PURE, resolve_precision
 from rfr.strategy.ranks import ranks

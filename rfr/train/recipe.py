@@ -21,7 +21,7 @@ from rfr.generation.sampling import Sampling
 from rfr.objective.training_data import PairwiseObjective, WeightedObjective
 from rfr.optimizer.schedule import Schedule
 from rfr.reward.base import Reward
-from rfr.strategy.deepspeed import Layout
+from rfr.strategy.layout import Layout
 from rfr.train.settings import ModelSettings, TrainConfig, TrainerSettings
 
 

@@ -1,0 +1,1 @@
+"""Dumps and tables: files read into a store."""

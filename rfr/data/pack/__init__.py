@@ -1,0 +1,1 @@
+"""Fitting and packing stories into rows."""
