@@ -14,7 +14,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 
 from bench.lib.report import ROOT
-from rfr.data.replies import thread_pairs
+from rfr.data.replies import thread_stories
 from rfr.demo.subreddit import DemoSubreddit
 from rfr.evaluate.pair_accuracy import accuracy, karma_pairs
 from rfr.records import Thread
@@ -30,22 +30,22 @@ QUANTILES = (0.05, 0.25, 0.5, 0.75, 0.95, 0.99)
 def shape(threads: Iterable[Thread]) -> dict[str, str]:
     """The figures of one corpus, as a column of the table."""
     by_thread = [
-        [pair for pair, reason in thread_pairs(thread) if reason is None and pair.score is not None] for thread in threads
+        [story for story, reason in thread_stories(thread) if reason is None and story.score is not None] for thread in threads
     ]
-    by_thread = [pairs for pairs in by_thread if pairs]
-    pairs = [pair for of_thread in by_thread for pair in of_thread]
-    lengths = words(pairs)
+    by_thread = [stories for stories in by_thread if stories]
+    stories = [story for of_thread in by_thread for story in of_thread]
+    lengths = words(stories)
     spreads = [np.std(np.log1p(np.maximum(0, scores(of_thread)))) for of_thread in by_thread if len(of_thread) > 5]
     figures = {
         "threads": f"{len(by_thread):,}",
-        "replies": f"{len(pairs):,}",
-        **_quantiles("score", scores(pairs)),
+        "replies": f"{len(stories):,}",
+        **_quantiles("score", scores(stories)),
         **_quantiles("replies of a thread", [len(of_thread) for of_thread in by_thread]),
-        "scores below 0": f"{np.mean(scores(pairs) < 0):.1%}",
+        "scores below 0": f"{np.mean(scores(stories) < 0):.1%}",
         "spread of log(1 + score) in a thread": f"{np.mean(spreads):.2f}",
     }
     for ratio in (2, 5):
-        found = accuracy(karma_pairs(pairs, ratio), lengths)
+        found = accuracy(karma_pairs(stories, ratio), lengths)
         figures[f"the longer has the more karma, x{ratio}"] = f"{found['accuracy']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
     return figures
 

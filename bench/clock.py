@@ -37,10 +37,10 @@ def main(table: Path, tokenizer: str) -> None:
     with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
         corpus = Corpus.collect(table, tokenizer, Path(scratch))
         speed_of_run(corpus, "warm", False)  # not measured: this run prepares the corpus for all others
-        pairs = [
+        stories = [
             (speed_of_run(corpus, f"off-{number}", False), speed_of_run(corpus, f"on-{number}", True)) for number in range(PAIRS)
         ]
-    off, on = (median(column) for column in zip(*pairs, strict=True))
+    off, on = (median(column) for column in zip(*stories, strict=True))
     figures = [
         Figure(name="tokens_per_second_off", value=off, target="", meaning="as result.json tells it, without the validation"),
         Figure(name="tokens_per_second_on", value=on, target="", meaning="with trainer.validate_first=true"),

@@ -31,7 +31,7 @@ def exactness(prepared: Prepared) -> list[Figure]:
     story_tokens = targets = truncated = places = taken = 0
     for split in (prepared.train, prepared.validation):
         truncated += sum(
-            text != pair.response for text, pair in zip(_joined(split, prepared.tokenizer), split.pairs, strict=True)
+            text != story.response for text, story in zip(_joined(split, prepared.tokenizer), split.stories, strict=True)
         )
         rows = split.rows
         for start in range(0, len(rows), 256):
@@ -40,8 +40,8 @@ def exactness(prepared: Prepared) -> list[Figure]:
             taken += int((part.documents > 0).sum())
             places += part.documents.size
         encode = Encoder(prepared.tokenizer)
-        story_tokens += sum(len(tokens.ids) for pair in split.pairs for tokens in encode([pair.response]))
-    learnt = targets + sum(len(split.pairs) for split in (prepared.train, prepared.validation))
+        story_tokens += sum(len(tokens.ids) for story in split.stories for tokens in encode([story.response]))
+    learnt = targets + sum(len(split.stories) for split in (prepared.train, prepared.validation))
     return [
         Figure(name="story_tokens", value=story_tokens, target="", meaning="tokens of the stories that are kept"),
         Figure(name="target_tokens", value=targets, target="the same", meaning="tokens that are targets in some row"),
@@ -71,7 +71,7 @@ def cuts(prepared: Prepared) -> Figure:
     for split in (prepared.train, prepared.validation):
         pieces, rows = split.rows.pieces, split.rows
         for story in np.unique(pieces.story[pieces.start > 0]):
-            spans = splitter.segment(split.pairs[int(story)].response)
+            spans = splitter.segment(split.stories[int(story)].response)
             first = int(rows.stories[story][1])
             for start in pieces.start[(pieces.story == story) & (pieces.start > 0)]:
                 place = len(prepared.tokenizer.decode(rows.tokens[first : first + int(start)]))
@@ -86,8 +86,8 @@ def lost_by_trl(prepared: Prepared, folder: Path) -> Figure:
     from datasets import Dataset, disable_progress_bars
 
     disable_progress_bars()
-    pairs = [pair for split in (prepared.train, prepared.validation) for pair in split.pairs]
-    stories = Dataset.from_list([{"prompt": pair.prompt + PROMPT_END, "completion": pair.response} for pair in pairs])
+    stories = [story for split in (prepared.train, prepared.validation) for story in split.stories]
+    stories = Dataset.from_list([{"prompt": story.prompt + PROMPT_END, "completion": story.response} for story in stories])
     shown, total = (_trl_targets(stories, prepared.tokenizer, folder, **limit) for limit in ({}, {"max_length": None}))
     return Figure(name="trl_tokens_lost", value=total - shown, target="",
                   meaning=f"story tokens that TRL's SFTTrainer, as it comes, cuts: {1 - shown / total:.1%} of them")  # fmt: skip

@@ -21,7 +21,7 @@ import torch
 from bench.lib.peak_memory import Watched
 from bench.lib.report import ROOT, Figure, record, require_bf16
 from bench.lib.train_costs import BLOCK, Corpus, Run, growth, memory_by_block, train
-from rfr.data.replies import thread_pairs
+from rfr.data.replies import thread_stories
 from rfr.data.tokenise import PROMPT_END
 from rfr.store.store import Store
 from rfr.train.flops import measured_flops, training_flops_per_token
@@ -129,8 +129,8 @@ def corpus_settings() -> list[str]:
 def write_stories(store: Path, target: Path, count: int = STORIES) -> None:
     """What TRL takes: prompt and completion, one pair to a line."""
     with Store(store) as opened:
-        pairs = (pair for thread in opened.threads() for pair, reason in thread_pairs(thread) if reason is None)
-        rows = [{"prompt": pair.prompt + PROMPT_END, "completion": pair.response} for pair in islice(pairs, count)]
+        stories = (story for thread in opened.threads() for story, reason in thread_stories(thread) if reason is None)
+        rows = [{"prompt": story.prompt + PROMPT_END, "completion": story.response} for story in islice(stories, count)]
     target.write_text("".join(json.dumps(row) + "\n" for row in rows))
 
 

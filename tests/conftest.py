@@ -56,8 +56,8 @@ def prepared(demo_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Prep
         clean=Clean(min_words=20), split=Split(validation_share=0.2, salt="t"), fit=Segment(context_tokens=16), block_size=128
     )
 
-    def make_tokenizer(pairs: list) -> object:
-        return train_bpe((text for pair in pairs for text in (pair.prompt, pair.response)), 600)
+    def make_tokenizer(stories: list) -> object:
+        return train_bpe((text for story in stories for text in (story.prompt, story.response)), 600)
 
     with Store(demo_store) as store:
         return preprocess.prepare(store, make_tokenizer, "test", tmp_path_factory.mktemp("cache"))  # type: ignore[arg-type]

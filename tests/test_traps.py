@@ -115,12 +115,12 @@ def test_packing_leaves_every_tokens_loss(tiny_model: PreTrainedModel, prepared:
 def test_every_story_learns_to_end(prepared: Prepared) -> None:
     """Of all pieces of a story the last one has end-of-text as its last target, and only that one."""
     split = prepared.train
-    ends = np.zeros(len(split.pairs), int)
+    ends = np.zeros(len(split.stories), int)
     for start in range(0, len(split.rows), 64):
         rows = split.rows.take(np.arange(start, min(start + 64, len(split.rows))))
         last = rows.labels == split.rows.eos
         np.add.at(ends, rows.stories[last], 1)
-    assert len(split.rows.pieces.story) > len(split.pairs), "some stories are cut"
+    assert len(split.rows.pieces.story) > len(split.stories), "some stories are cut"
     assert (ends == 1).all()
 
 

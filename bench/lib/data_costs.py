@@ -67,8 +67,8 @@ def speeds(store: Path, name: str, folder: Path) -> list[Figure]:
 
 
 def _tokenizer_seconds(prepared: Prepared, name: str) -> float:
-    pairs = [pair for split in (prepared.train, prepared.validation) for pair in split.pairs]
-    texts = [pair.response for pair in pairs] + list({pair.prompt: None for pair in pairs})
+    stories = [story for split in (prepared.train, prepared.validation) for story in split.stories]
+    texts = [story.response for story in stories] + list({story.prompt: None for story in stories})
     backend = AutoTokenizer.from_pretrained(name).backend_tokenizer
     return _seconds(lambda: [backend.encode_batch_fast(texts[at : at + 500]) for at in range(0, len(texts), 500)])
 

@@ -59,8 +59,8 @@ def _judge(run_dir: Path, seed: int) -> list[ScoredStory]:
     kept = run_dir / "judged.json"
     if not kept.exists():
         cfg = load(run_dir)
-        held_out = prepare(Recipe.of(cfg)).validation.pairs
-        prompts = list(dict.fromkeys(pair.prompt for pair in held_out)) * STORIES
+        held_out = prepare(Recipe.of(cfg)).validation.stories
+        prompts = list(dict.fromkeys(story.prompt for story in held_out)) * STORIES
         model, tokenizer = load_policy(str(run_dir / "model"))
         stories = sample(model, tokenizer, prompts, Sampling(**{**vars(SAMPLING), "seed": seed}))
         found = [

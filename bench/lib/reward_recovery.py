@@ -11,12 +11,12 @@ from typing import Any
 import numpy as np
 
 from bench.lib.report import Figure
-from rfr.data.replies import thread_pairs
+from rfr.data.replies import thread_stories
 from rfr.demo.grammar import true_quality
 from rfr.demo.oracle import OracleResidual
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.evaluate.correlation import over_all, within_threads
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread
 from rfr.reward.karma import Karma
@@ -47,7 +47,7 @@ def recovered(
     threads: Sequence[ReplyThread], model: KarmaModel, rewards: Mapping[str, Callable[[], Any]]
 ) -> dict[str, Recovered]:
     """By each reward, and by the ceiling: an oracle regression, which knows the model of karma."""
-    quality = [np.array([true_quality(pair.prompt, pair.response) for pair in thread]) for thread in threads]
+    quality = [np.array([true_quality(story.prompt, story.response) for story in thread]) for thread in threads]
     found = {}
     for name, reward in {**{name: make() for name, make in rewards.items()}, "ceiling": OracleResidual(model)}.items():
         reward.fit(threads)
@@ -56,9 +56,9 @@ def recovered(
     return found
 
 
-def threads_of(demo: DemoSubreddit) -> list[list[Pair]]:
+def threads_of(demo: DemoSubreddit) -> list[list[Story]]:
     """As preparation takes them, before it looks at their language or length."""
-    listed = ([pair for pair, reason in thread_pairs(thread) if reason is None] for thread in demo)
+    listed = ([story for story, reason in thread_stories(thread) if reason is None] for thread in demo)
     return [thread for thread in listed if thread]
 
 

@@ -31,7 +31,7 @@ def remove_cache(folder: Path, ids: set[str]) -> bool:
     """
     try:
         with FileLock(folder.parent / f"{folder.name.removesuffix('.partial')}.lock", blocking=False):
-            if folder.suffix != ".partial" and not any(_names(pairs, ids) for pairs in folder.rglob("pairs.arrow")):
+            if folder.suffix != ".partial" and not any(_names(stories, ids) for stories in folder.rglob("stories.arrow")):
                 return False
             shutil.rmtree(folder.resolve())
             if folder.is_symlink():
@@ -41,12 +41,12 @@ def remove_cache(folder: Path, ids: set[str]) -> bool:
         raise UserError("a run is preparing it just now: purge again when it has started to train") from None
 
 
-def _names(pairs: Path, ids: set[str]) -> bool:
-    """Whether one of these items is among the pairs, or may be, as the file can't be read."""
+def _names(stories: Path, ids: set[str]) -> bool:
+    """Whether one of these items is among the stories, or may be, as the file can't be read."""
     import pyarrow as pa
 
     try:
-        with pa.memory_map(str(pairs)) as source:
+        with pa.memory_map(str(stories)) as source:
             table = pa.ipc.open_file(source).read_all()
             return any(value in ids for name in ("thread_id", "reply_id") for value in table[name].to_pylist())
     except (pa.ArrowException, KeyError, OSError):

@@ -1,4 +1,4 @@
-"""What preparation made of a few pairs: from the text that Reddit gave to the rows that the model sees."""
+"""What preparation made of a few stories: from the text that Reddit gave to the rows that the model sees."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rfr.data.clean.cleaner import clean_story
 from rfr.data.clean.markdown import Removals
 from rfr.data.pack.rows import PackedRows
 from rfr.data.prepare import PreparedSplit
-from rfr.records import Pair, Post, Reply
+from rfr.records import Post, Reply, Story
 from rfr.report.look_page import look_page, print_looks
 from rfr.store.store import Store
 from rfr.train.build import prepare
@@ -25,7 +25,7 @@ PROMPT, CONTEXT, STORY, END, PADDING = KINDS = ("prompt", "context", "story", "e
 
 
 def look(recipe: Recipe, count: int) -> None:
-    """Show what preparation makes of `count` training pairs, in the terminal and on a page that a purge finds."""
+    """Show what preparation makes of `count` training stories, in the terminal and on a page that a purge finds."""
     silence_libraries()
     prepared = prepare(recipe)
     with recipe.corpus.open() as store:
@@ -34,8 +34,10 @@ def look(recipe: Recipe, count: int) -> None:
     print_ledger(prepared, recipe.preprocess.min_age_h)
     page = recipe.runs_dir / "look.html"
     page.parent.mkdir(parents=True, exist_ok=True)
-    page.write_text(look_page(looks, prepared.ledger, f"{len(looks)} of {len(prepared.train.pairs):,} training pairs"), "utf-8")
-    print(json.dumps({"look": str(page), "pairs": [one.pair.reply_id for one in looks]}), flush=True)
+    page.write_text(
+        look_page(looks, prepared.ledger, f"{len(looks)} of {len(prepared.train.stories):,} training stories"), "utf-8"
+    )
+    print(json.dumps({"look": str(page), "stories": [one.story.reply_id for one in looks]}), flush=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -60,29 +62,29 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Look:
-    """One pair on its whole way. `removed` has the kind and text of what cleaning took away."""
+    """One story on its whole way. `removed` has the kind and text of what cleaning took away."""
 
     raw_title: str
     raw: str
-    pair: Pair
+    story: Story
     removed: list[tuple[str, str]]
     segments: list[Segment]
     rows: dict[int, list[Span]]
 
 
 def looks_at(split: PreparedSplit, tokenizer: PreTrainedTokenizerBase, store: Store, count: int) -> Iterator[Look]:
-    """`count` pairs, spread evenly over the split; every second one is a story that was cut, while there are such."""
+    """`count` stories, spread evenly over the split; every second one is a story that was cut, while there are such."""
     for story in _chosen(split.rows, count):
-        pair = split.pairs[story]
+        story = split.stories[story]
         (post,), (reply,) = (
             list(store.select(record, f"{table} WHERE id = ?", (item,)))
-            for record, table, item in ((Post, "post", pair.thread_id), (Reply, "reply", pair.reply_id))
+            for record, table, item in ((Post, "post", story.thread_id), (Reply, "reply", story.reply_id))
         )
         removals = Removals()
         clean_story(reply.body, removals)
         segments = list(_segments(split.rows, story, tokenizer))
         yield Look(
-            raw_title=post.title, raw=reply.body, pair=pair, removed=removals.found, segments=segments,
+            raw_title=post.title, raw=reply.body, story=story, removed=removals.found, segments=segments,
             rows={segment.row: list(_spans(split.rows, segment.row, tokenizer)) for segment in segments},
         )  # fmt: skip
 

@@ -112,10 +112,10 @@ class PolicyReport:
         computing = partial(computing_in, resolve_precision(self.precision), model.device.type)
         with computing():
             if judge is not None:
-                scores[REWARD_MODEL] = judge([(pair.prompt, pair.response) for pair in split.pairs])
+                scores[REWARD_MODEL] = judge([(story.prompt, story.response) for story in split.stories])
             findings = likelihood_findings(model, split, self.micro_batch, self.ranking, scores)
         evaluation: dict[str, Any] = {
-            "model": weights, "threads": len(split.threads), "held_out_stories": len(split.pairs), **findings,
+            "model": weights, "threads": len(split.threads), "held_out_stories": len(split.stories), **findings,
             **({"unavailable_rewards": unavailable} if unavailable else {}),
         }  # fmt: skip
         stories = self._write(model, tokenizer, split)
@@ -131,7 +131,7 @@ class PolicyReport:
         """Stories on the held-out prompts in turn."""
         if not self.stories:
             return []
-        prompts = cycle_prompts([pair.prompt for pair in split.pairs], self.stories)
+        prompts = cycle_prompts([story.prompt for story in split.stories], self.stories)
         stories = sample(model, tokenizer, prompts, self.sampling)
         return [{"prompt": prompt, "response": story} for prompt, story in zip(prompts, stories, strict=True)]
 

@@ -53,7 +53,7 @@ def run(cfg: DictConfig) -> float | None:
 
 def _look(cfg: DictConfig, *, alone: bool) -> None:
     if not alone:
-        raise UserError(f"look={cfg.look} shows the pairs of one config and trains nothing: leave out -m and resume=")
+        raise UserError(f"look={cfg.look} shows the stories of one config and trains nothing: leave out -m and resume=")
     from rfr.commands.look import look
     from rfr.train.recipe import Recipe
 

@@ -16,10 +16,10 @@ import numpy as np
 from more_itertools import constrained_batches
 
 from rfr.data.clean.near_duplicates import HASHES, repeated, signature
-from rfr.data.replies import MIN_AGE_H, is_too_young, thread_pairs
+from rfr.data.replies import MIN_AGE_H, is_too_young, thread_stories
 from rfr.data.split import SPLITS, Split, normalise
 from rfr.data.story_table import read_rows, writing
-from rfr.records import Pair, Thread
+from rfr.records import Story, Thread
 from rfr.store.store import Store
 from rfr.utils.arrow import schema_of
 from rfr.utils.parallel import ordered_map
@@ -28,7 +28,7 @@ NO_SCORE = "no score"
 MARKS = ("", "repeats another story", "repeats a story of the validation split", "its prompt is one of the validation split's")
 TRAIN, VALIDATION = range(len(SPLITS))
 LOT = 1_000_000  # characters that one process judges at once
-_COLUMNS = schema_of(Pair, reason="str | None")
+_COLUMNS = schema_of(Story, reason="str | None")
 _PAIRS, _TRACES, _MARKS = "judged.arrow", "traces.bin", "marks.npy"
 _SCORES = "scores.json"
 # What is remembered of every reply, of both splits in turn, until all of them have been seen.
@@ -37,9 +37,9 @@ _TRACE = np.dtype([("split", "u1"), ("kept", "?"), ("time", "f8"), ("prompt", "u
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyFilter:
-    """From a reply to a pair to learn from, or to the reason why it is none; see `conf/base/preprocess.yaml`."""
+    """From a reply to a story to learn from, or to the reason why it is none; see `conf/base/preprocess.yaml`."""
 
-    clean: Callable[[Pair], Pair | str]
+    clean: Callable[[Story], Story | str]
     split: Split
     scored_only: bool = True
     min_age_h: float = MIN_AGE_H
@@ -61,12 +61,12 @@ class ReplyFilter:
             (folder / name / _SCORES).write_text(json.dumps({"known": known, "too_young": too_young}))
         _mark(folder)
 
-    def verdict(self, pair: Pair, reason: str | None) -> dict[str, Any]:
-        """The pair's fields, cleaned where there is no `reason` against it."""
-        if reason is None and self.scored_only and pair.score is None:
+    def verdict(self, story: Story, reason: str | None) -> dict[str, Any]:
+        """The story's fields, cleaned where there is no `reason` against it."""
+        if reason is None and self.scored_only and story.score is None:
             reason = NO_SCORE
-        cleaned = reason or self.clean(pair)
-        return vars(pair) | {"reason": cleaned} if isinstance(cleaned, str) else vars(cleaned) | {"reason": None}
+        cleaned = reason or self.clean(story)
+        return vars(story) | {"reason": cleaned} if isinstance(cleaned, str) else vars(cleaned) | {"reason": None}
 
 
 def _characters(thread: Thread) -> int:
@@ -87,9 +87,9 @@ def _judged(
             len(thread.observations),
             sum(is_too_young(thread.observations.get(reply.id), reply, 3600 * judge.min_age_h) for reply in thread.replies),
         )
-        for pair, reason in thread_pairs(thread, judge.min_age_h):
-            row = judge.verdict(pair, reason or unfit)
-            kept, time = row["reason"] is None, np.inf if pair.created_utc is None else pair.created_utc
+        for story, reason in thread_stories(thread, judge.min_age_h):
+            row = judge.verdict(story, reason or unfit)
+            kept, time = row["reason"] is None, np.inf if story.created_utc is None else story.created_utc
             traces.append((split, kept, time, prompt, signature(row["response"]) if kept else 0))
             rows[split].append(row)
     return np.array(traces, _TRACE), rows, scores
@@ -123,7 +123,7 @@ def _mark(folder: Path) -> None:
 
 
 def judged(folder: Path) -> Iterator[list[dict[str, Any]]]:
-    """The judged rows of a split, in batches: a pair's fields and the `reason` against it, or None."""
+    """The judged rows of a split, in batches: a story's fields and the `reason` against it, or None."""
     marks, start = np.load(folder / _MARKS), 0
     for rows in read_rows(folder / _PAIRS):
         for row, mark in zip(rows, marks[start : start + len(rows)], strict=True):

@@ -1,4 +1,4 @@
-"""Where every pair and every token of a corpus went, with sums that are exact."""
+"""Where every story and every token of a corpus went, with sums that are exact."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ class Account:
         """The account, JSON-able. Tokens are the stories' own, without prompt and end-of-text."""
         groups = {reason: self._group(reason) for reason in sorted(self.tokens)}
         everything = self._group(*self.tokens)
-        for unit in ("pairs", "tokens"):
+        for unit in ("stories", "tokens"):
             assert everything[unit] == sum(group[unit] for group in groups.values()), f"the ledger lost {unit}"
         kept = groups.pop(KEPT, self._group())
         account = {"came_in": everything, "kept": kept, "left_out": groups, "histograms": self._histograms()}
@@ -57,7 +57,7 @@ class Account:
         tokens = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.tokens[place]) for place in places)])
         karma = np.concatenate([np.zeros(0), *(np.asarray(self.karma[place]) for place in places)])
         return {
-            "pairs": len(tokens), "tokens": int(tokens.sum()), "tokens_per_story": _spread(tokens),
+            "stories": len(tokens), "tokens": int(tokens.sum()), "tokens_per_story": _spread(tokens),
             "karma": _spread(karma[~np.isnan(karma)]),
         }  # fmt: skip
 
@@ -78,14 +78,14 @@ def _spread(values: np.ndarray) -> dict[str, float] | None:
 
 
 def ledger_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
-    """The ledger of all splits as the rows of a table: one per split and per place where its pairs went."""
+    """The ledger of all splits as the rows of a table: one per split and per place where its stories went."""
     rows = []
     for split, account in ledger.items():
         places = {"came in": account["came_in"], **account["left_out"], "kept": account["kept"]}
         for place, group in places.items():
             tokens, karma = group["tokens_per_story"] or {}, group["karma"] or {}
             rows.append({
-                "split": split, "where": place, "pairs": f"{group['pairs']:,}", "tokens": f"{group['tokens']:,}",
+                "split": split, "where": place, "stories": f"{group['stories']:,}", "tokens": f"{group['tokens']:,}",
                 "median tokens": tokens.get("median"), "median karma": karma.get("median"), "mean karma": karma.get("mean"),
             })  # fmt: skip
     return rows
@@ -95,8 +95,8 @@ def notes(ledger: dict[str, Any], min_age_h: float) -> list[str]:
     """Sentences about scores and posts that the corpus lacks and a user could still get, over all splits."""
     accounts = ledger.values()
     known, too_young = (sum(account["scores"][name] for account in accounts) for name in ("known", "too_young"))
-    lacking = sum(account["left_out"].get(POST_UNKNOWN, {"pairs": 0})["pairs"] for account in accounts)
-    replies = sum(account["came_in"]["pairs"] for account in accounts)
+    lacking = sum(account["left_out"].get(POST_UNKNOWN, {"stories": 0})["stories"] for account in accounts)
+    replies = sum(account["came_in"]["stories"] for account in accounts)
     return [
         *([too_young_scores(too_young, known, min_age_h)] if too_young else []),
         *([no_posts(lacking, replies)] if lacking else []),
@@ -123,7 +123,7 @@ def shift_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
             for measure in ("tokens_per_story", "karma"):
                 for name, group in (("all that were good", before), ("those that fit", account["kept"])):
                     share = {
-                        "pairs": f"{group['pairs'] / before['pairs']:.1%}",
+                        "stories": f"{group['stories'] / before['stories']:.1%}",
                         "tokens": f"{group['tokens'] / before['tokens']:.1%}",
                     }
                     rows.append(

@@ -1,4 +1,4 @@
-"""Store -> clean pairs -> split -> tokens -> rows, with a ledger of where every pair went. Memory does not grow with the texts:
+"""Store -> clean stories -> split -> tokens -> rows, with a ledger of where every story went. Memory does not grow with the texts:
 they pass by in batches, from one Arrow file to the next."""
 
 from __future__ import annotations
@@ -22,31 +22,31 @@ from rfr.data.pack.rows import PackedRows
 from rfr.data.pack.writer import SplitWriter
 from rfr.data.replies import MIN_AGE_H, POST_UNKNOWN
 from rfr.data.split import SPLITS, Split
-from rfr.data.story_table import Pairs, Threads
+from rfr.data.story_table import StoryTable, Threads
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.errors import UserError, require_whole
 from rfr.ranges import Block, ZeroOrMore
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.store.store import Store
 from rfr.utils.cache import cached, memoised
 from rfr.utils.hashing import describe, key_of
 from rfr.utils.parallel import prefetch
 
 FORMAT = 7  # raise when what is cached changes
-MakeTokenizer = Callable[[Iterable[Pair]], PreTrainedTokenizerBase]
+MakeTokenizer = Callable[[Iterable[Story]], PreTrainedTokenizerBase]
 
 
 @dataclass(frozen=True, kw_only=True)
 class PreparedSplit:
-    """`pairs[i]` is story i of the rows."""
+    """`stories[i]` is story i of the rows."""
 
-    pairs: Pairs
+    stories: StoryTable
     rows: PackedRows
 
     @property
     def threads(self) -> Threads:
-        """The pairs by thread, in the order of `pairs`."""
-        return Threads(self.pairs)
+        """The stories by thread, in the order of `stories`."""
+        return Threads(self.stories)
 
     @property
     def target_tokens(self) -> np.ndarray:
@@ -71,7 +71,7 @@ class Preprocess:
         min_age_h: a score that was read earlier, hours after posting, is no karma yet.
     """
 
-    clean: Callable[[Pair], Pair | str]
+    clean: Callable[[Story], Story | str]
     split: Split
     fit: Fit
     block_size: Block | None  # None: the model's own, to be filled in before anything is prepared
@@ -94,7 +94,7 @@ class Preprocess:
         """Prepare a store, or load what was prepared from equal content, config and tokenizer before.
 
         Args:
-            make_tokenizer: from the training pairs to the tokenizer.
+            make_tokenizer: from the training stories to the tokenizer.
             tokenizer_identity: JSON-able: what tells the tokenizer from others, for the cache's key.
 
         Raises:
@@ -128,7 +128,7 @@ class Preprocess:
             return {name: accounts[name] | figures[name].result() for name in SPLITS}
 
     def draft(self, folder: Path, draft: SplitWriter, encoder: Encoder) -> dict[str, Any]:
-        """A split's stories into the draft of its rows; returns where its pairs went."""
+        """A split's stories into the draft of its rows; returns where its stories went."""
         account = Account()
         with draft:
             for batch in prefetch(partial(_tokenised, encoder), judged(folder)):
@@ -139,30 +139,30 @@ class Preprocess:
                     if reason is None:
                         kept.append(row)
                         draft.add(row["response"], prompt, story)
-                draft.write_pairs(kept)
+                draft.write_stories(kept)
         ledger = account.close() | {"scores": score_counts(folder)}
         forget(folder)
-        if not ledger["kept"]["pairs"]:
+        if not ledger["kept"]["stories"]:
             raise ValueError(self._why_empty(folder.name, ledger))
         return ledger
 
     def _why_empty(self, split: str, ledger: dict[str, Any]) -> str:
-        left_out = {reason: group["pairs"] for reason, group in ledger["left_out"].items()}
-        hints = [f"{ledger['came_in']['pairs']} replies; left out: {left_out}"]
+        left_out = {reason: group["stories"] for reason, group in ledger["left_out"].items()}
+        hints = [f"{ledger['came_in']['stories']} replies; left out: {left_out}"]
         if lacking := left_out.get(POST_UNKNOWN, 0):
-            hints.append(no_posts(lacking, ledger["came_in"]["pairs"]))
+            hints.append(no_posts(lacking, ledger["came_in"]["stories"]))
         if too_young := ledger["scores"]["too_young"]:
             hints.append(too_young_scores(too_young, ledger["scores"]["known"], self.min_age_h))
-        if left_out.get(NO_SCORE, 0) > ledger["came_in"]["pairs"] / 2:
+        if left_out.get(NO_SCORE, 0) > ledger["came_in"]["stories"] / 2:
             hints.append("stories without karma can be cloned: preprocess.scored_only=false objective=bc")
         return f"the {split} split is empty ({'; '.join(hints)}): collect more, or change preprocess"
 
 
-def _kept(folder: Path) -> Iterator[Pair]:
+def _kept(folder: Path) -> Iterator[Story]:
     for rows in judged(folder):
         for row in rows:
             if row.pop("reason") is None:
-                yield Pair(**row)
+                yield Story(**row)
 
 
 def _tokenised(encoder: Encoder, rows: list[dict[str, Any]]) -> list[tuple[dict[str, Any], Tokens, Tokens]]:
@@ -174,7 +174,7 @@ def _tokenised(encoder: Encoder, rows: list[dict[str, Any]]) -> list[tuple[dict[
 
 
 def load(folder: Path) -> Prepared:
-    """What `Preprocess.prepare` left in a folder; pairs and rows are memory-mapped."""
+    """What `Preprocess.prepare` left in a folder; stories and rows are memory-mapped."""
     return Prepared(
         train=_load_split(folder / "train"),
         validation=_load_split(folder / "validation"),
@@ -184,4 +184,4 @@ def load(folder: Path) -> Prepared:
 
 
 def _load_split(folder: Path) -> PreparedSplit:
-    return PreparedSplit(pairs=Pairs(folder / "pairs.arrow"), rows=PackedRows.load(folder))
+    return PreparedSplit(stories=StoryTable(folder / "stories.arrow"), rows=PackedRows.load(folder))

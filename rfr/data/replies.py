@@ -1,4 +1,4 @@
-"""A thread into prompt-response pairs, and the reasons why some of them stay out."""
+"""A thread as stories, and the reasons why some of them stay out."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable, Iterable
 
 from rfr.data.clean.titles import no_story_tag, tagged_title
-from rfr.records import Observation, Pair, Post, Reply, Thread, is_gone
+from rfr.records import Observation, Post, Reply, Story, Thread, is_gone
 
 POST_UNKNOWN = "post unknown"
 MIN_AGE_H = 1.0  # hours after which a score is karma
@@ -15,23 +15,23 @@ BOT = re.compile(r"(?:Bot|BOT|[-_]bot)$|(?i:^automoderator$|prompts?bot$|^(?:sne
 PROFILE = re.compile(r"^/?u/", re.IGNORECASE)  # before a name
 
 
-def thread_pairs(thread: Thread, min_age_h: float = MIN_AGE_H) -> list[tuple[Pair, str | None]]:
-    """Every reply as a pair, with the reason why it is none to learn from, or None.
+def thread_stories(thread: Thread, min_age_h: float = MIN_AGE_H) -> list[tuple[Story, str | None]]:
+    """Every reply as a story, with the reason why nothing is learnt from it, or None.
 
     Args:
         min_age_h: a score that was read earlier than so many hours after posting counts as unknown: nobody has voted yet.
     """
-    return [(_to_pair(thread, reply, 3600 * min_age_h), _exclusion_reason(thread, reply)) for reply in thread.replies]
+    return [(_to_story(thread, reply, 3600 * min_age_h), _exclusion_reason(thread, reply)) for reply in thread.replies]
 
 
 def scored_stories(
-    threads: Iterable[Thread], clean: Callable[[Pair], Pair | str], min_age_h: float = MIN_AGE_H
-) -> list[list[Pair]]:
+    threads: Iterable[Thread], clean: Callable[[Story], Story | str], min_age_h: float = MIN_AGE_H
+) -> list[list[Story]]:
     """The stories of each thread that has any, cleaned, whose karma is known."""
     kept = []
     for thread in threads:
-        cleaned = [clean(pair) for pair, reason in thread_pairs(thread, min_age_h) if reason is None and pair.score is not None]
-        if stories := [pair for pair in cleaned if isinstance(pair, Pair)]:
+        good = [story for story, reason in thread_stories(thread, min_age_h) if reason is None and story.score is not None]
+        if stories := [story for story in map(clean, good) if isinstance(story, Story)]:
             kept.append(stories)
     return kept
 
@@ -52,9 +52,9 @@ def _exclusion_reason(thread: Thread, reply: Reply) -> str | None:
     return None
 
 
-def _to_pair(thread: Thread, reply: Reply, min_age_s: float) -> Pair:
+def _to_story(thread: Thread, reply: Reply, min_age_s: float) -> Story:
     post, reading = thread.post, thread.observations.get(reply.id)
-    return Pair(
+    return Story(
         thread_id=post.id,
         reply_id=reply.id,
         prompt=tagged_title(post),

@@ -1,4 +1,4 @@
-"""The pairs of a split as an Arrow file: written batch by batch, read through a memory map, one pair at a time."""
+"""The stories of a split as an Arrow file: written batch by batch, read through a memory map, one story at a time."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import Any, overload
 import numpy as np
 import pyarrow as pa
 
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.utils.arrow import schema_of
 
-COLUMNS = schema_of(Pair)
+COLUMNS = schema_of(Story)
 
 
-class Pairs(Sequence[Pair]):
-    """All pairs of a split, in the order of its stories; a thread's pairs follow one another."""
+class StoryTable(Sequence[Story]):
+    """All stories of a split; those of a thread follow one another."""
 
     def __init__(self, path: Path) -> None:
         self._path = path
@@ -28,51 +28,51 @@ class Pairs(Sequence[Pair]):
         return self._table.num_rows
 
     @overload
-    def __getitem__(self, index: int) -> Pair: ...
+    def __getitem__(self, index: int) -> Story: ...
     @overload
-    def __getitem__(self, index: slice) -> list[Pair]: ...
-    def __getitem__(self, index: int | slice) -> Pair | list[Pair]:
+    def __getitem__(self, index: slice) -> list[Story]: ...
+    def __getitem__(self, index: int | slice) -> Story | list[Story]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
         if not -len(self) <= index < len(self):
             raise IndexError(index)
-        return Pair(**self._table.slice(index % len(self), 1).to_pylist()[0])
+        return Story(**self._table.slice(index % len(self), 1).to_pylist()[0])
 
-    def __iter__(self) -> Iterator[Pair]:
+    def __iter__(self) -> Iterator[Story]:
         for batch in self._table.to_batches():
-            yield from (Pair(**row) for row in batch.to_pylist())
+            yield from (Story(**row) for row in batch.to_pylist())
 
-    def __reduce__(self) -> tuple[type[Pairs], tuple[Path]]:
-        return Pairs, (self._path,)
+    def __reduce__(self) -> tuple[type[StoryTable], tuple[Path]]:
+        return StoryTable, (self._path,)
 
     def column(self, name: str) -> np.ndarray:
-        """One field of all pairs."""
+        """One field of all stories."""
         return self._table[name].to_numpy()
 
 
-class Threads(Sequence[list[Pair]]):
-    """The pairs of a split by thread, in the order of its stories."""
+class Threads(Sequence[list[Story]]):
+    """The stories of a split by thread, in the table's order."""
 
-    def __init__(self, pairs: Pairs) -> None:
-        self._pairs = pairs
-        ids = pairs.column("thread_id")
+    def __init__(self, stories: StoryTable) -> None:
+        self._stories = stories
+        ids = stories.column("thread_id")
         self._starts = np.flatnonzero(np.append(True, ids[1:] != ids[:-1])) if len(ids) else np.zeros(0, np.int64)
 
     def __len__(self) -> int:
         return len(self._starts)
 
     @overload
-    def __getitem__(self, index: int) -> list[Pair]: ...
+    def __getitem__(self, index: int) -> list[Story]: ...
     @overload
-    def __getitem__(self, index: slice) -> list[list[Pair]]: ...
-    def __getitem__(self, index: int | slice) -> list[Pair] | list[list[Pair]]:
+    def __getitem__(self, index: slice) -> list[list[Story]]: ...
+    def __getitem__(self, index: int | slice) -> list[Story] | list[list[Story]]:
         if isinstance(index, slice):
             return [self[i] for i in range(*index.indices(len(self)))]
-        ends = np.append(self._starts[1:], len(self._pairs))
-        return self._pairs[int(self._starts[index]) : int(ends[index])]
+        ends = np.append(self._starts[1:], len(self._stories))
+        return self._stories[int(self._starts[index]) : int(ends[index])]
 
-    def __iter__(self) -> Iterator[list[Pair]]:
-        return (list(group) for _, group in groupby(self._pairs, key=lambda pair: pair.thread_id))
+    def __iter__(self) -> Iterator[list[Story]]:
+        return (list(group) for _, group in groupby(self._stories, key=lambda story: story.thread_id))
 
 
 @contextmanager

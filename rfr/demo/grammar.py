@@ -155,7 +155,7 @@ def true_quality(prompt: str, story: str) -> float:
     if plot is None or not parsed:
         return 0.0
     kinds = [kind for kind, _ in parsed.values()]
-    fillers = [pair for _, pairs in parsed.values() for pair in pairs]
+    fillers = [story for _, stories in parsed.values() for story in stories]
     valid = sum(len(sentence.split()) for sentence in parsed) / len(story.split())
     relevance = sum(_share(fillers, role, getattr(plot, role)) for role in ROLES) / len(ROLES)
     craft = min(1.0, kinds.count("vivid") / len(kinds) / 0.4) - kinds.count("cliche") / len(kinds)

@@ -64,7 +64,7 @@ class OracleResidual:
 
     def __call__(self, thread: ReplyThread) -> np.ndarray:
         assert self._karma is not None
-        order = np.argsort([pair.reply_id for pair in thread])  # draws go to replies, however they are listed
+        order = np.argsort([story.reply_id for story in thread])  # draws go to replies, however they are listed
         listed = [thread[place] for place in order]
         generator, shape = np.random.default_rng([self._seed, crc32(thread[0].thread_id.encode())]), (self._draws, len(thread))
         quality, luck = generator.choice(self._anybody, shape), generator.normal(size=shape)
@@ -80,4 +80,4 @@ def _require_demo(threads: SequenceOf[ReplyThread], reward: str) -> None:
 
 
 def _qualities(thread: ReplyThread) -> np.ndarray:
-    return np.array([true_quality(pair.prompt, pair.response) for pair in thread])
+    return np.array([true_quality(story.prompt, story.response) for story in thread])

@@ -50,27 +50,27 @@ def likelihood_findings(
     Args:
         others: what else stories are ranked by; by name, one value per story of the split, NaN where there is none.
     """
-    pairs, ranked = list(split.pairs), ranking.stories and len(split.threads) > 1
+    stories, ranked = list(split.stories), ranking.stories and len(split.threads) > 1
     nll_sums, tokens = story_nll(model, split.rows, micro_batch)
     without, _ = story_nll(model, without_prompts(split.rows), micro_batch)
     scores = {
         LIKELIHOOD: -nll_sums / tokens,
         PROMPT_FREE: -without / tokens,
-        LENGTH: words(pairs),
-        TIME: np.array([np.nan if pair.delay_s is None else -pair.delay_s for pair in pairs]),
+        LENGTH: words(stories),
+        TIME: np.array([np.nan if story.delay_s is None else -story.delay_s for story in stories]),
         **others,
     }
     return {
-        **perplexity(nll_sums, tokens, pairs),
+        **perplexity(nll_sums, tokens, stories),
         "nll_by_karma": nll_by_karma(nll_sums, tokens, split.threads),
-        "pair_accuracy": accuracies(pairs, scores),
+        "pair_accuracy": accuracies(stories, scores),
         "baselines": [PROMPT_FREE, LENGTH, TIME],
         **({"prompt_ranking": _prompt_ranking(model, split, micro_batch, ranking)} if ranked else {}),
     }
 
 
 def _prompt_ranking(model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking) -> dict[str, Any]:
-    threads = np.unique(split.pairs.column("thread_id"), return_inverse=True)[1]
+    threads = np.unique(split.stories.column("thread_id"), return_inverse=True)[1]
     chosen = np.unique(np.linspace(0, len(threads) - 1, min(ranking.stories, len(threads))).astype(np.int64))
     candidates = min(ranking.candidates, int(threads.max()) + 1)
     rows = among_other_prompts(split.rows, chosen, threads, candidates, ranking.seed)
@@ -86,7 +86,7 @@ def text_findings(
     Args:
         encode: texts to token ids.
     """
-    people = [pair.response for pair in prepared.validation.pairs[: len(stories)]]
+    people = [story.response for story in prepared.validation.stories[: len(stories)]]
     return {
         "diversity": diversity(stories), "diversity_of_people": diversity(people),
         "copying": _copying(stories, prepared, encode), "copying_of_people": _copying(people, prepared, encode),

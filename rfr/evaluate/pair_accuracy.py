@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfr.evaluate.bootstrap import interval_of_ratio
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.reward.confounders import words
 
 RATIOS = (2, 5)  # of the better reply's karma to the other's
@@ -56,7 +56,7 @@ CONDITIONS: dict[str, Condition] = {
 }  # fmt: skip
 
 
-def accuracies(stories: SequenceOf[Pair], scores: Mapping[str, np.ndarray]) -> list[dict[str, str | int | float | None]]:
+def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> list[dict[str, str | int | float | None]]:
     """Of every score, at every ratio, under every condition: share of the pairs in which it is higher where karma is.
 
     Ties count half. `accuracy`, `low` and `high` are None where there are no such pairs: the corpus has no times, or the score
@@ -78,7 +78,7 @@ def accuracies(stories: SequenceOf[Pair], scores: Mapping[str, np.ndarray]) -> l
     return found
 
 
-def karma_pairs(stories: SequenceOf[Pair], ratio: float) -> KarmaPairs:
+def karma_pairs(stories: SequenceOf[Story], ratio: float) -> KarmaPairs:
     """All pairs of a thread whose karma is apart by `ratio` or more; below 1 counts as 1, and hidden scores have none."""
     known = [place for place, story in enumerate(stories) if story.score is not None]
     threads: dict[str, list[int]] = {}

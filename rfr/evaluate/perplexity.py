@@ -14,7 +14,7 @@ from rfr.data.loader import ValidationBatches
 from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.bootstrap import interval_of_ratio
 from rfr.model.attention import hidden_states
-from rfr.records import IGNORE, Pair
+from rfr.records import IGNORE, Story
 from rfr.reward.base import mid_ranks, scores
 
 
@@ -43,7 +43,7 @@ def piece_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tup
     return np.concatenate(sums), np.concatenate(counts)
 
 
-def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[SequenceOf[Pair]]) -> dict[str, float]:
+def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[SequenceOf[Story]]) -> dict[str, float]:
     """NLL per token of the stories that their thread's readers liked best, its upper quarter, and of its lower quarter.
 
     Of threads that have both; 95 % intervals over threads. Empty where there is none.
@@ -51,7 +51,7 @@ def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[S
     Args:
         threads: all stories, in the order of the other two.
     """
-    ranks = [mid_ranks(scores(thread)) if all(pair.score is not None for pair in thread) else None for thread in threads]
+    ranks = [mid_ranks(scores(thread)) if all(story.score is not None for story in thread) else None for thread in threads]
     thread = np.repeat(np.arange(len(threads)), [len(thread) for thread in threads])
     rank = np.concatenate([np.full(len(t), 0.5) if r is None else r for t, r in zip(threads, ranks, strict=True)])
     ends = {"top": rank >= 0.75, "bottom": rank <= 0.25}
@@ -65,9 +65,9 @@ def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[S
     return found
 
 
-def perplexity(nll_sums: np.ndarray, tokens: np.ndarray, pairs: SequenceOf[Pair]) -> dict[str, float]:
+def perplexity(nll_sums: np.ndarray, tokens: np.ndarray, stories: SequenceOf[Story]) -> dict[str, float]:
     """Per token and per word (Fan et al. 2018 count words; the end-of-text token's share is included)."""
-    words = sum(len(pair.response.split()) for pair in pairs)
+    words = sum(len(story.response.split()) for story in stories)
     total = float(nll_sums.sum())
     return {
         "nll_per_token": total / float(tokens.sum()),

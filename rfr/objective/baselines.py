@@ -12,13 +12,13 @@ from sklearn.pipeline import make_pipeline
 
 from rfr.errors import UserError
 from rfr.ranges import AboveZero, Seed, Several, ZeroOrMore
-from rfr.records import Pair
+from rfr.records import Story
 
 
 class Baseline(Protocol):
-    """Rewards, float64 of shape (stories,), and their pairs -> what was to be expected, the same shape."""
+    """Rewards, float64 of shape (stories,), and their stories -> what was to be expected, the same shape."""
 
-    def __call__(self, rewards: np.ndarray, pairs: SequenceOf[Pair]) -> np.ndarray: ...
+    def __call__(self, rewards: np.ndarray, stories: SequenceOf[Story]) -> np.ndarray: ...
 
 
 class ThreadMean:
@@ -38,8 +38,8 @@ class ThreadMean:
             raise ValueError(f"objective.baseline.shrinkage must be above 0, not {shrinkage}")
         self._shrinkage = shrinkage
 
-    def __call__(self, rewards: np.ndarray, pairs: SequenceOf[Pair]) -> np.ndarray:
-        thread = np.unique([pair.thread_id for pair in pairs], return_inverse=True)[1]
+    def __call__(self, rewards: np.ndarray, stories: SequenceOf[Story]) -> np.ndarray:
+        thread = np.unique([story.thread_id for story in stories], return_inverse=True)[1]
         others = np.bincount(thread)[thread] - 1
         of_others = np.bincount(thread, rewards)[thread] - rewards
         of_all = (rewards.sum() - rewards) / max(1, len(rewards) - 1)
@@ -66,8 +66,8 @@ class PromptValue:
             raise ValueError(f"objective.baseline.folds must be 2 or more, not {folds}")
         self._folds, self._ridge, self._seed = folds, ridge, seed
 
-    def __call__(self, rewards: np.ndarray, pairs: SequenceOf[Pair]) -> np.ndarray:
-        prompts, prompt = np.unique([pair.prompt for pair in pairs], return_inverse=True)
+    def __call__(self, rewards: np.ndarray, stories: SequenceOf[Story]) -> np.ndarray:
+        prompts, prompt = np.unique([story.prompt for story in stories], return_inverse=True)
         if len(prompts) < self._folds:
             raise UserError(
                 f"the value of a prompt is fitted on {self._folds} folds, and there are {len(prompts)} prompts: lower "
@@ -85,13 +85,13 @@ class PromptValue:
         return values[prompt]
 
 
-def advantages(rewards: np.ndarray, pairs: SequenceOf[Pair], baseline: Baseline | None) -> np.ndarray:
+def advantages(rewards: np.ndarray, stories: SequenceOf[Story], baseline: Baseline | None) -> np.ndarray:
     """(r - b) / sd, float64 of shape (stories,), so that one beta serves any reward; their mean stays, for its sign matters.
 
     Without a baseline the rewards as they are.
     """
     if baseline is None:
         return rewards
-    found = rewards - baseline(rewards, pairs)
+    found = rewards - baseline(rewards, stories)
     deviation = found.std()
     return found / deviation if deviation > 1e-12 else np.zeros_like(found)

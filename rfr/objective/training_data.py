@@ -60,12 +60,12 @@ class WeightedObjective:
 
     def material(self, prepared: Prepared, reward: Reward) -> TrainingData:
         split, train, validation = prepared.train, prepared.train.rows, prepared.validation.rows
-        prefer, arrays = np.zeros(len(split.pairs)), {}
+        prefer, arrays = np.zeros(len(split.stories)), {}
         if self.weight.uses_rewards or self.control is not None:
             reward.fit(split.threads)
             arrays["rewards"] = story_rewards(reward, split)
         if self.weight.uses_rewards:
-            prefer = advantages(arrays["rewards"], split.pairs, self.baseline)
+            prefer = advantages(arrays["rewards"], split.stories, self.baseline)
         weights, health = story_weights(self.weight, prefer, split.target_tokens, self.clip, self.ess_floor)
         if arrays:
             arrays["weights"] = weights
@@ -104,10 +104,10 @@ class PairwiseObjective:
         )  # fmt: skip
 
     def _rows(self, split: PreparedSplit, rewards: np.ndarray) -> PairRows:
-        return PairRows(split.rows, self.pairing(rewards, split.pairs.column("thread_id"), split.target_tokens))
+        return PairRows(split.rows, self.pairing(rewards, split.stories.column("thread_id"), split.target_tokens))
 
 
 def story_rewards(reward: Reward, split: PreparedSplit) -> np.ndarray:
-    """One reward per story of the split, float64, in the order of its pairs."""
+    """One reward per story of the split, float64, in the order of its stories."""
     by_reply = {p.reply_id: r for thread in split.threads for p, r in zip(thread, reward(thread), strict=True)}
-    return np.array([by_reply[pair.reply_id] for pair in split.pairs], dtype=np.float64)
+    return np.array([by_reply[story.reply_id] for story in split.stories], dtype=np.float64)

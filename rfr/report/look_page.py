@@ -34,7 +34,7 @@ figure { display: inline-block; margin: 1rem 1rem 1rem 0; }
 
 
 def print_looks(looks: Iterable[Any]) -> None:
-    """Each pair in the terminal: raw, cleaned, in segments, and the rows these stand in; long texts are shortened."""
+    """Each story in the terminal: raw, cleaned, in segments, and the rows these stand in; long texts are shortened."""
     console = PipedConsole(width=None, soft_wrap=False)
     for look in looks:
         console.print(Rule(plain(_headline(look))))
@@ -54,7 +54,7 @@ def print_looks(looks: Iterable[Any]) -> None:
 
 
 def look_page(looks: SequenceOf[Any], ledger: Mapping[str, Any], title: str) -> str:
-    """The page as a string: plots of lengths and of karma before and after, then the pairs."""
+    """The page as a string: plots of lengths and of karma before and after, then the stories."""
     plots = "".join(
         _plot(f"{split}: {measure}", account["histograms"][measure])
         for split, account in ledger.items()
@@ -91,8 +91,8 @@ def _span(span: Any) -> str:
 
 
 def _headline(look: Any) -> str:
-    karma = "unknown" if look.pair.score is None else f"{look.pair.score:,}"
-    return f"reply {look.pair.reply_id}: karma {karma}, {look.segments[-1].end:,} tokens in {_segments_of(look)}"
+    karma = "unknown" if look.story.score is None else f"{look.story.score:,}"
+    return f"reply {look.story.reply_id}: karma {karma}, {look.segments[-1].end:,} tokens in {_segments_of(look)}"
 
 
 def _segments_of(look: Any) -> str:
@@ -100,7 +100,7 @@ def _segments_of(look: Any) -> str:
 
 
 def _cleaned(look: Any) -> str:
-    return f"{look.pair.prompt}\n\n{look.pair.response}"
+    return f"{look.story.prompt}\n\n{look.story.response}"
 
 
 def _segment_title(look: Any, number: int, segment: Any) -> str:

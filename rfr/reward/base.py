@@ -9,9 +9,9 @@ import numpy as np
 from scipy.stats import rankdata
 
 from rfr.errors import UserError
-from rfr.records import Pair
+from rfr.records import Story
 
-ReplyThread = SequenceOf[Pair]
+ReplyThread = SequenceOf[Story]
 
 
 class Reward(Protocol):
@@ -28,11 +28,11 @@ def scores(thread: ReplyThread) -> np.ndarray:
     Raises:
         UserError: nobody knows it.
     """
-    if any(pair.score is None for pair in thread):
+    if any(story.score is None for story in thread):
         raise UserError(
             "there are stories without karma: leave them out (preprocess.scored_only=true) or clone them (objective=bc)"
         )
-    return np.array([pair.score for pair in thread], dtype=np.float64)
+    return np.array([story.score for story in thread], dtype=np.float64)
 
 
 def log_scores(thread: ReplyThread) -> np.ndarray:

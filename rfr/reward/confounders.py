@@ -21,17 +21,17 @@ NAMES = (
 
 def confounders(thread: ReplyThread) -> np.ndarray:
     """Of each reply, what `NAMES` says: float64 of shape (replies, len(NAMES)), NaN where it is not known."""
-    delays, ages = delays_s(thread), _known(pair.score_age_s for pair in thread)
+    delays, ages = delays_s(thread), _known(story.score_age_s for story in thread)
     columns = (
-        delays / 3600, arrivals(delays), _known(pair.post_score for pair in thread), np.full(len(thread), float(len(thread))),
-        _known(pair.created_utc for pair in thread) % 86_400 / 3600, words(thread), ages / 86_400,
+        delays / 3600, arrivals(delays), _known(story.post_score for story in thread), np.full(len(thread), float(len(thread))),
+        _known(story.created_utc for story in thread) % 86_400 / 3600, words(thread), ages / 86_400,
     )  # fmt: skip
     return np.column_stack(columns)
 
 
 def delays_s(thread: ReplyThread) -> np.ndarray:
     """Seconds from the post to each reply, NaN where they are not known."""
-    return _known(pair.delay_s for pair in thread)
+    return _known(story.delay_s for story in thread)
 
 
 def arrivals(delays: np.ndarray) -> np.ndarray:
@@ -44,7 +44,7 @@ def arrivals(delays: np.ndarray) -> np.ndarray:
 
 def words(thread: ReplyThread) -> np.ndarray:
     """Length of each response, in words."""
-    return np.array([len(pair.response.split()) for pair in thread], dtype=np.float64)
+    return np.array([len(story.response.split()) for story in thread], dtype=np.float64)
 
 
 def require_times(threads: SequenceOf[ReplyThread], reward: str) -> None:
@@ -52,7 +52,7 @@ def require_times(threads: SequenceOf[ReplyThread], reward: str) -> None:
     Raises:
         UserError: most of the replies have no time.
     """
-    known = [pair.delay_s is not None for thread in threads for pair in thread]
+    known = [story.delay_s is not None for thread in threads for story in thread]
     if np.mean(known) < KNOWN:
         raise UserError(
             f"reward={reward} needs the times of the replies, and {1 - np.mean(known):.0%} of this corpus lack them: "

@@ -48,7 +48,7 @@ class Residual:
                 f"reward=residual fits on {self._folds} folds of whole threads, and there are {len(threads)}: "
                 "lower reward.folds, or take reward=thread_rank"
             )
-        threads = sorted((sorted(t, key=lambda pair: pair.reply_id) for t in threads), key=lambda t: t[0].thread_id)
+        threads = sorted((sorted(t, key=lambda story: story.reply_id) for t in threads), key=lambda t: t[0].thread_id)
         order = np.random.default_rng(self._seed).permutation(len(threads))  # sorted, so that how they came is no matter
         self._fold_of = {threads[place][0].thread_id: number % self._folds for number, place in enumerate(order)}
         folds = np.array([self._fold_of[thread[0].thread_id] for thread in threads])

@@ -19,7 +19,7 @@ from rfr.model.reward_model import reward_model
 from rfr.objective.training_data import TrainingData
 from rfr.optimizer.adamw import StochasticAdamW
 from rfr.optimizer.split_adamw import SplitAdamW
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.strategy.layout import Layout
 from rfr.strategy.nvme import require_room
 from rfr.strategy.precision import PURE, resolve_precision
@@ -113,9 +113,9 @@ def prepare(recipe: Recipe) -> Prepared:
     """
     model, control = recipe.model, recipe.objective.control
 
-    def make_tokenizer(pairs: Iterable[Pair]) -> PreTrainedTokenizerBase:
+    def make_tokenizer(stories: Iterable[Story]) -> PreTrainedTokenizerBase:
         if model.tokenizer == "corpus":
-            texts = (text for pair in pairs for text in (pair.prompt, pair.response))
+            texts = (text for story in stories for text in (story.prompt, story.response))
             tokenizer: PreTrainedTokenizerBase = train_bpe(texts, model.corpus_vocabulary)
         else:
             tokenizer = build_tokenizer(model.tokenizer, model.hub_name)

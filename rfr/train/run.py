@@ -114,7 +114,7 @@ def fit(run: Run, extra_callbacks: list[pl.Callback], *, persist: bool = True) -
 def _persistent_callbacks(run: Run) -> list[pl.Callback]:
     """Callbacks that leave something behind while the run goes on."""
     recipe, settings = run.recipe, run.recipe.trainer
-    prompts = list(dict.fromkeys(pair.prompt for pair in run.prepared.validation.pairs))
+    prompts = list(dict.fromkeys(story.prompt for story in run.prepared.validation.stories))
     prompts = prompts[: recipe.samples.count] if recipe.objective.loss.is_policy else []
     return [
         *([SaveBest(run.run_dir / "best", run.prepared.tokenizer)] if settings.keep_best else []),
@@ -179,7 +179,7 @@ def _true_quality(run: Run) -> dict[str, float]:
     stories, quality = run.recipe.evaluation, run.recipe.corpus.quality
     if not stories.count or quality is None or not run.recipe.objective.loss.is_policy:
         return {}
-    prompts = [pair.prompt for pair in run.prepared.validation.pairs]
+    prompts = [story.prompt for story in run.prepared.validation.stories]
     return judge(
         lambda chosen: sample(run.model, run.prepared.tokenizer, chosen, stories.sampling), prompts, stories.count, quality
     )  # fmt: skip

@@ -34,7 +34,7 @@ from rfr.data.replies import POST_UNKNOWN
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe
 from rfr.errors import UserError
-from rfr.records import Observation, Pair, Post, Reply, is_gone
+from rfr.records import Observation, Post, Reply, Story, is_gone
 from rfr.reddit.crawler import Crawler, silent
 from rfr.store.store import Store
 
@@ -96,8 +96,8 @@ def test_no_text_stops_cleaning_preparation_export_or_purge(tmp_path: Path, exam
     @given(TEXTS)
     def cleaned(text: str) -> None:
         seen.append(text)
-        pair = Pair(thread_id="t", reply_id="r", prompt=text, response=text)
-        assert isinstance(clean(pair), Pair | str)
+        story = Story(thread_id="t", reply_id="r", prompt=text, response=text)
+        assert isinstance(clean(story), Story | str)
         clean_story(text)
         canonical_prompt(text)
         sentence_ends(text)
@@ -129,7 +129,7 @@ def _through_the_road(folder: Path, texts: list[str]) -> None:
     tokenizer = train_bpe([PLAIN], 300)
     with Store(path) as store:
         ledger = preprocess.prepare(store, lambda _: tokenizer, "any", folder / "data" / "cache").ledger
-        assert sum(account["came_in"]["pairs"] for account in ledger.values()) == store.counts()["reply"]
+        assert sum(account["came_in"]["stories"] for account in ledger.values()) == store.counts()["reply"]
     Export(folder=str(folder / "parquet")).run(None, path, silent)
     (folder / "runs").mkdir()
     (folder / "runs" / "samples.jsonl").write_text("".join(json.dumps({"x": text}) + "\n" for text in texts))
@@ -156,8 +156,8 @@ def test_a_megabyte_of_any_pattern_takes_less_than_a_second(examples: int) -> No
     clean, slow = Clean(min_words=20), {}
     for pattern in _patterns(examples):
         text = pattern * (10**6 // len(pattern))
-        pair = Pair(thread_id="t", reply_id="r", prompt="[WP] A.", response=text)
-        taken = min(_seconds(lambda: clean(pair)) for _ in range(2))  # noqa: B023
+        story = Story(thread_id="t", reply_id="r", prompt="[WP] A.", response=text)
+        taken = min(_seconds(lambda: clean(story)) for _ in range(2))  # noqa: B023
         if taken >= 1:
             slow[pattern] = taken
     assert slow == {}
@@ -414,5 +414,5 @@ def test_the_ledger_has_every_reply_of_the_store(tmp_path: Path) -> None:
     )
     with Store(tmp_path / "s.db") as store:
         ledger = preprocess.prepare(store, lambda _: train_bpe([PLAIN], 300), "any", tmp_path / "cache").ledger
-    assert sum(account["came_in"]["pairs"] for account in ledger.values()) == 60
+    assert sum(account["came_in"]["stories"] for account in ledger.values()) == 60
     assert sum(account["left_out"].get(POST_UNKNOWN, {"pairs": 0})["pairs"] for account in ledger.values()) == 20

@@ -194,8 +194,8 @@ def test_75_files_that_do_not_belong_together_leave_nothing(case: Case) -> None:
     figures = case.collect("source=source_target", "source.path=m/train.wp_source")
     assert (figures["kept"], figures["post"], figures["reply"]) == (2004, 2004, 2004)
     with Store("x.db") as store:
-        pairs = [(t.post.title, reply.body) for t in store.threads() for reply in t.replies]
-    assert all(title.split()[-1] == body.split()[-1] for title, body in pairs)
+        stories = [(t.post.title, reply.body) for t in store.threads() for reply in t.replies]
+    assert all(title.split()[-1] == body.split()[-1] for title, body in stories)
 
 
 @pytest.mark.parametrize("folder", ["71_cr", "71b_cr_both"])

@@ -22,7 +22,7 @@ from rfr.data.story_table import writing
 from rfr.demo.fake_reddit import FakeReddit
 from rfr.demo.faults import Faults, answers
 from rfr.demo.subreddit import DemoSubreddit
-from rfr.records import Observation, Pair, Reply, Thread, is_gone
+from rfr.records import Observation, Reply, Story, Thread, is_gone
 from rfr.reddit.crawler import silent
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
@@ -63,8 +63,8 @@ def _fill_runs(folder: Path, ids: tuple[str, str]) -> None:
 
 def _write_corpus(folder: Path, thread: str, prompt: str) -> None:
     folder.mkdir(parents=True)
-    with writing(folder / "pairs.arrow") as write:
-        write([vars(Pair(thread_id=thread, reply_id="z", prompt=prompt, response="x"))])
+    with writing(folder / "stories.arrow") as write:
+        write([vars(Story(thread_id=thread, reply_id="z", prompt=prompt, response="x"))])
 
 
 def _purge(folder: Path, source: FakeSource, ask: bool = True, **changes: float) -> dict:
@@ -239,7 +239,7 @@ def test_a_corpus_that_cannot_be_read_is_removed(tmp_path: Path, source: FakeSou
     thread, cache = source.threads[-1], tmp_path / "data" / "cache"
     for name in ("broken", "killed.partial"):
         (cache / name / "train").mkdir(parents=True)
-        (cache / name / "train" / "pairs.arrow").write_text(STORY)
+        (cache / name / "train" / "stories.arrow").write_text(STORY)
     _write_corpus(tmp_path / "far", thread.post.id, PROMPT)
     (cache / "linked").symlink_to(tmp_path / "far")
     with Store(tmp_path / "s.db", write=True) as store:

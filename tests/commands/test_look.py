@@ -11,7 +11,7 @@ import pytest
 from rfr.collect.quotes import QuoteFinder
 from rfr.commands.look import CONTEXT, END, PADDING, PROMPT, STORY, Look, Segment, Span, looks_at
 from rfr.data.prepare import Prepared
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.report.look_page import look_page, print_looks
 from rfr.store.store import Store
 
@@ -23,10 +23,10 @@ def looks(prepared: Prepared, demo_store: Path) -> list[Look]:
 
 
 def test_what_is_shown_is_what_the_rows_hold(looks: list[Look], prepared: Prepared) -> None:
-    assert len(looks) == len({look.pair.reply_id for look in looks}) == 6
+    assert len(looks) == len({look.story.reply_id for look in looks}) == 6
     assert sum(len(look.segments) > 1 for look in looks) == 3
     for look in looks:
-        assert "".join(segment.text for segment in look.segments) == look.pair.response
+        assert "".join(segment.text for segment in look.segments) == look.story.response
         for segment in look.segments:
             spans = look.rows[segment.row]
             assert segment.text in [span.text for span in spans if span.kind == STORY]
@@ -42,12 +42,12 @@ def test_what_is_shown_is_what_the_rows_hold(looks: list[Look], prepared: Prepar
 def test_the_raw_text_is_reddits(looks: list[Look], demo_store: Path) -> None:
     with Store(demo_store) as store:
         for look in looks:
-            assert store.rows("SELECT body FROM reply WHERE id = ?", (look.pair.reply_id,)) == [(look.raw,)]
+            assert store.rows("SELECT body FROM reply WHERE id = ?", (look.story.reply_id,)) == [(look.raw,)]
 
 
 EVIL = "</pre><script>alert(1)</script> & \x1b[31mred [bold]"
 OFFSET = Look(
-    raw_title=EVIL, raw=EVIL, pair=Pair(thread_id="t", reply_id="r", prompt=EVIL, response=EVIL), removed=[("link", EVIL)],
+    raw_title=EVIL, raw=EVIL, story=Story(thread_id="t", reply_id="r", prompt=EVIL, response=EVIL), removed=[("link", EVIL)],
     segments=[Segment(start=0, end=3, row=0, text=EVIL)],
     rows={0: [Span(kind=STORY, document=1, text=EVIL, tokens=3), Span(kind=PADDING, document=0, text="", tokens=9)]},
 )  # fmt: skip
@@ -77,7 +77,7 @@ def test_stories_are_text_in_the_terminal(capsys: pytest.CaptureFixture[str], lo
 def test_histograms_count_every_story(prepared: Prepared) -> None:
     account = prepared.ledger["train"]
     for histogram in account["histograms"].values():
-        assert sum(histogram["came_in"]) == account["came_in"]["pairs"]  # the demo's karma is all known
-        assert sum(histogram["kept"]) == account["kept"]["pairs"]
+        assert sum(histogram["came_in"]) == account["came_in"]["stories"]  # the demo's karma is all known
+        assert sum(histogram["kept"]) == account["kept"]["stories"]
         assert len(histogram["bins"]) == len(histogram["came_in"]) == len(histogram["kept"])
     assert json.loads(json.dumps(account)) == account

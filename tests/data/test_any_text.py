@@ -19,7 +19,7 @@ from rfr.data.pack.packing import BestFit, Off, Packing
 from rfr.data.prepare import Prepared, PreparedSplit, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import prompt_tokens, train_bpe
-from rfr.records import IGNORE, Observation, Pair, Post, Reply
+from rfr.records import IGNORE, Observation, Post, Reply, Story
 from rfr.store.store import Store
 
 BLOCK, CONTEXT = 64, 8
@@ -42,8 +42,8 @@ def tokenizer() -> PreTrainedTokenizerFast:
     return train_bpe([" ".join(WORDS) * 20], 300)
 
 
-def _as_it_is(pair: Pair) -> Pair:
-    return pair
+def _as_it_is(story: Story) -> Story:
+    return story
 
 
 def _prepare(texts: list[str], tokenizer: PreTrainedTokenizerFast, clean: Callable, packing: Packing) -> Prepared:
@@ -74,7 +74,7 @@ def _check(split: PreparedSplit, tokenizer: PreTrainedTokenizerFast) -> None:
         for document in range(1, rows.documents[row].max() + 1):
             mine = np.flatnonzero(rows.documents[row] == document)
             ids, labels, story = rows.input_ids[row][mine], rows.labels[row][mine], int(rows.stories[row][mine[0]])
-            prompt = prompt_tokens(tokenizer, split.pairs[story].prompt)
+            prompt = prompt_tokens(tokenizer, split.stories[story].prompt)
             assert ids[: len(prompt)].tolist() == prompt
             assert (rows.positions[row][mine] == np.arange(len(mine))).all()
             targets = labels[labels != IGNORE]
@@ -82,14 +82,14 @@ def _check(split: PreparedSplit, tokenizer: PreTrainedTokenizerFast) -> None:
             assert (ids[1:][labels[:-1] != IGNORE] == targets[:-1]).all()
             assert len(ids) - len(prompt) + 1 - len(targets) <= CONTEXT
             told.setdefault(story, []).append((len(told.get(story, [])), targets.tolist()))
-    assert len(told) == len(split.pairs)
+    assert len(told) == len(split.stories)
     starts = {story: sorted(packed.pieces.start[packed.pieces.story == story]) for story in told}
-    for story, pair in enumerate(split.pairs):
+    for story, story in enumerate(split.stories):
         pieces = sorted(told[story], key=lambda piece: _place(piece, packed, story))
         joined = [token for _, targets in pieces for token in targets]
         assert joined.count(packed.eos) == 1
         assert joined[-1] == packed.eos
-        assert tokenizer.decode(joined[:-1]) == pair.response
+        assert tokenizer.decode(joined[:-1]) == story.response
         assert len(starts[story]) == len(pieces)
 
 
@@ -110,9 +110,9 @@ def test_any_text_is_learnt_whole(tokenizer: PreTrainedTokenizerFast, clean: Cal
         prepared = _prepare(texts, tokenizer, clean, packing)
         for split in (prepared.train, prepared.validation):
             _check(split, tokenizer)
-            seen["stories"] += len(split.pairs)
-            seen["cut"] += len(split.rows.pieces.story) - len(split.pairs)
-        came_in = sum(account["came_in"]["pairs"] for account in prepared.ledger.values())
+            seen["stories"] += len(split.stories)
+            seen["cut"] += len(split.rows.pieces.story) - len(split.stories)
+        came_in = sum(account["came_in"]["stories"] for account in prepared.ledger.values())
         assert came_in == 30 + len(texts)
 
     whole()
@@ -127,6 +127,6 @@ def test_extreme_stories_are_learnt_whole(tokenizer: PreTrainedTokenizerFast) ->
     prepared = _prepare(EXTREMES, tokenizer, _as_it_is, BestFit())
     for split in (prepared.train, prepared.validation):
         _check(split, tokenizer)
-    kept = [pair.response for split in (prepared.train, prepared.validation) for pair in split.pairs]
+    kept = [story.response for split in (prepared.train, prepared.validation) for story in split.stories]
     assert max(len(tokenizer(text)["input_ids"]) for text in kept) >= 100_000
     assert {"x", "🦊" * 3000, "x" * 20_000, "\x00" * 999} <= set(kept)

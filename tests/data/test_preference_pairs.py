@@ -68,8 +68,8 @@ def test_what_can_not_be_compared_is_refused() -> None:
 @pytest.fixture(scope="module")
 def rows(prepared: Prepared) -> PairRows:
     split = prepared.train
-    rewards = np.array([float(pair.score or 0) for pair in split.pairs])
-    comparisons = Pairing(group=3)(rewards, split.pairs.column("thread_id"), split.target_tokens)
+    rewards = np.array([float(pair.score or 0) for pair in split.stories])
+    comparisons = Pairing(group=3)(rewards, split.stories.column("thread_id"), split.target_tokens)
     return PairRows(split.rows, comparisons, np.arange(len(comparisons.story), dtype=np.float64))
 
 
@@ -93,11 +93,11 @@ def test_a_batch_holds_the_stories_it_compares(prepared: Prepared, rows: PairRow
         assert batch.ends_S[number - 1] == np.flatnonzero(here)[-1]
         whole += expected[-1] == split.rows.eos
     assert 0 < whole < len(places), "some stories are longer than the block"
-    scores = np.array([split.pairs[int(rows.comparisons.story[place])].score for place in places])
+    scores = np.array([split.stories[int(rows.comparisons.story[place])].score for place in places])
     assert len(batch.chosen_P) == sum(np.diff(np.searchsorted(rows.comparisons.group[rows.comparisons.chosen], [i, i + 1]))[0]
                                       for i in indices)  # fmt: skip
     assert (scores[batch.chosen_P] > scores[batch.rejected_P]).all()
-    threads = np.array([split.pairs[int(rows.comparisons.story[place])].thread_id for place in places])
+    threads = np.array([split.stories[int(rows.comparisons.story[place])].thread_id for place in places])
     assert (threads[batch.chosen_P] == threads[batch.rejected_P]).all()
 
 

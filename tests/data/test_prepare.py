@@ -111,7 +111,7 @@ def test_drop_says_what_it_did_to_length_and_karma(demo_store: Path, prepared: P
     done = _prepare(replace(HERE, fit=Drop()), demo_store, prepared, tmp_path)
     train = done.ledger["train"]
     before, after, lost = train["would_have_been_kept"], train["kept"], train["left_out"][STORY_TOO_LONG]
-    assert before["pairs"] == after["pairs"] + lost["pairs"] == prepared.ledger["train"]["kept"]["pairs"]
+    assert before["pairs"] == after["pairs"] + lost["pairs"] == prepared.ledger["train"]["kept"]["stories"]
     assert before["tokens_per_story"] == prepared.ledger["train"]["kept"]["tokens_per_story"]
     assert before["karma"] == prepared.ledger["train"]["kept"]["karma"]
     assert before["tokens_per_story"]["mean"] > after["tokens_per_story"]["mean"]
@@ -140,7 +140,7 @@ def test_stories_without_karma_can_be_cloned_only(prepared: Prepared, tmp_path: 
         _prepare(HERE, tmp_path / "s.db", prepared, tmp_path)
     split = Split(validation_share=0.3, salt="t")
     done = _prepare(replace(HERE, scored_only=False, split=split), tmp_path / "s.db", prepared, tmp_path)
-    assert {pair.score for pair in done.train.pairs} == {None}
+    assert {story.score for story in done.train.stories} == {None}
     assert done.ledger["train"]["kept"]["karma"] is None
     with pytest.raises(UserError, match="stories without karma"):
         ThreadRank()(done.train.threads[0])

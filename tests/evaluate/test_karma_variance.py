@@ -15,14 +15,14 @@ from rfr.data.replies import scored_stories
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.evaluate.correlation import over_all, within_threads
 from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommended, variance_shares
-from rfr.records import Observation, Pair, Reply
+from rfr.records import Observation, Reply, Story
 from rfr.report.karma_page import karma_page
 from rfr.reward.base import log_scores
 from rfr.reward.confounders import NAMES
 from rfr.store.store import Store
 
 
-def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float = 0.0, noise: float = 1.0) -> list[list[Pair]]:
+def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float = 0.0, noise: float = 1.0) -> list[list[Story]]:
     """Log karma as a sum of causes of unit variance, so that their shares are known."""
     generator = np.random.default_rng(seed)
     threads = []
@@ -31,8 +31,8 @@ def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float
         times, lengths, luck = (generator.normal(size=size) for _ in range(3))
         y = 5 + thread * common + delay * times + length * lengths + noise * luck
         threads.append([
-            Pair(thread_id=str(number), reply_id=f"{number}-{i}", prompt="p", response="w " * int(100 * np.exp(0.4 * lengths[i])),
-                 score=int(np.expm1(max(0.0, y[i]))), post_score=10, delay_s=3600 * float(np.exp(times[i])), created_utc=0.0,
+            Story(thread_id=str(number), reply_id=f"{number}-{i}", prompt="p",
+                  response="w " * int(100 * np.exp(0.4 * lengths[i])), score=int(np.expm1(max(0.0, y[i]))), post_score=10, delay_s=3600 * float(np.exp(times[i])), created_utc=0.0,
                  score_age_s=1.0)
             for i in range(size)
         ])  # fmt: skip
@@ -64,7 +64,7 @@ def test_small_threads_are_no_evidence_of_popularity() -> None:
 def test_herding_shows_as_a_head_start() -> None:
     def head_start(herding: float) -> float:
         demo = DemoSubreddit(threads=150, karma=replace(KarmaModel(), herding=herding))
-        return variance_shares(scored_stories(demo, lambda pair: pair))["head start (herding)"] or 0.0
+        return variance_shares(scored_stories(demo, lambda story: story))["head start (herding)"] or 0.0
 
     assert head_start(0.75) > head_start(0.0) + 0.01
 
@@ -97,7 +97,7 @@ def test_scores_read_again_are_those_of_old_replies(tmp_path: Path) -> None:
 
 
 def test_without_times_their_shares_are_not_to_be_had() -> None:
-    timeless = [[replace(pair, delay_s=None, created_utc=None) for pair in thread] for thread in _corpus(3, length=1.0)]
+    timeless = [[replace(story, delay_s=None, created_utc=None) for story in thread] for thread in _corpus(3, length=1.0)]
     shares = variance_shares(timeless)
     assert [name for name, share in shares.items() if share is None] == [
         "delay",
@@ -122,7 +122,7 @@ def test_too_little_to_tell() -> None:
     with pytest.raises(ValueError, match="5 threads or more, and there are 4"):
         variance_shares(_corpus(5)[:4])
     with pytest.raises(ValueError, match="all karma is equal"):
-        variance_shares([[replace(pair, score=3) for pair in thread] for thread in _corpus(5)])
+        variance_shares([[replace(story, score=3) for story in thread] for thread in _corpus(5)])
 
 
 def test_correlations_leave_out_what_does_not_differ() -> None:

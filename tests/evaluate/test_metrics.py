@@ -13,7 +13,7 @@ from rfr.evaluate.metrics import PROMPT_FREE, PromptRanking, likelihood_findings
 from rfr.evaluate.perplexity import nll_by_karma, story_nll
 from rfr.evaluate.prompt_ranking import among_other_prompts, own_prompt_first, without_prompts
 from rfr.model.embedding import replace_ends
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.report.evaluation_page import evaluation_page
 from rfr.report.findings import verdict
 from rfr.reward.residual import Residual
@@ -35,7 +35,7 @@ def _nll_by_hand(model: PreTrainedModel, prompt: np.ndarray, story: np.ndarray, 
 
 def test_stories_are_scored_after_their_own_prompt_others_and_none(prepared: Prepared, policy: PreTrainedModel) -> None:
     rows = prepared.validation.rows
-    threads = np.unique(prepared.validation.pairs.column("thread_id"), return_inverse=True)[1]
+    threads = np.unique(prepared.validation.stories.column("thread_id"), return_inverse=True)[1]
     whole = np.argsort(rows.story_tokens)[:3]  # none is cut
     assert rows.story_tokens[whole].max() < 80
     ranked = among_other_prompts(rows, whole, threads, candidates=4, seed=0)
@@ -53,9 +53,9 @@ def test_stories_are_scored_after_their_own_prompt_others_and_none(prepared: Pre
 
 
 def test_nll_of_what_a_thread_liked_best_and_least() -> None:
-    def thread(name: str, karma: list[int | None]) -> list[Pair]:
+    def thread(name: str, karma: list[int | None]) -> list[Story]:
         return [
-            Pair(thread_id=name, reply_id=f"{name}{i}", prompt="p", response="r", score=score) for i, score in enumerate(karma)
+            Story(thread_id=name, reply_id=f"{name}{i}", prompt="p", response="r", score=score) for i, score in enumerate(karma)
         ]
 
     threads = [
@@ -75,7 +75,7 @@ def test_nll_of_what_a_thread_liked_best_and_least() -> None:
 
 def test_a_story_that_fills_the_block_is_scored_by_its_beginning(prepared: Prepared, policy: PreTrainedModel) -> None:
     rows = prepared.validation.rows
-    threads = np.unique(prepared.validation.pairs.column("thread_id"), return_inverse=True)[1]
+    threads = np.unique(prepared.validation.stories.column("thread_id"), return_inverse=True)[1]
     longest = int(rows.story_tokens.argmax())
     assert rows.story_tokens[longest] > rows.block
     ranked = among_other_prompts(rows, np.array([longest]), threads, candidates=5, seed=0)
@@ -111,7 +111,7 @@ def test_an_untrained_policy_is_told_from_nothing(prepared: Prepared, policy: Pr
 
 def test_a_copied_story_is_found_out(prepared: Prepared) -> None:
     encoder = Encoder(prepared.tokenizer)
-    stories = [pair.response for pair in prepared.train.pairs[:6]]
+    stories = [pair.response for pair in prepared.train.stories[:6]]
     found = text_findings(stories, prepared, lambda texts: [tokens.ids for tokens in encoder(texts)])
     assert found["copying"]["share_of_story_median"] == 1
     assert found["copying_of_people"]["share_of_story_median"] < 0.8

@@ -9,14 +9,14 @@ import pytest
 
 from rfr.evaluate.bootstrap import cluster_interval, interval_of_ratio
 from rfr.evaluate.pair_accuracy import CONDITIONS, RATIOS, accuracies, accuracy, karma_pairs
-from rfr.records import Pair
+from rfr.records import Story
 
 
-def _story(thread: str, score: int | None, words: int, posted_s: float | None) -> Pair:
-    return Pair(thread_id=thread, reply_id="r", prompt="p", response="w " * words, score=score, created_utc=posted_s)
+def _story(thread: str, score: int | None, words: int, posted_s: float | None) -> Story:
+    return Story(thread_id=thread, reply_id="r", prompt="p", response="w " * words, score=score, created_utc=posted_s)
 
 
-def _stories(seed: int, *, times: bool = True) -> list[Pair]:
+def _stories(seed: int, *, times: bool = True) -> list[Story]:
     generator = np.random.default_rng(seed)
     return [
         _story(
@@ -27,7 +27,7 @@ def _stories(seed: int, *, times: bool = True) -> list[Pair]:
     ]  # fmt: skip
 
 
-def _by_hand(stories: list[Pair], score: np.ndarray, ratio: float, condition: str) -> list[float]:
+def _by_hand(stories: list[Story], score: np.ndarray, ratio: float, condition: str) -> list[float]:
     hits = []
     for i, j in combinations(range(len(stories)), 2):
         one, other = stories[i], stories[j]

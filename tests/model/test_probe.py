@@ -208,8 +208,8 @@ def test_the_chunked_loss_and_its_gradients_are_autograds(transform: LogitTransf
     logits = z if transform.cap is None else transform.cap * torch.tanh(z / transform.cap)
     exact = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
     assert torch.allclose(nll, exact, atol=1e-5)
-    pairs = zip(torch.autograd.grad(3 * loss, given), torch.autograd.grad(3 * (weights * exact).sum(), given), strict=True)
-    for one, other in pairs:
+    stories = zip(torch.autograd.grad(3 * loss, given), torch.autograd.grad(3 * (weights * exact).sum(), given), strict=True)
+    for one, other in stories:
         assert torch.allclose(one, other, rtol=1e-4, atol=1e-5)
 
 

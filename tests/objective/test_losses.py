@@ -17,7 +17,7 @@ from rfr.objective.baselines import PromptValue, ThreadMean, advantages
 from rfr.objective.losses import WeightedNLL
 from rfr.objective.story_weights import story_weights
 from rfr.objective.weights import Constant, Exponential, Linear, Positive, Top, effective_sample_size, exponential_weights
-from rfr.records import IGNORE, Batch, Pair
+from rfr.records import IGNORE, Batch, Story
 
 RNG = np.random.default_rng(0)
 REWARDS = RNG.normal(size=500)
@@ -97,40 +97,41 @@ def test_equal_weights_are_as_even_as_can_be() -> None:
     assert story_weights(Constant(), np.zeros(1), np.ones(1))[1].entropy == 1
 
 
-def _pairs(threads: str) -> list[Pair]:
-    return [Pair(thread_id=t, reply_id=str(i), prompt=f"[WP] {t}", response="x") for i, t in enumerate(threads)]
+def _stories(threads: str) -> list[Story]:
+    return [Story(thread_id=t, reply_id=str(i), prompt=f"[WP] {t}", response="x") for i, t in enumerate(threads)]
 
 
 def test_a_reply_is_compared_with_the_threads_others() -> None:
     rewards = np.array([1.0, 2.0, 6.0, 10.0])
-    found = ThreadMean(shrinkage=1.0)(rewards, _pairs("aaab"))
+    found = ThreadMean(shrinkage=1.0)(rewards, _stories("aaab"))
     assert np.allclose(found, [(2 + 6 + 18 / 3) / 3, (1 + 6 + 17 / 3) / 3, (1 + 2 + 13 / 3) / 3, 9 / 3])
-    assert np.allclose(ThreadMean(shrinkage=1e-9)(rewards, _pairs("aaab")), [4, 3.5, 1.5, 3])
+    assert np.allclose(ThreadMean(shrinkage=1e-9)(rewards, _stories("aaab")), [4, 3.5, 1.5, 3])
 
 
 def test_a_prompts_own_rewards_have_no_part_in_its_value() -> None:
-    pairs = [
-        replace(pair, prompt=f"[WP] {'dragon' if i % 2 else 'wizard'} number {i // 3}") for i, pair in enumerate(_pairs("x" * 90))
+    stories = [
+        replace(story, prompt=f"[WP] {'dragon' if i % 2 else 'wizard'} number {i // 3}")
+        for i, story in enumerate(_stories("x" * 90))
     ]
     rewards = np.array([float(i % 2) for i in range(90)])
-    values = PromptValue(ridge=0.1)(rewards, pairs)
+    values = PromptValue(ridge=0.1)(rewards, stories)
     assert values[1::2].mean() > 0.7 > 0.4 > values[::2].mean(), "the words tell"
     other = rewards.copy()
     other[[0, 2]] += 1e6  # all rewards of the first prompt
-    moved = PromptValue(ridge=0.1)(other, pairs)
-    assert pairs[0].prompt == pairs[2].prompt
+    moved = PromptValue(ridge=0.1)(other, stories)
+    assert stories[0].prompt == stories[2].prompt
     assert values[0] == moved[0]
     assert (values != moved).any()
 
 
 def test_advantages_have_one_scale_and_keep_their_sign() -> None:
-    pairs = _pairs("aaabbbccc")
+    stories = _stories("aaabbbccc")
     rewards = np.array([1.0, 2, 3, 10, 20, 30, -5, -6, -7])
-    found, larger = advantages(rewards, pairs, ThreadMean()), advantages(1000 * rewards, pairs, ThreadMean())
+    found, larger = advantages(rewards, stories, ThreadMean()), advantages(1000 * rewards, stories, ThreadMean())
     assert np.allclose(found, larger)
     assert np.isclose(found.std(), 1)
-    assert np.array_equal(np.sign(found), np.sign(rewards - ThreadMean()(rewards, pairs)))
-    assert np.array_equal(advantages(rewards, pairs, None), rewards)
+    assert np.array_equal(np.sign(found), np.sign(rewards - ThreadMean()(rewards, stories)))
+    assert np.array_equal(advantages(rewards, stories, None), rewards)
 
 
 @pytest.mark.parametrize(

@@ -37,8 +37,8 @@ from tests.helpers.runs import SMALL, column, command, largest_difference, last_
 @pytest.fixture(scope="module")
 def rows(prepared: Prepared) -> PairRows:
     split = prepared.train
-    rewards = np.array([float(pair.score or 0) for pair in split.pairs])
-    return PairRows(split.rows, Pairing(group=3)(rewards, split.pairs.column("thread_id"), split.target_tokens))
+    rewards = np.array([float(pair.score or 0) for pair in split.stories])
+    return PairRows(split.rows, Pairing(group=3)(rewards, split.stories.column("thread_id"), split.target_tokens))
 
 
 @pytest.fixture
@@ -174,7 +174,7 @@ def test_a_reward_model_is_trained_and_exported(judge: Path, prepared: Prepared)
     assert not (judge / "samples.jsonl").exists(), "it writes no stories"
     model, tokenizer = load_reward_model(str(judge / "model"))
     theirs = AutoModelForSequenceClassification.from_pretrained(judge / "model").eval()
-    pairs = sorted(prepared.train.pairs[:40], key=lambda pair: len(pair.response))[:3]
+    pairs = sorted(prepared.train.stories[:40], key=lambda pair: len(pair.response))[:3]
     texts = [pair.prompt + PROMPT_END + pair.response for pair in pairs]
     tokenizer.pad_token = tokenizer.eos_token
     with torch.no_grad():

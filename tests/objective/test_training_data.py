@@ -34,7 +34,7 @@ def _job(folders: list[str], *overrides: str) -> Run:
 def test_every_reward_weighs_the_demo(folders: list[str], reward: str) -> None:
     job = _job(folders, "objective=rwr", f"reward={reward}", "objective.weight.target_ess=0.5")
     rewards, weights = (job.material.arrays[name] for name in ("rewards", "weights"))
-    assert len(rewards) == len(weights) == len(job.prepared.train.pairs)
+    assert len(rewards) == len(weights) == len(job.prepared.train.stories)
     assert abs(job.material.figures["weights/ess"] - 0.5) < 0.005
     best, worst = rewards.argmax(), rewards.argmin()
     assert weights[best] > 1 > weights[worst]
@@ -62,7 +62,11 @@ def test_others_than_the_training_threads_are_not_fitted_on(folders: list[str], 
     whole = Residual.fit
     monkeypatch.setattr(Residual, "fit", fit)
     job = _job(folders, "objective=awr", "reward=residual", "reward.iterations=5")
-    of = {name: {pair.thread_id for pair in split.pairs} for name, split in vars(job.prepared).items() if hasattr(split, "pairs")}
+    of = {
+        name: {story.thread_id for story in split.stories}
+        for name, split in vars(job.prepared).items()
+        if hasattr(split, "pairs")
+    }
     assert sorted(fitted_on) == sorted(of["train"])
     assert of["validation"]
     assert not of["train"] & of["validation"]

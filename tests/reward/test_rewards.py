@@ -12,12 +12,12 @@ import pytest
 from scipy.stats import spearmanr
 
 from rfr.data.prepare import Prepared
-from rfr.data.replies import thread_pairs
+from rfr.data.replies import thread_stories
 from rfr.demo.grammar import true_quality
 from rfr.demo.oracle import Oracle, OracleResidual
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.errors import UserError
-from rfr.records import Pair
+from rfr.records import Story
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import ReplyThread, log_scores, zscores
 from rfr.reward.confounders import NAMES, confounders, delays_s
@@ -28,7 +28,7 @@ from rfr.reward.thread import ThreadRank, ThreadZscore
 
 SCORES = [3, -2, 40, 40, 1500, 0]
 THREAD = [
-    Pair(thread_id="t", reply_id=str(i), prompt="[WP] A.", response="x", score=s, delay_s=600.0 * (i + 1))
+    Story(thread_id="t", reply_id=str(i), prompt="[WP] A.", response="x", score=s, delay_s=600.0 * (i + 1))
     for i, s in enumerate(SCORES)
 ]  # fmt: skip
 RELATIVE: list[Callable[[], Any]] = [ThreadRank, ThreadZscore, AdjustedRank]
@@ -42,13 +42,13 @@ OF_THE_DEMO: list[Callable[[], Any]] = [Oracle, lambda: OracleResidual(KarmaMode
 
 
 def _by_reply(reward: Any, threads: Sequence[ReplyThread]) -> dict[str, float]:
-    return {pair.reply_id: value for thread in threads for pair, value in zip(thread, reward(thread), strict=True)}
+    return {story.reply_id: value for thread in threads for story, value in zip(thread, reward(thread), strict=True)}
 
 
 @pytest.mark.parametrize("make", [*OF_KARMA, *FITTED, *OF_THE_DEMO])
 def test_the_order_of_listing_is_not_looked_at(make: Callable[[], Any], prepared: Prepared) -> None:
     """Neither that of the replies of a thread, nor that of the threads."""
-    listed = [sorted(thread, key=lambda pair: -(pair.score or 0)) for thread in prepared.train.threads]  # as Reddit lists them
+    listed = [sorted(thread, key=lambda story: -(story.score or 0)) for thread in prepared.train.threads]  # as Reddit lists them
     shuffled = [[thread[i] for i in np.random.default_rng(0).permutation(len(thread))] for thread in reversed(listed)]
     one, other = make(), make()
     one.fit(listed)
@@ -70,7 +70,7 @@ def test_more_karma_never_means_less_reward(make: Callable[[], Any]) -> None:
 @pytest.mark.parametrize("make", RELATIVE)
 def test_another_threads_karma_is_no_matter(make: Callable[[], Any], prepared: Prepared) -> None:
     threads = prepared.train.threads
-    doubled = [threads[0], *([replace(pair, score=2 * (pair.score or 0)) for pair in thread] for thread in threads[1:])]
+    doubled = [threads[0], *([replace(story, score=2 * (story.score or 0)) for story in thread] for thread in threads[1:])]
     one, other = make(), make()
     one.fit(threads)
     other.fit(doubled)
@@ -83,7 +83,7 @@ def test_lone_replies_and_ties(make: Callable[[], Any]) -> None:
     reward.fit([THREAD])
     assert abs(reward(THREAD).mean()) < 1e-12
     assert reward(THREAD[:1]) == 0
-    assert (reward([replace(pair, score=7, delay_s=60.0) for pair in THREAD]) == 0).all()
+    assert (reward([replace(story, score=7, delay_s=60.0) for story in THREAD]) == 0).all()
 
 
 @pytest.mark.parametrize("make", [*OF_KARMA, *FITTED, *OF_THE_DEMO])
@@ -132,16 +132,16 @@ def test_a_time_that_is_not_known_is_an_average_one() -> None:
 
 @pytest.mark.parametrize("make", [AdjustedRank, Residual, lambda: Tiers(AdjustedRank()), lambda: Quantile(Residual())])
 def test_without_times_another_reward_is_named(make: Callable[[], Any]) -> None:
-    timeless = [[replace(pair, thread_id=str(n), delay_s=None) for pair in THREAD] for n in range(9)]
+    timeless = [[replace(story, thread_id=str(n), delay_s=None) for story in THREAD] for n in range(9)]
     with pytest.raises(UserError, match=r"needs the times of the replies, and 100% .* reward=thread_rank does without"):
         make().fit(timeless)
 
 
 def test_confounders_are_what_their_names_say() -> None:
-    pair = Pair(thread_id="t", reply_id="a", prompt="p", response="one two three", score=5, post_score=70, delay_s=7200.0,
+    story = Story(thread_id="t", reply_id="a", prompt="p", response="one two three", score=5, post_score=70, delay_s=7200.0,
                 created_utc=86_400.0 * 3 + 3600 * 5, score_age_s=86_400.0 * 2)  # fmt: skip
-    earlier = replace(pair, reply_id="b", delay_s=60.0, post_score=None)
-    found = confounders([pair, earlier, replace(pair, reply_id="c", delay_s=None)])
+    earlier = replace(story, reply_id="b", delay_s=60.0, post_score=None)
+    found = confounders([story, earlier, replace(story, reply_id="c", delay_s=None)])
     assert len(NAMES) == found.shape[1]
     assert found[0].tolist() == [2.0, 2.0, 70.0, 3.0, 5.0, 3.0, 2.0]
     assert found[1, 1] == 1
@@ -158,14 +158,14 @@ def test_a_threads_karma_has_no_part_in_what_is_expected_of_it(prepared: Prepare
         reward.fit(fitted_on)
         return log_scores(of) - reward(of) * reward.deviation
 
-    raised = [[replace(pair, score=(pair.score or 0) + 1000) for pair in thread] for thread in threads]
+    raised = [[replace(story, score=(story.score or 0) + 1000) for story in thread] for thread in threads]
     before = expected(threads[0], threads)
     np.testing.assert_allclose(expected(raised[0], [raised[0], *threads[1:]]), before, rtol=1e-9)
     assert (expected(threads[0], [threads[0], *raised[1:]]) > before + 1).all()
 
 
 def test_residuals_find_more_of_the_true_quality_than_karma() -> None:
-    listed = ([pair for pair, reason in thread_pairs(thread) if reason is None] for thread in DemoSubreddit(threads=200))
+    listed = ([story for story, reason in thread_stories(thread) if reason is None] for thread in DemoSubreddit(threads=200))
     threads = [thread for thread in listed if len(thread) > 5]
     residual = Residual()
     residual.fit(threads)
@@ -174,7 +174,7 @@ def test_residuals_find_more_of_the_true_quality_than_karma() -> None:
         return float(np.mean([spearmanr(reward(thread), other(thread)).statistic for thread in threads]))
 
     def quality(thread: ReplyThread) -> np.ndarray:
-        return np.array([true_quality(pair.prompt, pair.response) for pair in thread])
+        return np.array([true_quality(story.prompt, story.response) for story in thread])
 
     assert len(threads) > 150
     assert together(residual, quality) > together(log_scores, quality) + 0.03

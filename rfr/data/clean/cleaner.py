@@ -1,4 +1,4 @@
-"""Pair -> cleaned pair, or the reason why it is left out. Pure; the caller counts the reasons."""
+"""Story -> cleaned story, or the reason why it is left out. Pure; the caller counts the reasons."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from rfr.data.clean.markdown import Removals, plain_text
 from rfr.data.clean.titles import canonical_prompt, without_tag
 from rfr.errors import require_whole
 from rfr.ranges import Count
-from rfr.records import Pair
+from rfr.records import Story
 
 # What only a notice says, however a data set's maker has cut the signs from the words; a story may speak of bots and moderators.
 _POST = r"(?:post|prompt|submission|comment|story)"
@@ -52,11 +52,11 @@ class Clean:
     def __post_init__(self) -> None:
         require_whole("preprocess.clean.min_words", self.min_words, least=1)
 
-    def __call__(self, pair: Pair) -> Pair | str:
-        if is_notice(pair.response):
+    def __call__(self, story: Story) -> Story | str:
+        if is_notice(story.response):
             return "a moderators' or bot's notice"
         removals = Removals(listed=False)
-        prompt, response = canonical_prompt(pair.prompt), clean_story(pair.response, removals)
+        prompt, response = canonical_prompt(story.prompt), clean_story(story.response, removals)
         if not without_tag(prompt):
             return "no prompt"
         words = response.split()
@@ -64,7 +64,7 @@ class Clean:
             return "no story but a link" if removals.kinds & {"link", "url"} else "too short"
         if not is_english(words):
             return "not in English"
-        return replace(pair, prompt=prompt, response=response)
+        return replace(story, prompt=prompt, response=response)
 
 
 def is_notice(text: str) -> bool:

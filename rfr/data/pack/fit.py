@@ -1,4 +1,4 @@
-"""Fit policies: which pairs come in, and where their stories may be cut. None of them truncates a pair.
+"""Fit policies: which stories come in, and where they may be cut. None of them truncates a story.
 
 A piece of n tokens takes n - 1 places, the last being only a label; so a block of T places rooms T + 1 tokens.
 """
@@ -29,10 +29,10 @@ class Fit(Protocol):
     def context_tokens(self) -> int: ...
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
-        """Why a pair of so many tokens stays out; None if it comes in.
+        """Why a story of so many tokens stays out; None if it comes in.
 
         Raises:
-            ValueError: the policy allows no such pair.
+            ValueError: the policy allows no such story.
         """
         ...
 
@@ -61,7 +61,7 @@ class Segment:
 
 @dataclass(frozen=True, kw_only=True)
 class Drop:
-    """Leave out pairs that do not fit."""
+    """Leave out stories that do not fit."""
 
     context_tokens: Whole = 0
 
@@ -73,14 +73,14 @@ class Drop:
 
 @dataclass(frozen=True, kw_only=True)
 class Strict:
-    """Refuse a corpus that holds a pair that does not fit."""
+    """Refuse a corpus that holds a story that does not fit."""
 
     context_tokens: Whole = 0
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
         if reason := Drop().refuses(prompt, story, block):
             raise ValueError(
-                f"a pair of {prompt} + {story} tokens does not fit block_size={block} ({reason}): "
+                f"a prompt of {prompt} and a story of {story} tokens does not fit block_size={block} ({reason}): "
                 "raise it, or choose preprocess=segment or preprocess=drop"
             )
         return None

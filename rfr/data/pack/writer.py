@@ -29,7 +29,7 @@ class SplitWriter:
 
     def __enter__(self) -> SplitWriter:
         self._files = ExitStack()
-        self._write_pairs = self._files.enter_context(writing(self._folder / "pairs.arrow", COLUMNS))
+        self._write_stories = self._files.enter_context(writing(self._folder / "stories.arrow", COLUMNS))
         self._tokens, self._cuts, self._kinds = (
             self._files.enter_context((self._folder / name).open("wb")) for name in ("tokens.bin", "cuts.bin", "kinds.bin")
         )
@@ -38,8 +38,8 @@ class SplitWriter:
     def __exit__(self, *_: object) -> None:
         self._files.close()
 
-    def write_pairs(self, rows: list[dict[str, Any]]) -> None:
-        self._write_pairs(rows)
+    def write_stories(self, rows: list[dict[str, Any]]) -> None:
+        self._write_stories(rows)
 
     def add(self, text: str, prompt: Tokens, story: Tokens) -> None:
         """The next story."""

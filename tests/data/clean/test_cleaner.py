@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 from rfr.data.clean.cleaner import COMMON, FEW_COMMON, NEXT_TO_NONE, Clean, clean_story, is_english
 from rfr.data.clean.markdown import Removals, plain_text
 from rfr.data.clean.titles import canonical_prompt, no_story_tag, tagged_title
-from rfr.records import Pair, Post
+from rfr.records import Post, Story
 
 STORY = (
     "The keeper of the lighthouse had been there for as long as they could remember, and she did not like it when people asked. "
@@ -24,8 +24,8 @@ STORY = (
 )
 
 
-def _pair(**changes: object) -> Pair:
-    return Pair(**{"thread_id": "t", "reply_id": "r", "prompt": "[WP] A.", "response": STORY, "score": 1} | changes)  # type: ignore[arg-type]
+def _pair(**changes: object) -> Story:
+    return Story(**{"thread_id": "t", "reply_id": "r", "prompt": "[WP] A.", "response": STORY, "score": 1} | changes)  # type: ignore[arg-type]
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_no_pattern_takes_for_ever(text: str) -> None:
     ],
 )  # fmt: skip
 def test_what_is_no_story_has_its_reason(changes: dict[str, object], reason: str) -> None:
-    assert isinstance(Clean(min_words=20)(_pair()), Pair)
+    assert isinstance(Clean(min_words=20)(_pair()), Story)
     assert Clean(min_words=20)(_pair(**changes)) == reason
 
 
@@ -173,7 +173,7 @@ def _bare(text: str) -> str:
     "Welcome aboard. I am a bot and I will be your guide on this ship. ", "Off-topic discussion, he thought. ",
 ])  # fmt: skip
 def test_a_story_about_bots_and_notices_is_a_story(sentence: str) -> None:
-    assert isinstance(Clean(min_words=20)(_pair(response=sentence + STORY)), Pair)
+    assert isinstance(Clean(min_words=20)(_pair(response=sentence + STORY)), Story)
 
 
 # Each was once taken for a note to the reader.

@@ -17,15 +17,15 @@ from rfr.data.loader import TrainBatches, ValidationBatches
 from rfr.data.pack.fit import Drop
 from rfr.data.pack.rows import PackedRows
 from rfr.data.prepare import Prepared, Preprocess
-from rfr.data.replies import thread_pairs
+from rfr.data.replies import thread_stories
 from rfr.data.split import NO_TIME, Split
 from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens
-from rfr.records import IGNORE, Observation, Pair, Post, Reply, Thread
+from rfr.records import IGNORE, Observation, Post, Reply, Story, Thread
 from rfr.store.store import Store
 
 
-def _pair(**changes: object) -> Pair:
-    return Pair(**{"thread_id": "t", "reply_id": "r", "prompt": "[WP] A.", "response": "word " * 30, "score": 1} | changes)  # type: ignore[arg-type]
+def _pair(**changes: object) -> Story:
+    return Story(**{"thread_id": "t", "reply_id": "r", "prompt": "[WP] A.", "response": "word " * 30, "score": 1} | changes)  # type: ignore[arg-type]
 
 
 # --- pairs and cleaning
@@ -42,7 +42,7 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
     }
     readings = {i: Observation(kind="reply", item_id=i, seen_at=7360.0, source="t", score=4) for i in replies if i != "unscored"}
     outcome = dict(
-        zip(replies, thread_pairs(Thread(post=post, replies=tuple(replies.values()), observations=readings)), strict=True)
+        zip(replies, thread_stories(Thread(post=post, replies=tuple(replies.values()), observations=readings)), strict=True)
     )
     kept, reason = outcome.pop("ok")
     assert reason is None
@@ -61,7 +61,7 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
 ])  # fmt: skip
 def test_who_is_a_bot(author: str | None, is_bot: bool) -> None:
     thread = Thread(post=_post("[WP] A."), replies=(Reply(id="r", post_id="p", body="A story.", author=author),), observations={})
-    assert thread_pairs(thread)[0][1] == ("bot" if is_bot else None)
+    assert thread_stories(thread)[0][1] == ("bot" if is_bot else None)
 
 
 def _post(title: str, **changes: object) -> Post:
@@ -104,12 +104,12 @@ def test_the_ledger_accounts_for_everything(prepared: Prepared) -> None:
             assert account["came_in"][unit] == kept[unit] + sum(group[unit] for group in left_out.values()) > kept[unit]
         assert left_out["moderator"]["pairs"] > 0
         assert left_out["moderator"]["tokens"] > 0
-        assert kept["pairs"] == len(split.pairs)
+        assert kept["pairs"] == len(split.stories)
         assert account["target_tokens"] == kept["tokens"] + kept["pairs"] == split.target_tokens.sum()
-        assert kept["karma"]["median"] == np.median([pair.score for pair in split.pairs if pair.score is not None])
+        assert kept["karma"]["median"] == np.median([story.score for story in split.stories if story.score is not None])
         assert account["cuts"]["at a sentence"] == account["segments"] - kept["pairs"] > 0  # some are longer than the block
         assert account["cuts"]["inside a word"] == 0
-    assert {p.thread_id for p in prepared.train.pairs}.isdisjoint({p.thread_id for p in prepared.validation.pairs})
+    assert {p.thread_id for p in prepared.train.stories}.isdisjoint({p.thread_id for p in prepared.validation.stories})
     rows = ledger_rows(prepared.ledger)
     assert [row["where"] for row in rows].count("kept") == 2
     assert len(rows) == 4 + len(prepared.ledger["train"]["left_out"]) + len(prepared.ledger["validation"]["left_out"])
@@ -117,16 +117,16 @@ def test_the_ledger_accounts_for_everything(prepared: Prepared) -> None:
 
 def test_pairs_and_threads_are_read_as_they_were_written(prepared: Prepared) -> None:
     split = prepared.train
-    everything = list(split.pairs)
-    assert [split.pairs[i] for i in range(len(split.pairs))] == everything
-    assert split.pairs[-1] == everything[-1]
-    assert split.pairs[3:9] == everything[3:9]
-    assert [pair for thread in split.threads for pair in thread] == everything
+    everything = list(split.stories)
+    assert [split.stories[i] for i in range(len(split.stories))] == everything
+    assert split.stories[-1] == everything[-1]
+    assert split.stories[3:9] == everything[3:9]
+    assert [story for thread in split.threads for story in thread] == everything
     assert [split.threads[i] for i in range(len(split.threads))] == list(split.threads)
     assert len({thread[0].thread_id for thread in split.threads}) == len(split.threads) > 10
-    assert pickle.loads(pickle.dumps(split.pairs))[5] == everything[5]
+    assert pickle.loads(pickle.dumps(split.stories))[5] == everything[5]
     with pytest.raises(IndexError):
-        split.pairs[len(everything)]
+        split.stories[len(everything)]
 
 
 def test_the_targets_of_a_storys_pieces_decode_to_the_story(prepared: Prepared) -> None:
@@ -134,7 +134,7 @@ def test_the_targets_of_a_storys_pieces_decode_to_the_story(prepared: Prepared) 
         for story, pieces in _pieces_by_story(split.rows).items():
             targets = np.concatenate([tokens[-count:] for tokens, count in map(split.rows.document, pieces)])
             assert targets[-1] == prepared.tokenizer.eos_token_id
-            assert prepared.tokenizer.decode(targets[:-1]) == split.pairs[story].response
+            assert prepared.tokenizer.decode(targets[:-1]) == split.stories[story].response
         assert max(len(pieces) for pieces in _pieces_by_story(split.rows).values()) > 1
 
 
@@ -153,7 +153,7 @@ def test_every_piece_carries_its_prompt_and_its_context(prepared: Prepared) -> N
     for piece in range(len(rows.pieces.story)):
         tokens, targets = rows.document(piece)
         story, start = int(rows.pieces.story[piece]), int(rows.pieces.start[piece])
-        prompt = prompt_tokens(tokenizer, prepared.train.pairs[story].prompt)
+        prompt = prompt_tokens(tokenizer, prepared.train.stories[story].prompt)
         assert tokens[: len(prompt)].tolist() == prompt
         first = int(rows.stories[story][1])
         context = rows.tokens[first + max(0, start - 16) : first + start]
@@ -232,7 +232,7 @@ def test_an_empty_split_is_refused(demo_store: Path, prepared: Prepared, tmp_pat
 
 
 def _batches(prepared: Prepared, **layout: int) -> TrainBatches:
-    weights = np.arange(1, len(prepared.train.pairs) + 1, dtype=np.float64)
+    weights = np.arange(1, len(prepared.train.stories) + 1, dtype=np.float64)
     return TrainBatches(WeightedRows(prepared.train.rows, weights), steps=50, seed=3, **layout)
 
 
