@@ -1,5 +1,7 @@
-"""Store -> clean stories -> split -> tokens -> rows, with a ledger of where every story went. Memory does not grow with the texts:
-they pass by in batches, from one Arrow file to the next."""
+"""A store as rows: clean stories, a split, tokens, packed rows, and a ledger of where every story went.
+
+Memory does not grow with the texts: they pass by in batches, from one Arrow file to the next.
+"""
 
 from __future__ import annotations
 

@@ -31,9 +31,11 @@ def _corpus(seed: int, *, thread: float = 0.0, delay: float = 0.0, length: float
         times, lengths, luck = (generator.normal(size=size) for _ in range(3))
         y = 5 + thread * common + delay * times + length * lengths + noise * luck
         threads.append([
-            Story(thread_id=str(number), reply_id=f"{number}-{i}", prompt="p",
-                  response="w " * int(100 * np.exp(0.4 * lengths[i])), score=int(np.expm1(max(0.0, y[i]))), post_score=10, delay_s=3600 * float(np.exp(times[i])), created_utc=0.0,
-                 score_age_s=1.0)
+            Story(
+                thread_id=str(number), reply_id=f"{number}-{i}", prompt="p", response="w " * int(100 * np.exp(0.4 * lengths[i])),
+                score=int(np.expm1(max(0.0, y[i]))), post_score=10, delay_s=3600 * float(np.exp(times[i])), created_utc=0.0,
+                score_age_s=1.0,
+            )
             for i in range(size)
         ])  # fmt: skip
     return threads
