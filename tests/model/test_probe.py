@@ -98,7 +98,7 @@ class TestBreaking:
 
     @staticmethod
     def _drop(monkeypatch: pytest.MonkeyPatch, **fields: None) -> None:
-        """Training forgets these of the architecture's rules."""
+        """Make training ignore these fields of the architecture's rule."""
         real = document_attention._blocks
         monkeypatch.setattr(document_attention, "_blocks", lambda document, rule: real(document, rule._replace(**fields)))
 
@@ -122,9 +122,9 @@ class TestBreaking:
         monkeypatch.setattr(attention, "document_mask", lambda ids: real(torch.ones_like(ids)))
         assert self._verdict("llama").attention != NAME
 
-    @pytest.mark.parametrize("place", ["training", "generation"])
-    def test_a_sink_that_is_dropped(self, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        if place == "training":
+    @pytest.mark.parametrize("stage", ["training", "generation"])
+    def test_the_probe_finds_a_dropped_sink(self, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if stage == "training":
             real: Any = document_attention._give_to_sinks
             monkeypatch.setattr(
                 document_attention, "_give_to_sinks", lambda scores, _, sinks: real(scores, scores.clone(), sinks)
@@ -134,9 +134,9 @@ class TestBreaking:
             monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: dense(*given[:-1], None))
         assert self._verdict("gpt_oss").attention != NAME
 
-    @pytest.mark.parametrize("place", ["training", "generation"])
-    def test_a_cap_on_the_scores_that_is_dropped(self, place: str, monkeypatch: pytest.MonkeyPatch) -> None:
-        if place == "training":
+    @pytest.mark.parametrize("stage", ["training", "generation"])
+    def test_the_probe_finds_a_dropped_cap_on_the_scores(self, stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        if stage == "training":
             self._drop(monkeypatch, softcap=None)
         else:
             dense: Any = attention._capped_or_sinking

@@ -59,10 +59,12 @@ def _killed_amid(arguments: Sequence[str], run_dir: Path, steps: int = 30) -> No
 
 @contextmanager
 def _halted(process: subprocess.Popen[str]) -> Iterator[None]:
-    """It stands still, and so does what it has started: it can't have ended when another one looks."""
+    """Halt a process and its children, so that they can't have ended when another process looks."""
     os.killpg(process.pid, signal.SIGSTOP)
-    yield
-    os.killpg(process.pid, signal.SIGCONT)
+    try:
+        yield
+    finally:  # what stands still would outlive a test that failed
+        os.killpg(process.pid, signal.SIGCONT)
 
 
 def _first_run(sweep: subprocess.Popen[str], group: Path) -> Path:
