@@ -23,7 +23,7 @@ from transformers.models.auto.modeling_auto import MODEL_FOR_CAUSAL_LM_MAPPING_N
 from transformers.utils import logging
 
 from bench.lib.report import ROOT, Figure, record
-from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.errors import UserError
 from rfr.evaluate.perplexity import story_nll
@@ -126,7 +126,7 @@ def _rows(vocabulary: int, packed: bool) -> PackedRows:
     ends = np.cumsum(lengths)
     stories = np.stack([ends - lengths, ends - lengths + 4, ends], axis=1)
     each = np.arange(STORIES)
-    plan = Plan(story=each, start=np.zeros_like(each), end=lengths - 4, row=each // 3 if packed else each)
+    plan = Placement(story=each, start=np.zeros_like(each), end=lengths - 4, row=each // 3 if packed else each)
     tokens = rng.integers(3, min(vocabulary, 90), int(ends[-1])).astype(np.int32)
     return PackedRows(block=96, context=0, eos=2, packed=packed, tokens=tokens, stories=stories, pieces=plan)
 

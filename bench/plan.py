@@ -19,6 +19,7 @@ from bench.lib.train_costs import Corpus, train
 from rfr import config
 from rfr.commands.plan import GPUS, capacity, fit, needs_of, setup_of, totals
 from rfr.strategy.memory import MemoryItem, MemorySetup
+from rfr.train.recipe import Recipe
 from rfr.utils.malloc import GIB
 
 AUTOCAST = ["precision=bf16", "optimizer=adamw"]
@@ -81,8 +82,8 @@ EXPLANATION = (
 
 def _setup(model: str, overrides: list[str], *, gpu: bool) -> MemorySetup:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
-        cfg = config.resolve(compose("train", [f"model={model}", "trainer.micro_batch=1", *overrides]))
-    setup = setup_of(cfg, next(iter(GPUS)) if gpu else None)
+        cfg = config.resolve_run(compose("train", [f"model={model}", "trainer.micro_batch=1", *overrides]))
+    setup = setup_of(Recipe.of(cfg), next(iter(GPUS)) if gpu else None)
     return replace(setup, precision="fp16") if gpu and setup.precision == "auto" else setup
 
 

@@ -126,18 +126,18 @@ def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
     # A file, since a launcher may run the points in processes of its own.
     with tempfile.NamedTemporaryFile("r", prefix="rfr-codes-") as codes:
-        told = codes.name
+        codes_path = codes.name
 
         def guarded(cfg: DictConfig) -> float | None:
             # Told here, a point's failure ends neither the sweep nor its table.
-            found: list[float | None] = []
-            code = exit_code(lambda: found.append(_naming_references(task, cfg)))
-            if code == INTERRUPTED or not os.path.exists(told):  # another machine's point can only tell its launcher
+            result: list[float | None] = []
+            code = exit_code(lambda: result.append(_naming_references(task, cfg)))
+            if code == INTERRUPTED or not os.path.exists(codes_path):  # another machine's point can only tell its launcher
                 # W&B's agent ends trials early, and takes any other code for a failure.
                 raise SystemExit(0 if code == INTERRUPTED and "WANDB_SWEEP_ID" in os.environ else code)
-            with open(told, "a") as file:
+            with open(codes_path, "a") as file:
                 file.write(f"{code}\n")
-            return found[0] if found else None
+            return result[0] if result else None
 
         def main() -> None:
             import hydra

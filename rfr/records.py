@@ -157,7 +157,7 @@ class PreferenceBatch(_OnDevice):
     of its last token in the flattened rows and `reference_S[s]` the log-probability of its targets under the policy that training
     began with (0 where nobody asked). Story `chosen_P[p] + 1` did better than `rejected_P[p] + 1`.
 
-    `stories` and `target_tokens` are those of the *global optimizer batch*. A rank that ran out of rows receives rows without
+    `pairs` and `target_tokens` are those of the *global optimizer batch*. A rank that ran out of rows receives rows without
     pairs and targets.
     """
 
@@ -169,5 +169,5 @@ class PreferenceBatch(_OnDevice):
     reference_S: torch.Tensor
     chosen_P: torch.Tensor
     rejected_P: torch.Tensor
-    stories: int
+    pairs: int
     target_tokens: int

@@ -23,8 +23,8 @@ ALLOWED: dict[str, set[str]] = {
     "data": {"store", "utils"}, "collect": {"reddit", "store", "utils"}, "objective": {"data", "reward"},
     "generation": {"data", "model", "utils"}, "evaluate": {"data", "generation", "model", "objective", "reward"},
     "demo": {"collect", "reddit", "reward", "store", "utils"},  # and nobody imports demo
-    "train": {"config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "runs", "strategy",
-              "utils"},
+    "train": {"config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reward", "runs",
+              "strategy", "utils"},
     "commands": {"collect", "config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reddit",
                  "report", "reward", "runs", "store", "strategy", "train", "utils"},
     "sweep": {"commands", "config", "runs", "train", "utils"},

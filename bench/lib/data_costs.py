@@ -76,7 +76,7 @@ def _tokenizer_seconds(prepared: Prepared, name: str) -> float:
 def _packing_seconds(store: Path, tokenizer: PreTrainedTokenizerBase, root: Path) -> float:
     root.mkdir()
     with Store(store) as opened:
-        OURS.judge(opened, root)
+        OURS.filter_replies(opened, root)
     encoder, eos = Encoder(tokenizer), int(tokenizer.eos_token_id)
     return _seconds(lambda: OURS.pack(root, encoder, eos))
 

@@ -14,7 +14,7 @@ from rfr.errors import UserError
 
 # What commands tell people in. Anything else in a run folder (weights, tokenizers, settings, stores) quotes no story, or is not
 # ours to remove.
-TOLD_IN = {".jsonl", ".json", ".html", ".log", ".txt", ".csv", ".md", ".wandb", ".out", ".err"}
+READABLE_SUFFIXES = {".jsonl", ".json", ".html", ".log", ".txt", ".csv", ".md", ".wandb", ".out", ".err"}
 NO_TEXT = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "config.json", "generation_config.json", "metrics.csv"}
 
 
@@ -68,20 +68,20 @@ def remove_from(path: Path, fragments: QuoteFinder) -> bool:
     return True
 
 
-def told_files(root: Path) -> list[Path]:
+def readable_files(root: Path) -> list[Path]:
     """Samples, reports, logs: the files below a folder that people read, wherever links lead."""
-    return sorted(set(_told(root)))
+    return sorted(set(_readable_paths(root)))
 
 
-def _told(root: Path) -> Iterator[Path]:
+def _readable_paths(root: Path) -> Iterator[Path]:
     visited = set()
     for folder, below, names in os.walk(root, followlinks=True):
-        place = os.path.realpath(folder)
-        if place in visited:  # a link that leads back
+        real_folder = os.path.realpath(folder)
+        if real_folder in visited:  # a link that leads back
             below.clear()
-        visited.add(place)
+        visited.add(real_folder)
         for name in names:
             path = Path(folder, name)
-            told = path.suffix in TOLD_IN or "tfevents" in name
-            if told and name not in NO_TEXT and path.is_file():
+            is_readable = path.suffix in READABLE_SUFFIXES or "tfevents" in name
+            if is_readable and name not in NO_TEXT and path.is_file():
                 yield path.resolve()

@@ -58,9 +58,9 @@ def write(store: Store, folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for record, clause in ORDER.items():
         schema = schema_of(record)
-        place = folder / f"{record.__name__.lower()}.parquet"
-        partial = place.with_suffix(".partial")
+        table_path = folder / f"{record.__name__.lower()}.parquet"
+        partial = table_path.with_suffix(".partial")
         with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for rows in chunked(map(asdict, store.select(record, clause)), ROWS):
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-        os.replace(partial, place)
+        os.replace(partial, table_path)

@@ -23,7 +23,7 @@ class Progress:
             TextColumn("{task.fields[notes]}"), console=self._console, transient=True,
         )  # fmt: skip
         self._task: TaskID | None = None
-        self._what, self._waiting, self._told = "", "", time.monotonic()  # the first line comes after QUIET_S
+        self._what, self._waiting, self._printed_at = "", "", time.monotonic()  # the first line comes after QUIET_S
 
     def __enter__(self) -> Progress:
         if self._console.is_terminal:
@@ -43,9 +43,9 @@ class Progress:
             self._draw(what, done, total, told)
             return
         self._waiting = f"{what} {done:,}" + (f" of {total:,}" if total else "") + (f"; {told}" if told else "")
-        if time.monotonic() - self._told >= QUIET_S:
+        if time.monotonic() - self._printed_at >= QUIET_S:
             print(self._waiting, flush=True)
-            self._waiting, self._told = "", time.monotonic()
+            self._waiting, self._printed_at = "", time.monotonic()
 
     def _draw(self, what: str, done: int, total: int | None, notes: str) -> None:
         if self._task is None or what != self._what:

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 from annotated_types import Ge, Le
 
-from rfr.collect.derived_files import caches, remove_cache, remove_from, told_files
+from rfr.collect.derived_files import caches, readable_files, remove_cache, remove_from
 from rfr.collect.export import export_folders, write
 from rfr.collect.quotes import QuoteFinder
 from rfr.collect.shards import merge
@@ -77,12 +77,12 @@ class Purge:
             believed = self._is_believable(store, left_out)
             erase(store, left_out if believed else set())
             touched = self._clean_up(store, failures)
-            if not failures.found:  # what is still to be looked for must be remembered
+            if not failures.messages:  # what is still to be looked for must be remembered
                 failures.during("the store's free pages", store.clear_residue)
             erased = len(erased_items(store))
             figures = {"newly_erased": erased - before, "erased": erased, "files": touched}
             figures |= {"left_out_kept": 0 if believed else len(left_out), **store.counts(), "digest": store.digest()}
-        return figures | {"not_cleaned": failures.found}
+        return figures | {"not_cleaned": failures.messages}
 
     def _is_believable(self, store: Store, left_out: set[Item]) -> bool:
         total = len(store.rows(EVERYTHING))
@@ -103,13 +103,13 @@ class Purge:
         residue = store.rows(RESIDUE)
         if not residue:
             return []
-        fragments = QuoteFinder(text for _, _, part, text in residue if part != "author")
-        fragments.forget(current_texts(store, {(kind, item) for kind, item, part, _ in residue if part == "edited"}))
+        quotes = QuoteFinder(text for _, _, part, text in residue if part != "author")
+        quotes.exclude(current_texts(store, {(kind, item) for kind, item, part, _ in residue if part == "edited"}))
         ids = {item for _, item, part, _ in residue if part != "author"}
         exports = [folder for folder in map(Path, export_folders(store)) if failures.during(str(folder), folder.is_dir)]
         touched = failures.over(exports, lambda folder: _rewritten(store, folder))
         touched += failures.over(caches(Path(self.data_dir) / "cache"), lambda folder: remove_cache(folder, ids))
-        touched += failures.over(told_files(Path(self.runs_dir)), lambda file: remove_from(file, fragments))
+        touched += failures.over(readable_files(Path(self.runs_dir)), lambda file: remove_from(file, quotes))
         return [str(path) for path in touched]
 
 
@@ -122,14 +122,14 @@ def _rewritten(store: Store, export: Path) -> bool:
 class _Failures:
     """What could not be done, while the rest was."""
 
-    found: list[str] = field(default_factory=list)
+    messages: list[str] = field(default_factory=list)
 
     def during(self, what: str, work: Callable[[], Any]) -> Any:
         """Do this work; None where it failed."""
         try:
             return work()
         except Exception as error:
-            self.found.append(f"{what} ({type(error).__name__}: {error})")
+            self.messages.append(f"{what} ({type(error).__name__}: {error})")
             return None
 
     def over(self, paths: Iterable[Path], work: Callable[[Path], bool]) -> list[Path]:

@@ -26,7 +26,7 @@ class QuoteFinder:
             for run in _runs_of(text):
                 self._runs.setdefault(len(run), set()).add(run)
 
-    def forget(self, texts: Iterable[str]) -> None:
+    def exclude(self, texts: Iterable[str]) -> None:
         """Do not look for what these texts say too."""
         for text in texts:
             words = _words(text)
@@ -35,7 +35,7 @@ class QuoteFinder:
 
     def found_in(self, text: str) -> bool:
         """Whether the text holds one of the runs. JSON's and HTML's escapes are seen through."""
-        words = _words(unescape(ESCAPED.sub(lambda found: chr(int(found[1], 16)) if found[1] else " ", text)))
+        words = _words(unescape(ESCAPED.sub(lambda escape: chr(int(escape[1], 16)) if escape[1] else " ", text)))
         return any(run in runs for size, runs in self._runs.items() for run in _runs(words, size))
 
 

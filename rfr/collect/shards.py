@@ -54,36 +54,36 @@ def _store_of(config: DictConfig) -> Path | None:
     return Path(str(config.data_dir)) / f"{name}.db" if name else None
 
 
-def folder_of(path: Path) -> Path:
+def shards_folder(path: Path) -> Path:
     """Where the parts of a store lie."""
     return path.with_name(f"{path.name}.parts")
 
 
 def new_shard(path: Path, key: str) -> Path:
     """The part of a store that one job fills; it begins with the store's marks of files, so that nothing is imported twice."""
-    part = folder_of(path) / f"{key}.db"
+    shard = shards_folder(path) / f"{key}.db"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _alone(path):  # a store that another job is just making can't be read
-        if path.exists() and not part.exists():
-            with Store(path) as store, Store(part, write=True) as fresh, fresh.transaction():
+    with _merge_lock(path):  # a store that another job is just making can't be read
+        if path.exists() and not shard.exists():
+            with Store(path) as store, Store(shard, write=True) as fresh, fresh.transaction():
                 for name, value in store.rows("SELECT name, value FROM cursor WHERE name LIKE ? || '%'", (FILE_MARKS,)):
                     fresh.set_cursor(name, value)
                     fresh.set_cursor(BEGUN + name, value)
-    return part
+    return shard
 
 
-def _alone(path: Path) -> FileLock:
+def _merge_lock(path: Path) -> FileLock:
     """Held by who makes parts of a store or merges them."""
-    return FileLock(f"{folder_of(path)}.lock")
+    return FileLock(f"{shards_folder(path)}.lock")
 
 
-def merge_shard(path: Path, part: Path) -> None:
+def merge_shard(path: Path, shard: Path) -> None:
     """The part that a job has just filled into its store, once nobody else is merging.
 
     Other jobs' parts it leaves alone: one of them may be about to open its own.
     """
-    with _alone(path):
-        _merge_one(path, part)
+    with _merge_lock(path):
+        _merge_unlocked(path, shard)
 
 
 def merge(path: Path) -> int:
@@ -94,22 +94,22 @@ def merge(path: Path) -> int:
     Raises:
         UserError: another process is writing to the store.
     """
-    parts = folder_of(path)
-    if not parts.is_dir():
+    shards = shards_folder(path)
+    if not shards.is_dir():
         return 0
-    with _alone(path):
-        return sum(_merge_one(path, part) for part in sorted(parts.glob("*.db")))
+    with _merge_lock(path):
+        return sum(_merge_unlocked(path, shard) for shard in sorted(shards.glob("*.db")))
 
 
 def remove_if_empty(path: Path) -> None:
     """Remove the folder of parts if it is empty. Only where no job is left that may be about to put one there."""
     with suppress(OSError):
-        folder_of(path).rmdir()
+        shards_folder(path).rmdir()
 
 
-def _merge_one(path: Path, part: Path) -> bool:
+def _merge_unlocked(path: Path, shard: Path) -> bool:
     try:
-        source = Store(part, write=True)
+        source = Store(shard, write=True)
     except UserError:  # its job is not done
         return False
     with source, Store(path, write=True) as store:
@@ -131,11 +131,11 @@ def _merge_one(path: Path, part: Path) -> bool:
     return True
 
 
-def _merge_readings(store: Store, part: Store) -> None:
+def _merge_readings(store: Store, shard: Store) -> None:
     """Each import of readings without a time becomes the store's next one."""
-    store.add(part.select(Observation, "observation WHERE import_number IS NULL"))
-    for (number,) in part.rows("SELECT DISTINCT import_number FROM observation WHERE import_number IS NOT NULL ORDER BY 1"):
+    store.add(shard.select(Observation, "observation WHERE import_number IS NULL"))
+    for (number,) in shard.rows("SELECT DISTINCT import_number FROM observation WHERE import_number IS NOT NULL ORDER BY 1"):
         new = store.next_import()
-        readings = part.select(Observation, "observation WHERE import_number = ?", (number,))
+        readings = shard.select(Observation, "observation WHERE import_number = ?", (number,))
         store.add(replace(reading, import_number=new) for reading in readings)
         store.drop_repeated(new)

@@ -42,8 +42,10 @@ class Status:
         ages_s = ages_in_seconds(self.ages_h)
         with Store(path) as store:
             covered = coverage(store, str(source.subreddit), ages_s, source.now())
-            told = {name.replace("_", " "): f"{value:,}" if isinstance(value, int) else value for name, value in covered.items()}
-            print_table([told], title=str(path), vertical=True)
+            figures = {
+                name.replace("_", " "): f"{value:,}" if isinstance(value, int) else value for name, value in covered.items()
+            }
+            print_table([figures], title=str(path), vertical=True)
             if lacking := missing_posts(store):
                 say(lacking)
             if gaps := gap_rows(store):

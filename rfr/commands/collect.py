@@ -39,10 +39,10 @@ def run(cfg: DictConfig) -> None:
         source = replace(source, optional=_nobody_named(list(source.columns), HydraConfig.get().overrides.task))
     store = store_path(cfg, source)
     beside = HydraConfig.get().mode == RunMode.MULTIRUN and isinstance(source, FileSource) and isinstance(mode, Once)
-    place = new_shard(store, key_of(config.plain(cfg.source))) if beside else store
+    target = new_shard(store, key_of(config.plain(cfg.source))) if beside else store
     try:
         with Progress() as display:
-            figures = mode.run(source, place, display)
+            figures = mode.run(source, target, display)
     except KeyboardInterrupt:
         raise Interrupted(
             "interrupted: nothing of the table was stored; the same command begins again"
@@ -51,10 +51,10 @@ def run(cfg: DictConfig) -> None:
         ) from None
     except UserError:
         if beside:  # of a damaged file the part holds what came before the damage
-            merge_shard(store, place)
+            merge_shard(store, target)
         raise
     if beside:
-        merge_shard(store, place)
+        merge_shard(store, target)
     elif isinstance(mode, Once):
         _say_what_next(source, store, figures)
     print(json.dumps({"store": str(store), **figures}), flush=True)  # a launcher's process may live on, and its line come last

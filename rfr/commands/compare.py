@@ -40,7 +40,7 @@ class Compare:
         folders = list(map(Path, self.runs))
         if not folders:
             raise UserError("nothing to compare: give folders of runs or sweeps, runs=[runs/lr_schedule]")
-        run_dirs = list(dict.fromkeys(found for folder in folders for found in _some(folder)))
+        run_dirs = list(dict.fromkeys(found for folder in folders for found in _run_dirs_of(folder)))
         out = Path(self.out) if self.out else folders[0] if len(folders) == 1 else Path(self.runs_dir)
         out.mkdir(parents=True, exist_ok=True)
         page = _write(collect_results(run_dirs), out, title=", ".join(map(str, folders)))
@@ -54,10 +54,10 @@ def compare(folder: Path) -> None:
         print(f"{len(run_dirs)} runs side by side: {page}", flush=True)
 
 
-def _some(folder: Path) -> list[Path]:
-    if not (found := run_dirs_in(folder)):
+def _run_dirs_of(folder: Path) -> list[Path]:
+    if not (run_dirs := run_dirs_in(folder)):
         raise UserError(f"there are no runs in {folder}: give folders of runs or sweeps, runs=[runs/lr_schedule]")
-    return found
+    return run_dirs
 
 
 def _write(runs: ResultTable, out: Path, *, title: str) -> Path:

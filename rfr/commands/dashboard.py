@@ -73,7 +73,7 @@ def sections() -> list[Any]:
     axes = [wr.ParallelCoordinatesPlotColumn(metric=wr.Config(key), log=key == "optimizer.lr") for key in settings]
     axes.append(wr.ParallelCoordinatesPlotColumn(metric=wr.SummaryMetric("val/nll_per_token")))
     together = wr.ParallelCoordinatesPlot(title="settings and what came of them", columns=axes)
-    found = {
+    panels_of = {
         "Loss by schedule": [
             lines("held-out loss by schedule", "val/nll_per_token", by="schedule"),
             lines("training loss by schedule", "train/loss", by="schedule"),
@@ -90,4 +90,4 @@ def sections() -> list[Any]:
             lines("memory (GiB)", "memory_gib"),
         ],
     }  # fmt: skip
-    return [ws.Section(name=name, panels=panels, is_open=True) for name, panels in found.items()]
+    return [ws.Section(name=name, panels=panels, is_open=True) for name, panels in panels_of.items()]

@@ -49,10 +49,10 @@ def find_lr(recipe: Recipe, steps: int) -> None:
     page = recipe.runs_dir / "find_lr.html"
     page.parent.mkdir(parents=True, exist_ok=True)
     curves = {"loss": (rates, losses), "smoothed": (rates, smoothed(losses).tolist())}
-    told = f"The loss turned at {BELOW_THE_TURN * rate:.2g}; half of that is optimizer.lr={rate:.2g}."
-    page.write_text(lines_page("Learning-rate range test", told, curves, log_x=True, mark=rate))
+    finding = f"The loss turned at {BELOW_THE_TURN * rate:.2g}; half of that is optimizer.lr={rate:.2g}."
+    page.write_text(lines_page("Learning-rate range test", finding, curves, log_x=True, mark=rate))
     if ranks().rank == 0:
-        print(f"{told} The plot: {page}")
+        print(f"{finding} The plot: {page}")
         print(json.dumps({"optimizer.lr": float(f"{rate:.2g}"), "steps": len(losses), "plot": str(page)}))
 
 

@@ -11,7 +11,7 @@ from typing import Any
 from rfr.data.clean.cleaner import Clean
 from rfr.data.corpus import Corpus
 from rfr.data.replies import scored_stories
-from rfr.evaluate.karma_variance import correlations, recommended, variance_shares
+from rfr.evaluate.karma_variance import correlations, recommend, variance_shares
 from rfr.evaluate.metrics import fitted_rewards
 from rfr.ranges import ZeroOrMore
 from rfr.report.karma_page import karma_page
@@ -63,7 +63,7 @@ class KarmaReport:
         return {
             "threads": len(threads), "stories": sum(map(len, threads)), "variance_shares": shares,
             "correlations": correlations(threads, rewards), "unavailable_rewards": unavailable,
-            "recommended": vars(recommended(threads, shares)),
+            "recommended": vars(recommend(threads, shares)),
         }  # fmt: skip
 
 

@@ -74,22 +74,22 @@ class Look:
 
 def looks_at(split: PreparedSplit, tokenizer: PreTrainedTokenizerBase, store: Store, count: int) -> Iterator[Look]:
     """`count` stories, spread evenly over the split; every second one is a story that was cut, while there are such."""
-    for story in _chosen(split.rows, count):
-        story = split.stories[story]
+    for number in _cut_and_whole(split.rows, count):
+        story = split.stories[number]
         (post,), (reply,) = (
             list(store.select(record, f"{table} WHERE id = ?", (item,)))
             for record, table, item in ((Post, "post", story.thread_id), (Reply, "reply", story.reply_id))
         )
         removals = Removals()
         clean_story(reply.body, removals)
-        segments = list(_segments(split.rows, story, tokenizer))
+        segments = list(_segments(split.rows, number, tokenizer))
         yield Look(
-            raw_title=post.title, raw=reply.body, story=story, removed=removals.found, segments=segments,
+            raw_title=post.title, raw=reply.body, story=story, removed=removals.pieces, segments=segments,
             rows={segment.row: list(_spans(split.rows, segment.row, tokenizer)) for segment in segments},
         )  # fmt: skip
 
 
-def _chosen(rows: PackedRows, count: int) -> list[int]:
+def _cut_and_whole(rows: PackedRows, count: int) -> list[int]:
     pieces = np.bincount(rows.pieces.story, minlength=len(rows.stories))
     cut, whole = np.flatnonzero(pieces > 1), np.flatnonzero(pieces == 1)
     of_cut = min(len(cut), max(count // 2, count - len(whole)))
@@ -111,7 +111,7 @@ def _segments(rows: PackedRows, story: int, tokenizer: PreTrainedTokenizerBase) 
 
 def _spans(rows: PackedRows, row: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]:
     """What stands in a row, in its order. The last token of a document is only a label, so it is shown and takes no place."""
-    taken = 0
+    used = 0
     for document, piece in enumerate(np.flatnonzero(rows.pieces.row == row), start=1):
         tokens, targets = rows.document(int(piece))
         prompt = int(np.subtract(*rows.stories[int(rows.pieces.story[piece])][1::-1]))
@@ -120,6 +120,6 @@ def _spans(rows: PackedRows, row: int, tokenizer: PreTrainedTokenizerBase) -> It
         for kind, start, end in zip(KINDS, borders[:-1], borders[1:], strict=False):
             if end > start:
                 yield Span(kind=kind, document=document, text=str(tokenizer.decode(tokens[start:end])), tokens=end - start)
-        taken += len(tokens) - 1
-    if taken < rows.block and rows.packed:
-        yield Span(kind=PADDING, document=0, text="", tokens=rows.block - taken)
+        used += len(tokens) - 1
+    if used < rows.block and rows.packed:
+        yield Span(kind=PADDING, document=0, text="", tokens=rows.block - used)

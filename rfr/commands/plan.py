@@ -58,9 +58,9 @@ def plan(recipe: Recipe, gpu: str | None = None) -> None:
     where = gpu or (torch.cuda.get_device_name() if setup.gpu else "this machine")
     _print(needed, room, f"{setup.precision} on {where}, {setup.ranks} rank{'s' * (setup.ranks > 1)}", setup.gpu)
     fits = fit(needed, room)
-    advice = None if fits else remedy(setup, room)
+    advice = None if fits else suggest_overrides(setup, room)
     print("it fits" if fits else f"it does not fit: {f'add {advice}' if advice else 'nothing that rfr has makes it'}")
-    gibs = {f"{place}_gib": round(total / GIB, 3) for place, total in totals(needed).items()}
+    gibs = {f"{tier}_gib": round(total / GIB, 3) for tier, total in totals(needed).items()}
     print(json.dumps({"fits": fits, "remedy": advice, **gibs}), flush=True)
 
 
@@ -94,14 +94,14 @@ def _config(recipe: Recipe) -> PretrainedConfig:
 def _of_strategy(strategy: Any) -> dict[str, Any]:
     """Those of Lightning's DeepSpeedStrategy that a plan needs; `single` and `ddp` have none of them."""
 
-    def place(offloads: str, device: str) -> str:
+    def device_of(offloads: str, device: str) -> str:
         return str(strategy.get(device, "cpu")) if strategy.get(offloads) else NO_OFFLOAD
 
     return {
         "stage": strategy.get("stage", 0), "bucket": strategy.get("reduce_bucket_size", LIGHTNINGS_BUCKET),
         "sub_group": strategy.get("sub_group_size", 0),
-        "optimizer_on": place("offload_optimizer", "offload_optimizer_device"),
-        "parameters_on": place("offload_parameters", "offload_params_device"),
+        "optimizer_on": device_of("offload_optimizer", "offload_optimizer_device"),
+        "parameters_on": device_of("offload_parameters", "offload_params_device"),
     }  # fmt: skip
 
 
@@ -138,39 +138,39 @@ def capacity(gpu: str | None) -> dict[str, float]:
 
 def fit(needed: list[MemoryItem], room: Mapping[str, float]) -> bool:
     needs = totals(needed)
-    return all(needs[place] <= ALMOST * room[place] for place in room)
+    return all(needs[tier] <= ALMOST * room[tier] for tier in room)
 
 
 def totals(needed: list[MemoryItem]) -> dict[str, float]:
-    return {place: sum(getattr(part, place) for part in needed) for place in ("device", "host", "disk")}
+    return {tier: sum(getattr(part, tier) for part in needed) for tier in ("device", "host", "disk")}
 
 
-def remedy(setup: MemorySetup, room: Mapping[str, float]) -> str | None:
+def suggest_overrides(setup: MemorySetup, room: Mapping[str, float]) -> str | None:
     """The first overrides, and those before them that go with any strategy, with which it fits."""
-    taken: list[str] = []
+    settings: list[str] = []
     for overrides, change in CHANGES.items():
         if all(getattr(setup, name) == value for name, value in change.items()):
             continue
-        setup, taken = replace(setup, **change), [*taken, overrides]
+        setup, settings = replace(setup, **change), [*settings, overrides]
         if fit(needs_of(setup), room):
-            return " ".join(taken)
+            return " ".join(settings)
     for overrides, name in STRATEGIES.items():
         precision = PURE if PURE in overrides else "bf16" if setup.precision == PURE else setup.precision
         other = replace(setup, precision=precision, **_of_strategy(OmegaConf.load(CONF / "strategy" / f"{name}.yaml")))
         if fit(needs_of(other), room):
-            return " ".join([*taken, overrides])
+            return " ".join([*settings, overrides])
     return None
 
 
 def _print(needed: list[MemoryItem], room: Mapping[str, float], title: str, gpu: bool) -> None:
-    places = {"device": "GPU" if gpu else "memory", **({"host": "main memory"} if gpu else {}), "disk": "disk"}
+    tiers = {"device": "GPU" if gpu else "memory", **({"host": "main memory"} if gpu else {}), "disk": "disk"}
     rows: list[dict[str, Any]] = [
-        {"GiB": part.name, **{shown: _gib(getattr(part, place)) for place, shown in places.items()}}
+        {"GiB": part.name, **{label: _gib(getattr(part, tier)) for tier, label in tiers.items()}}
         for part in needed
         if part.device or part.host or part.disk
     ]
-    rows.append({"GiB": "all of it", **{shown: _gib(totals(needed)[place]) for place, shown in places.items()}})
-    rows.append({"GiB": "there is", **{shown: _gib(room[place]) for place, shown in places.items()}})
+    rows.append({"GiB": "all of it", **{label: _gib(totals(needed)[tier]) for tier, label in tiers.items()}})
+    rows.append({"GiB": "there is", **{label: _gib(room[tier]) for tier, label in tiers.items()}})
     print_table(rows, title=title)
 
 

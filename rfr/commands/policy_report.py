@@ -26,7 +26,7 @@ from rfr.model.positions import block_of
 from rfr.model.reward_model import load_reward_model
 from rfr.ranges import Block, Count, Whole
 from rfr.report.evaluation_page import evaluation_page
-from rfr.report.findings import SCORES, verdict
+from rfr.report.findings import SCORES, findings
 from rfr.report.output import ABOUT, require_place, write_report
 from rfr.reward.base import Reward
 from rfr.runs.folder import CONFIG, load
@@ -190,5 +190,5 @@ def _print(evaluation: dict[str, Any]) -> None:
             shown = f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row["pairs"] else "n/a"
             table.setdefault(row["score"], {"score": row["score"]})[row["condition"]] = shown
         print_table(list(table.values()), title=f"pair accuracy, one with {ratio} times the other's karma or more")
-    for sentence in verdict(evaluation):
+    for sentence in findings(evaluation):
         print(f"- {printable(sentence)}")

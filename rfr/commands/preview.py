@@ -36,5 +36,5 @@ def rates(recipe: Recipe) -> tuple[list[float], list[float]]:
 
 
 def _moments(name: str, steps: list[float], curve: list[float]) -> dict[str, str | float]:
-    nearest = {share: min(range(len(steps)), key=lambda place: abs(steps[place] - share * steps[-1])) for share in SHARES}
+    nearest = {share: min(range(len(steps)), key=lambda index: abs(steps[index] - share * steps[-1])) for share in SHARES}
     return {"": name, **{f"at {share:.0%}": f"{curve[nearest[share]]:.3g}" for share in SHARES}, "highest": f"{max(curve):.3g}"}

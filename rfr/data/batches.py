@@ -10,7 +10,7 @@ from typing import Protocol
 import numpy as np
 import torch
 
-from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.data.preference_pairs import PreferencePairs
 from rfr.records import IGNORE, Batch, PreferenceBatch, Rows
@@ -56,7 +56,7 @@ class WeightedRows:
         return len(self.rows)
 
     def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch:
-        rows = _taken(self.rows, indices)
+        rows = _take_rows(self.rows, indices)
         return Batch(
             **_tensors(rows), weights_BT=torch.from_numpy(self.weights[rows.stories].astype(np.float32)),
             target_tokens=int(self.rows.row_targets[together].sum()),
@@ -88,23 +88,23 @@ class PairRows:
         return len(self.rows)
 
     def batch(self, indices: np.ndarray, together: np.ndarray) -> PreferenceBatch:
-        rows = _taken(self.rows, indices)
-        places = [np.arange(*self._documents[row : row + 2]) for row in _standing_in(indices)]
-        before = np.cumsum([0, *map(len, places)])
+        rows = _take_rows(self.rows, indices)
+        documents = [np.arange(*self._documents[row : row + 2]) for row in _standing_in(indices)]
+        before = np.cumsum([0, *map(len, documents)])
         pairs = [self._pairs_of(row) + before[number] for number, row in enumerate(indices) if row >= 0]
         chosen, rejected = torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1))
         return PreferenceBatch(
             **_tensors(_numbered_through(rows)), ends_S=torch.from_numpy(document_ends(rows.documents)),
-            reference_S=torch.from_numpy(self.reference[np.concatenate(places)].astype(np.float32)),
+            reference_S=torch.from_numpy(self.reference[np.concatenate(documents)].astype(np.float32)),
             chosen_P=chosen, rejected_P=rejected, pairs=int(np.diff(self._pairs)[together].sum()),
             target_tokens=int(self.rows.row_targets[together].sum()),
         )  # fmt: skip
 
     def with_reference(self, reference: np.ndarray) -> PairRows:
         """The same pairs; see `reference` above."""
-        found = copy(self)
-        found.reference = reference
-        return found
+        other = copy(self)
+        other.reference = reference
+        return other
 
     def _pairs_of(self, row: int) -> np.ndarray:
         """Chosen and rejected, counted from the row's first document; shape (2, pairs)."""
@@ -121,9 +121,9 @@ def truncate_to_block(rows: PackedRows, story: np.ndarray, row: np.ndarray) -> P
     prompts, length = (rows.stories[:, 1] - rows.stories[:, 0])[story], rows.story_tokens[story]
     # The last token of an unfinished one is only a label; of a whole one that is end-of-text, which comes on top.
     end = np.where(prompts + length <= rows.block, length, np.minimum(length - 1, rows.block + 1 - prompts))
-    plan = Plan(story=story, start=np.zeros_like(end), end=end, row=row)
-    found = replace(rows, pieces=plan, packed=False)
-    return replace(found, block=max(rows.block, int(found.row_lengths.max())))
+    plan = Placement(story=story, start=np.zeros_like(end), end=end, row=row)
+    truncated = replace(rows, pieces=plan, packed=False)
+    return replace(truncated, block=max(rows.block, int(truncated.row_lengths.max())))
 
 
 def document_ends(documents: np.ndarray) -> np.ndarray:
@@ -141,9 +141,9 @@ def _standing_in(indices: np.ndarray) -> np.ndarray:
     return np.where(indices >= 0, indices, max(0, indices.max()))
 
 
-def _taken(rows: PackedRows, indices: np.ndarray) -> Rows:
-    taken = rows.take(_standing_in(indices))
-    return replace(taken, labels=np.where(indices[:, None] >= 0, taken.labels, IGNORE))
+def _take_rows(rows: PackedRows, indices: np.ndarray) -> Rows:
+    packed = rows.take(_standing_in(indices))
+    return replace(packed, labels=np.where(indices[:, None] >= 0, packed.labels, IGNORE))
 
 
 def _numbered_through(rows: Rows) -> Rows:

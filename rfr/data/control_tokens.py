@@ -30,5 +30,5 @@ def add_controls(tokenizer: PreTrainedTokenizerBase, count: int) -> PreTrainedTo
 
 def control_ids(tokenizer: PreTrainedTokenizerBase) -> list[int]:
     """Ids of its control tokens, that of the worst first; none where its policy is told nothing."""
-    found = {int(match[1]): id_ for name, id_ in tokenizer.get_added_vocab().items() if (match := PATTERN.fullmatch(name))}
-    return [found[number] for number in sorted(found)]
+    ids = {int(match[1]): id_ for name, id_ in tokenizer.get_added_vocab().items() if (match := PATTERN.fullmatch(name))}
+    return [ids[number] for number in sorted(ids)]

@@ -1,4 +1,4 @@
-"""The first look at a corpus: every reply cleaned, or the reason against it, and stories that repeat others marked."""
+"""The filter of replies: it cleans every reply or gives the reason to leave it out, and flags stories that repeat others."""
 
 from __future__ import annotations
 
@@ -25,19 +25,21 @@ from rfr.utils.arrow import schema_of
 from rfr.utils.parallel import ordered_map
 
 NO_SCORE = "no score"
-MARKS = ("", "repeats another story", "repeats a story of the validation split", "its prompt is one of the validation split's")
+DUPLICATE_REASONS = (
+    "", "repeats another story", "repeats a story of the validation split", "its prompt is one of the validation split's",
+)  # fmt: skip
 TRAIN, VALIDATION = range(len(SPLITS))
-LOT = 1_000_000  # characters that one process judges at once
+LOT_CHARACTERS = 1_000_000  # that one process filters at once
 _COLUMNS = schema_of(Story, reason="str | None")
-_PAIRS, _TRACES, _MARKS = "judged.arrow", "traces.bin", "marks.npy"
+_REPLIES, _TRACES, _DUPLICATES = "replies.arrow", "traces.bin", "duplicates.npy"
 _SCORES = "scores.json"
-# What is remembered of every reply, of both splits in turn, until all of them have been seen.
+# Kept for every reply of both splits until all replies have been read: duplicates can only be found then.
 _TRACE = np.dtype([("split", "u1"), ("kept", "?"), ("time", "f8"), ("prompt", "u8"), ("hashes", "u4", (HASHES,))])
 
 
 @dataclass(frozen=True, kw_only=True)
 class ReplyFilter:
-    """From a reply to a story to learn from, or to the reason why it is none; see `conf/base/preprocess.yaml`."""
+    """Turns a reply into a story, or into the reason why it is left out; see `conf/_base/preprocess.yaml`."""
 
     clean: Callable[[Story], Story | str]
     split: Split
@@ -45,24 +47,24 @@ class ReplyFilter:
     min_age_h: float = MIN_AGE_H
 
     def __call__(self, store: Store, folder: Path) -> None:
-        """Every reply of a store into the files of its split, one whose post is unknown too; how many scores are too young."""
+        """Write every reply of a store into the files of its split, replies without a post too; count scores that are too young."""
         scores = np.zeros((len(SPLITS), 2), np.int64)
         with ExitStack() as files:
-            write = [files.enter_context(writing(folder / name / _PAIRS, _COLUMNS)) for name in SPLITS]
+            write = [files.enter_context(writing(folder / name / _REPLIES, _COLUMNS)) for name in SPLITS]
             traces = files.enter_context((folder / _TRACES).open("wb"))
             threads = chain(store.threads(), store.threads_without_post())
-            lots = constrained_batches(threads, LOT, get_len=_characters, strict=False)
-            for trace, rows, lot_scores in ordered_map(partial(_judged, self), lots):
+            lots = constrained_batches(threads, LOT_CHARACTERS, get_len=_characters, strict=False)
+            for trace, rows, lot_scores in ordered_map(partial(_filter_threads, self), lots):
                 traces.write(trace.tobytes())
                 scores += lot_scores
                 for split in (TRAIN, VALIDATION):
                     write[split](rows[split])
         for name, (known, too_young) in zip(SPLITS, scores.tolist(), strict=True):
             (folder / name / _SCORES).write_text(json.dumps({"known": known, "too_young": too_young}))
-        _mark(folder)
+        _flag_duplicates(folder)
 
-    def verdict(self, story: Story, reason: str | None) -> dict[str, Any]:
-        """The story's fields, cleaned where there is no `reason` against it."""
+    def apply(self, story: Story, reason: str | None) -> dict[str, Any]:
+        """The story's fields and the `reason` to leave it out; cleaned, and the reason None, where it is kept."""
         if reason is None and self.scored_only and story.score is None:
             reason = NO_SCORE
         cleaned = reason or self.clean(story)
@@ -73,22 +75,24 @@ def _characters(thread: Thread) -> int:
     return sum(len(reply.body) for reply in thread.replies)
 
 
-def _judged(
-    judge: ReplyFilter, threads: tuple[Thread, ...]
+def _filter_threads(
+    reply_filter: ReplyFilter, threads: tuple[Thread, ...]
 ) -> tuple[np.ndarray, tuple[list[dict[str, Any]], list[dict[str, Any]]], np.ndarray]:
-    """The traces of these threads' replies, their rows in either split, and of either (known scores, those too young)."""
+    """For these threads: the traces of their replies, the rows of each split, and each split's (known scores, too young ones)."""
     traces: list[tuple] = []
     rows: tuple[list[dict[str, Any]], list[dict[str, Any]]] = ([], [])
     scores = np.zeros((len(SPLITS), 2), np.int64)
     for thread in threads:
-        name, unfit = judge.split(thread.post) if thread.post.title else (SPLITS[TRAIN], None)
+        name, unfit = reply_filter.split(thread.post) if thread.post.title else (SPLITS[TRAIN], None)
         split, prompt = SPLITS.index(name), _hash(normalise(thread.post.title))
         scores[split] += (
             len(thread.observations),
-            sum(is_too_young(thread.observations.get(reply.id), reply, 3600 * judge.min_age_h) for reply in thread.replies),
+            sum(
+                is_too_young(thread.observations.get(reply.id), reply, 3600 * reply_filter.min_age_h) for reply in thread.replies
+            ),
         )
-        for story, reason in thread_stories(thread, judge.min_age_h):
-            row = judge.verdict(story, reason or unfit)
+        for story, reason in thread_stories(thread, reply_filter.min_age_h):
+            row = reply_filter.apply(story, reason or unfit)
             kept, time = row["reason"] is None, np.inf if story.created_utc is None else story.created_utc
             traces.append((split, kept, time, prompt, signature(row["response"]) if kept else 0))
             rows[split].append(row)
@@ -99,11 +103,11 @@ def _hash(text: str) -> int:
     return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
-def _mark(folder: Path) -> None:
-    """Leave a mark, an index into MARKS, for each of a split's rows.
+def _flag_duplicates(folder: Path) -> None:
+    """Save a flag for each row of each split: an index into DUPLICATE_REASONS.
 
-    Of two alike stories the one of the validation split stays, within a split the earlier one; so a growing store changes no
-    decision that was made.
+    Of two alike stories, the one in the validation split is kept; within a split, the earlier one. So a store that grows
+    changes no earlier decision.
     """
     path = folder / _TRACES
     traces = np.memmap(path, _TRACE, mode="r") if path.stat().st_size else np.zeros(0, _TRACE)
@@ -111,23 +115,23 @@ def _mark(folder: Path) -> None:
     kept = np.flatnonzero(traces["kept"])
     order = kept[np.lexsort((traces["time"][kept], split[kept] == TRAIN))]
     repeats = repeated(traces["hashes"], order)
-    marks = np.zeros(len(traces), np.int8)
+    flags = np.zeros(len(traces), np.int8)
     again = np.flatnonzero(repeats >= 0)
     across = (split[order[again]] == TRAIN) & (split[order[repeats[again]]] == VALIDATION)
-    marks[order[again]] = 1 + across
-    # Of prompts, only a cutoff date leaves some on both sides.
-    marks[(split == TRAIN) & np.isin(prompt, prompt[split == VALIDATION])] = 3
+    flags[order[again]] = 1 + across
+    # Only a cutoff date puts one prompt into both splits.
+    flags[(split == TRAIN) & np.isin(prompt, prompt[split == VALIDATION])] = 3
     for number, name in enumerate(SPLITS):
-        np.save(folder / name / _MARKS, marks[split == number])
+        np.save(folder / name / _DUPLICATES, flags[split == number])
     path.unlink()
 
 
-def judged(folder: Path) -> Iterator[list[dict[str, Any]]]:
-    """The judged rows of a split, in batches: a story's fields and the `reason` against it, or None."""
-    marks, start = np.load(folder / _MARKS), 0
-    for rows in read_rows(folder / _PAIRS):
-        for row, mark in zip(rows, marks[start : start + len(rows)], strict=True):
-            row["reason"] = row["reason"] or MARKS[mark] or None
+def read_filtered(folder: Path) -> Iterator[list[dict[str, Any]]]:
+    """The filtered rows of a split, in batches: a story's fields and the `reason` to leave it out, or None."""
+    flags, start = np.load(folder / _DUPLICATES), 0
+    for rows in read_rows(folder / _REPLIES):
+        for row, flag in zip(rows, flags[start : start + len(rows)], strict=True):
+            row["reason"] = row["reason"] or DUPLICATE_REASONS[flag] or None
         start += len(rows)
         yield rows
 
@@ -137,7 +141,7 @@ def score_counts(folder: Path) -> dict[str, int]:
     return json.loads((folder / _SCORES).read_text())
 
 
-def forget(folder: Path) -> None:
-    """Remove what judging left in a split's folder."""
-    for name in (_PAIRS, _MARKS, _SCORES):
+def remove_files(folder: Path) -> None:
+    """Remove the filter's files from a split's folder."""
+    for name in (_REPLIES, _DUPLICATES, _SCORES):
         (folder / name).unlink()

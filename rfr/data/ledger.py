@@ -19,28 +19,28 @@ KARMA_BINS = (-1000, 0, 1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000)
 
 
 @dataclass(kw_only=True)
-class Account:
+class Ledger:
     """What came into a split, by where it went: tokens and karma of every story, under a reason or KEPT."""
 
     tokens: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
     karma: dict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
 
-    def book(self, reason: str | None, tokens: int, karma: int | None) -> None:
+    def add(self, reason: str | None, tokens: int, karma: int | None) -> None:
         """One story; karma None: nobody knows it."""
         self.tokens[reason or KEPT].append(tokens)
         self.karma[reason or KEPT].append(np.nan if karma is None else karma)
 
-    def close(self) -> dict[str, Any]:
-        """The account, JSON-able. Tokens are the stories' own, without prompt and end-of-text."""
+    def summary(self) -> dict[str, Any]:
+        """The ledger of a split, JSON-able. Tokens are the stories' own, without prompt and end-of-text."""
         groups = {reason: self._group(reason) for reason in sorted(self.tokens)}
         everything = self._group(*self.tokens)
         for unit in ("stories", "tokens"):
             assert everything[unit] == sum(group[unit] for group in groups.values()), f"the ledger lost {unit}"
         kept = groups.pop(KEPT, self._group())
-        account = {"came_in": everything, "kept": kept, "left_out": groups, "histograms": self._histograms()}
+        ledger = {"came_in": everything, "kept": kept, "left_out": groups, "histograms": self._histograms()}
         if STORY_TOO_LONG in groups:
-            account["would_have_been_kept"] = self._group(KEPT, STORY_TOO_LONG)
-        return account
+            ledger["would_have_been_kept"] = self._group(KEPT, STORY_TOO_LONG)
+        return ledger
 
     def _histograms(self) -> dict[str, Any]:
         """How many stories came in and were kept, by their tokens and by their karma."""

@@ -71,26 +71,26 @@ class Pairing:
         for members in np.split(np.arange(len(threads)), np.flatnonzero(threads[1:] != threads[:-1]) + 1):
             dealt = generator.permutation(members)
             groups += [dealt[start : start + self.group] for start in range(0, len(dealt), self.group)]
-        compared = (self._compared(group, rewards[group], tokens[group]) for group in groups)
-        found = [group for group in compared if len(group[0])]
-        if not found:
+        compared = (self._pairs_within(group, rewards[group], tokens[group]) for group in groups)
+        usable = [group for group in compared if len(group[0])]
+        if not usable:
             raise UserError(self._why_none(len(np.unique(threads)), len(threads)))
-        starts = np.cumsum([0, *(len(group) for group, _, _ in found)])
+        starts = np.cumsum([0, *(len(group) for group, _, _ in usable)])
         return PreferencePairs(
-            story=np.concatenate([group for group, _, _ in found]), group=np.repeat(np.arange(len(found)), np.diff(starts)),
-            chosen=np.concatenate([start + chosen for start, (_, chosen, _) in zip(starts, found, strict=False)]),
-            rejected=np.concatenate([start + rejected for start, (_, _, rejected) in zip(starts, found, strict=False)]),
+            story=np.concatenate([group for group, _, _ in usable]), group=np.repeat(np.arange(len(usable)), np.diff(starts)),
+            chosen=np.concatenate([start + chosen for start, (_, chosen, _) in zip(starts, usable, strict=False)]),
+            rejected=np.concatenate([start + rejected for start, (_, _, rejected) in zip(starts, usable, strict=False)]),
         )  # fmt: skip
 
-    def _compared(
+    def _pairs_within(
         self, group: np.ndarray, rewards: np.ndarray, tokens: np.ndarray
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
         """The group without the stories that are in no pair; places in it of the chosen and of the rejected ones."""
         wanted = rewards[:, None] - rewards > self.margin
         if self.length_ratio is not None:
             wanted &= np.maximum(tokens[:, None], tokens) <= self.length_ratio * np.minimum(tokens[:, None], tokens)
-        kept, places = np.unique(np.concatenate(np.nonzero(wanted)), return_inverse=True)
-        chosen, rejected = places.reshape(2, -1)
+        kept, members = np.unique(np.concatenate(np.nonzero(wanted)), return_inverse=True)
+        chosen, rejected = members.reshape(2, -1)
         return group[kept], chosen, rejected
 
     def _why_none(self, threads: int, stories: int) -> str:

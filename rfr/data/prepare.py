@@ -16,8 +16,8 @@ from typing import Any
 import numpy as np
 from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
-from rfr.data.filtering import NO_SCORE, ReplyFilter, forget, judged, score_counts
-from rfr.data.ledger import Account, no_posts, too_young_scores
+from rfr.data.filtering import NO_SCORE, ReplyFilter, read_filtered, remove_files, score_counts
+from rfr.data.ledger import Ledger, no_posts, too_young_scores
 from rfr.data.pack.fit import Fit
 from rfr.data.pack.packing import BestFit, Packing
 from rfr.data.pack.rows import PackedRows
@@ -30,7 +30,7 @@ from rfr.errors import UserError, require_whole
 from rfr.ranges import Block, ZeroOrMore
 from rfr.records import Story
 from rfr.store.store import Store
-from rfr.utils.cache import cached, memoised
+from rfr.utils.cache import build_once, memoised
 from rfr.utils.hashing import describe, key_of
 from rfr.utils.parallel import prefetch
 
@@ -92,6 +92,11 @@ class Preprocess:
                 f"model.block_size={self.block_size}: set it to {self.block_size // 8}, say"
             )
 
+    @property
+    def _block_tokens(self) -> int:
+        assert self.block_size is not None, "the model's own block is filled in before anything is prepared"
+        return self.block_size
+
     def prepare(self, store: Store, make_tokenizer: MakeTokenizer, tokenizer_identity: object, cache_root: Path) -> Prepared:
         """Prepare a store, or load what was prepared from equal content, config and tokenizer before.
 
@@ -103,50 +108,53 @@ class Preprocess:
             ValueError: a split is empty.
         """
         key = key_of(FORMAT, memoised(cache_root, store.path, store.digest), describe(self), tokenizer_identity)
-        return load(cached(cache_root, key, lambda folder: self._build(store, make_tokenizer, folder)))
+        return load(build_once(cache_root, key, lambda folder: self._build(store, make_tokenizer, folder)))
 
     def _build(self, store: Store, make_tokenizer: MakeTokenizer, folder: Path) -> None:
-        self.judge(store, folder)
+        self.filter_replies(store, folder)
         tokenizer = make_tokenizer(_kept(folder / "train"))
         tokenizer.save_pretrained(folder / "tokenizer")
         encoder, eos = Encoder(tokenizer), int(tokenizer.eos_token_id)
         ledger = self.pack(folder, encoder, eos)
         (folder / "ledger.json").write_text(json.dumps(ledger, indent=2))
 
-    def judge(self, store: Store, folder: Path) -> None:
-        """Every reply into the folder of its split: cleaned, or with the reason against it."""
+    def filter_replies(self, store: Store, folder: Path) -> None:
+        """Write every reply into the folder of its split: cleaned, or with the reason why it is left out."""
         for name in SPLITS:
             (folder / name).mkdir(parents=True)
         ReplyFilter(clean=self.clean, split=self.split, scored_only=self.scored_only, min_age_h=self.min_age_h)(store, folder)
 
     def pack(self, folder: Path, encoder: Encoder, eos: int) -> dict[str, Any]:
-        """What was judged good into rows; returns the ledger. One split's rows are planned while the next is tokenised."""
-        with ThreadPoolExecutor(1) as planner:
-            accounts, figures = {}, {}
-            for name in SPLITS:
-                draft = SplitWriter(folder / name, self.fit.context_tokens, self.block_size)
-                accounts[name] = self.draft(folder / name, draft, encoder)
-                figures[name] = planner.submit(draft.pack, self.packing, eos)
-            return {name: accounts[name] | figures[name].result() for name in SPLITS}
+        """Pack the stories that passed the filter into rows; return the ledger of each split.
 
-    def draft(self, folder: Path, draft: SplitWriter, encoder: Encoder) -> dict[str, Any]:
-        """A split's stories into the draft of its rows; returns where its stories went."""
-        account = Account()
-        with draft:
-            for batch in prefetch(partial(_tokenised, encoder), judged(folder)):
+        One split's rows are planned while the next split is tokenised.
+        """
+        with ThreadPoolExecutor(1) as planner:
+            ledgers, figures = {}, {}
+            for name in SPLITS:
+                writer = SplitWriter(folder / name, self.fit.context_tokens, self._block_tokens)
+                ledgers[name] = self.tokenise(folder / name, writer, encoder)
+                figures[name] = planner.submit(writer.pack, self.packing, eos)
+            return {name: ledgers[name] | figures[name].result() for name in SPLITS}
+
+    def tokenise(self, folder: Path, writer: SplitWriter, encoder: Encoder) -> dict[str, Any]:
+        """Give a split's tokenised stories to its writer; return the split's ledger."""
+        ledger = Ledger()
+        with writer:
+            for batch in prefetch(partial(_tokenised, encoder), read_filtered(folder)):
                 kept = []
                 for row, prompt, story in batch:
-                    reason = row.pop("reason") or self.fit.refuses(len(prompt.ids), len(story.ids), self.block_size)
-                    account.book(reason, len(story.ids), row["score"])
+                    reason = row.pop("reason") or self.fit.refuses(len(prompt.ids), len(story.ids), self._block_tokens)
+                    ledger.add(reason, len(story.ids), row["score"])
                     if reason is None:
                         kept.append(row)
-                        draft.add(row["response"], prompt, story)
-                draft.write_stories(kept)
-        ledger = account.close() | {"scores": score_counts(folder)}
-        forget(folder)
-        if not ledger["kept"]["stories"]:
-            raise ValueError(self._why_empty(folder.name, ledger))
-        return ledger
+                        writer.add(row["response"], prompt, story)
+                writer.write_stories(kept)
+        summary = ledger.summary() | {"scores": score_counts(folder)}
+        remove_files(folder)
+        if not summary["kept"]["stories"]:
+            raise ValueError(self._why_empty(folder.name, summary))
+        return summary
 
     def _why_empty(self, split: str, ledger: dict[str, Any]) -> str:
         left_out = {reason: group["stories"] for reason, group in ledger["left_out"].items()}
@@ -161,7 +169,7 @@ class Preprocess:
 
 
 def _kept(folder: Path) -> Iterator[Story]:
-    for rows in judged(folder):
+    for rows in read_filtered(folder):
         for row in rows:
             if row.pop("reason") is None:
                 yield Story(**row)

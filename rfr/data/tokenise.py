@@ -88,8 +88,8 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, quantile: int
     if quantile is not None and quantile not in range(1, len(controls) + 1):
         known = f"1 to {len(controls)}" if controls else "none: it was not trained with objective=conditional"
         raise ValueError(f"sampling.quantile={quantile}: of quantiles, this policy knows {known}")
-    told = controls[-1:] if quantile is None else [controls[quantile - 1]]
-    return told + tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
+    control = controls[-1:] if quantile is None else [controls[quantile - 1]]
+    return control + tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 
 
 def content_of(tokenizer: PreTrainedTokenizerBase) -> str:

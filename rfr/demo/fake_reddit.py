@@ -63,7 +63,7 @@ class FakeReddit(LoopbackReddit):
         return self._page(request, [(f"t3_{thread.post.id}", self._post(thread)) for thread in threads[:LISTING_CAP]])
 
     async def _comments(self, request: web.Request) -> web.Response:
-        newest = sorted(self._replies(), key=lambda found: found[0].created_utc or 0, reverse=True)[:LISTING_CAP]
+        newest = sorted(self._replies(), key=lambda pair: pair[0].created_utc or 0, reverse=True)[:LISTING_CAP]
         return self._page(request, [(f"t1_{reply.id}", self._reply(reply, thread)) for reply, thread in newest])
 
     def _page(self, request: web.Request, items: list[tuple[str, dict]]) -> web.Response:
@@ -94,9 +94,9 @@ class FakeReddit(LoopbackReddit):
 
     async def _info(self, request: web.Request) -> web.Response:
         asked = set(request.query["id"].split(",")[:100])
-        found = [self._post(thread) for thread in self._threads() if f"t3_{thread.post.id}" in asked]
-        found += [self._reply(reply, thread) for reply, thread in self._replies() if f"t1_{reply.id}" in asked]
-        return web.json_response(listing(found))
+        items = [self._post(thread) for thread in self._threads() if f"t3_{thread.post.id}" in asked]
+        items += [self._reply(reply, thread) for reply, thread in self._replies() if f"t1_{reply.id}" in asked]
+        return web.json_response(listing(items))
 
     def _post(self, thread: Thread) -> dict:
         post = thread.post

@@ -65,7 +65,7 @@ class OracleResidual:
     def __call__(self, thread: ReplyThread) -> np.ndarray:
         assert self._karma is not None
         order = np.argsort([story.reply_id for story in thread])  # draws go to replies, however they are listed
-        listed = [thread[place] for place in order]
+        listed = [thread[index] for index in order]
         generator, shape = np.random.default_rng([self._seed, crc32(thread[0].thread_id.encode())]), (self._draws, len(thread))
         quality, luck = generator.choice(self._anybody, shape), generator.normal(size=shape)
         drawn = symmetric_log(vote(quality, luck, words(listed), delays_s(listed) / 3600, self._karma, generator))

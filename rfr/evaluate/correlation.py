@@ -16,12 +16,12 @@ def within_threads(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> np.n
     Args:
         a, b: of each thread a value per reply; replies for which either is NaN are left out.
     """
-    found = []
+    correlations = []
     for one, other in zip(a, b, strict=True):
         known = ~(np.isnan(one) | np.isnan(other))
         if known.sum() >= SMALLEST and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0:
-            found.append(spearmanr(one[known], other[known]).statistic)
-    return np.array(found)
+            correlations.append(spearmanr(one[known], other[known]).statistic)
+    return np.array(correlations)
 
 
 def over_all(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> float:

@@ -34,7 +34,7 @@ def _distinct(grams: list[tuple[str, ...]]) -> float:
 def _self_bleu(stories: list[str]) -> float:
     if len(stories) < 2:
         return 0.0
-    others = (stories[:place] + stories[place + 1 :] for place in range(len(stories)))
+    others = (stories[:index] + stories[index + 1 :] for index in range(len(stories)))
     return mean(float(bleu_score([story], [rest])) for story, rest in zip(stories, others, strict=True))
 
 
@@ -49,17 +49,17 @@ def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.nd
         corpus: token ids of all that was trained on, one after the other.
     """
     of_corpus, of_story = RollingHashes(corpus), [RollingHashes(story) for story in stories]
-    longest, places = np.zeros(len(stories), np.int64), np.arange(len(corpus))
+    longest, starts = np.zeros(len(stories), np.int64), np.arange(len(corpus))
     open_ = [number for number, story in enumerate(stories) if len(story)]
     for length in range(1, 1 + max(map(len, stories), default=0)):
         hashes = [of_story[number].hashes(length) for number in open_]
         wanted = np.unique(np.concatenate([np.zeros(0, np.uint64), *hashes]))
-        places = places[places + length <= len(corpus)]
-        if not len(wanted) or not len(places):
+        starts = starts[starts + length <= len(corpus)]
+        if not len(wanted) or not len(starts):
             break
-        found = of_corpus.hashes(length, places)
-        nearest = wanted[np.searchsorted(wanted, found).clip(max=len(wanted) - 1)]
-        places, copied = places[nearest == found], np.unique(found[nearest == found])
+        corpus_hashes = of_corpus.hashes(length, starts)
+        nearest = wanted[np.searchsorted(wanted, corpus_hashes).clip(max=len(wanted) - 1)]
+        starts, copied = starts[nearest == corpus_hashes], np.unique(corpus_hashes[nearest == corpus_hashes])
         open_ = [number for number, own in zip(open_, hashes, strict=True) if np.isin(own, copied).any()]
         longest[open_] = length
     return longest
@@ -73,18 +73,18 @@ class RollingHashes:
     """
 
     def __init__(self, tokens: np.ndarray) -> None:
-        places = len(tokens)
+        length = len(tokens)
         with np.errstate(over="ignore"):
-            self._back = np.cumprod(np.full(places, INVERSE, np.uint64)) * MULTIPLIER  # M^-place
-            powers = np.cumprod(np.full(places, MULTIPLIER, np.uint64)) * INVERSE
+            self._back = np.cumprod(np.full(length, INVERSE, np.uint64)) * MULTIPLIER  # M^-place
+            powers = np.cumprod(np.full(length, MULTIPLIER, np.uint64)) * INVERSE
             self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_spread(tokens) * powers, dtype=np.uint64)])
 
-    def hashes(self, length: int, places: np.ndarray | None = None) -> np.ndarray:
+    def hashes(self, length: int, starts: np.ndarray | None = None) -> np.ndarray:
         """Of the stretches of `length`, 1 or more, that begin at these places, or wherever there are any; uint64."""
-        if places is None:
-            places = np.arange(len(self._sums) - length)
+        if starts is None:
+            starts = np.arange(len(self._sums) - length)
         with np.errstate(over="ignore"):
-            return (self._sums[places + length] - self._sums[places]) * self._back[places]
+            return (self._sums[starts + length] - self._sums[starts]) * self._back[starts]
 
 
 def _spread(tokens: np.ndarray) -> np.ndarray:

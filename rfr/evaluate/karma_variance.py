@@ -82,17 +82,17 @@ def _added(threads: SequenceOf[ReplyThread], y: SequenceOf[np.ndarray]) -> dict[
     x = np.concatenate([confounders(thread) for thread in threads])
     group = np.repeat(np.arange(len(threads)), [len(values) for values in y])
     centred = np.concatenate([values - values.mean() for values in y])
-    found: dict[str, float | None] = {}
+    added: dict[str, float | None] = {}
     columns: list[int] = []
     before = 0.0
     for name, more in ADDED.items():
         if np.isnan(x[:, more]).mean() > 1 - KNOWN:
-            found[name] = None
+            added[name] = None
             continue
         columns += more
         now = max(before, _explained(x[:, columns], centred, group))
-        found[name], before = now - before, now
-    return found
+        added[name], before = now - before, now
+    return added
 
 
 def _explained(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
@@ -107,20 +107,20 @@ def correlations(
 ) -> list[dict[str, str | float | None]]:
     """Spearman's of each reward with each confounder: the mean within threads, where it differs within them, and over all."""
     columns = [confounders(thread) for thread in threads]
-    found = []
+    table = []
     for name, values in rewards.items():
-        for place, confounder in enumerate(NAMES):
-            of_confounder = [column[:, place] for column in columns]
+        for column, confounder in enumerate(NAMES):
+            of_confounder = [matrix[:, column] for matrix in columns]
             inside = within_threads(values, of_confounder)
             whole = over_all(values, of_confounder)
-            found.append({
+            table.append({
                 "reward": name, "confounder": confounder, "within": float(inside.mean()) if len(inside) else None,
                 "over_all": None if np.isnan(whole) else whole,
             })  # fmt: skip
-    return found
+    return table
 
 
-def recommended(threads: SequenceOf[ReplyThread], shares: Mapping[str, float | None]) -> Recommendation:
+def recommend(threads: SequenceOf[ReplyThread], shares: Mapping[str, float | None]) -> Recommendation:
     """Which reward suits the corpus: the most adjusted one that it has the facts for, and enough threads."""
     thread, delay = shares["thread"], shares["delay"]
     assert thread is not None

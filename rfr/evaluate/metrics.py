@@ -105,19 +105,19 @@ def _copying(stories: SequenceOf[str], prepared: Prepared, encode: Callable[[lis
 
 def rewards_of(rewards: Mapping[str, Any], prepared: Prepared) -> tuple[dict[str, np.ndarray], dict[str, str]]:
     """Each reward, fitted on the training threads, of the held-out stories; and why some have none."""
-    found, refused = fitted_rewards(rewards, prepared.train.threads, prepared.validation.threads)
-    return {f"reward {name}": np.concatenate(values) for name, values in found.items()}, refused
+    fitted, refused = fitted_rewards(rewards, prepared.train.threads, prepared.validation.threads)
+    return {f"reward {name}": np.concatenate(values) for name, values in fitted.items()}, refused
 
 
 def fitted_rewards(
     rewards: Mapping[str, Any], train: SequenceOf[ReplyThread], threads: SequenceOf[ReplyThread]
 ) -> tuple[dict[str, list[np.ndarray]], dict[str, str]]:
     """Each reward, fitted on some threads, of others; and why some have none."""
-    found, refused = {}, {}
+    fitted, refused = {}, {}
     for name, reward in rewards.items():
         try:
             reward.fit(train)
-            found[name] = [reward(thread) for thread in threads]
+            fitted[name] = [reward(thread) for thread in threads]
         except UserError as reason:  # anything else is no lack of the corpus
             refused[name] = str(reason)
-    return found, refused
+    return fitted, refused

@@ -67,15 +67,15 @@ def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> 
     """
     lengths = words(stories)
     posted_s = np.array([np.nan if story.created_utc is None else story.created_utc for story in stories])
-    found = []
+    table = []
     for ratio in RATIOS:
         pairs = karma_pairs(stories, ratio)
         for condition, keep in CONDITIONS.items():
             kept = pairs.where(keep(pairs, lengths, posted_s))
-            found += [
+            table += [
                 {"score": name, "ratio": ratio, "condition": condition, **accuracy(kept, score)} for name, score in scores.items()
             ]
-    return found
+    return table
 
 
 def karma_pairs(stories: SequenceOf[Story], ratio: float) -> KarmaPairs:

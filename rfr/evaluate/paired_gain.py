@@ -64,10 +64,10 @@ def _differences(better: Iterable[ScoredStory], worse: Iterable[ScoredStory]) ->
 
 
 def _by_prompt(stories: Iterable[ScoredStory]) -> dict[str, np.ndarray]:
-    found = defaultdict(list)
+    by_prompt = defaultdict(list)
     for story in stories:
-        found[story.prompt].append((story.score, story.words))
-    return {prompt: np.mean(values, axis=0) for prompt, values in found.items()}
+        by_prompt[story.prompt].append((story.score, story.words))
+    return {prompt: np.mean(values, axis=0) for prompt, values in by_prompt.items()}
 
 
 def _resampled(differences: SequenceOf[np.ndarray], generator: np.random.Generator) -> np.ndarray:

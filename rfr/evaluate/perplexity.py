@@ -56,13 +56,13 @@ def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[S
     rank = np.concatenate([np.full(len(t), 0.5) if r is None else r for t, r in zip(threads, ranks, strict=True)])
     ends = {"top": rank >= 0.75, "bottom": rank <= 0.25}
     with_both = np.intersect1d(thread[ends["top"]], thread[ends["bottom"]])
-    found: dict[str, float] = {}
+    figures: dict[str, float] = {}
     for name, chosen in ends.items() if len(with_both) else ():
         chosen = chosen & np.isin(thread, with_both)
         sums, sizes = (np.bincount(thread[chosen], values[chosen], len(threads)) for values in (nll_sums, tokens))
         low, high = interval_of_ratio(sums[sizes > 0], sizes[sizes > 0])
-        found |= {name: float(sums.sum() / sizes.sum()), f"{name}_low": low, f"{name}_high": high}
-    return found
+        figures |= {name: float(sums.sum() / sizes.sum()), f"{name}_low": low, f"{name}_high": high}
+    return figures
 
 
 def perplexity(nll_sums: np.ndarray, tokens: np.ndarray, stories: SequenceOf[Story]) -> dict[str, float]:

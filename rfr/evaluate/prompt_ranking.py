@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import numpy as np
 
-from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.bootstrap import interval_of_ratio
 
@@ -45,7 +45,7 @@ def among_other_prompts(rows: PackedRows, chosen: np.ndarray, threads: np.ndarra
             tokens += [prompt, beginning]
             start = places[-1][2]
     each, stories = np.arange(len(places)), np.array(places)
-    plan = Plan(story=each, start=np.zeros_like(each), end=stories[:, 2] - stories[:, 1], row=each)
+    plan = Placement(story=each, start=np.zeros_like(each), end=stories[:, 2] - stories[:, 1], row=each)
     return replace(rows, tokens=np.concatenate(tokens), stories=stories, pieces=plan, packed=False)
 
 

@@ -17,8 +17,8 @@ def judge(
 ) -> dict[str, float]:
     """Draw `count` stories on the distinct prompts in turn; their mean quality with a 95 % interval."""
     chosen = cycle_prompts(prompts, count)
-    found = [quality(prompt, story) for prompt, story in zip(chosen, write(chosen), strict=True)]
-    return {**mean_score("quality", chosen, found), "stories": count}
+    scores = [quality(prompt, story) for prompt, story in zip(chosen, write(chosen), strict=True)]
+    return {**mean_score("quality", chosen, scores), "stories": count}
 
 
 def cycle_prompts(prompts: SequenceOf[str], count: int) -> list[str]:

@@ -10,7 +10,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.batches import WeightedRows, document_ends, truncate_to_block
 from rfr.data.loader import ValidationBatches
-from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.data.tokenise import Encoder, Tokens
 from rfr.model.attention import hidden_states
@@ -35,8 +35,8 @@ class RewardModelJudge:
         """A score for each, float64."""
         new = [story for story in dict.fromkeys(stories) if story not in self._known]
         if new:
-            found = story_scores(self._model, self._tokenizer, new, self._micro_batch)
-            self._known.update(zip(new, found.tolist(), strict=True))
+            scores = story_scores(self._model, self._tokenizer, new, self._micro_batch)
+            self._known.update(zip(new, scores.tolist(), strict=True))
         return np.array([self._known[story] for story in stories])
 
 
@@ -48,13 +48,13 @@ def story_scores(
     rows = _rows(stories, Encoder(tokenizer), int(tokenizer.eos_token_id), block_of(model.config))
     longest_first = np.argsort(-(rows.stories[:, 2] - rows.stories[:, 0]), kind="stable")
     begun = WeightedRows(truncate_to_block(rows, longest_first, np.arange(len(stories))))
-    batches, found = ValidationBatches(begun, micro_batch=micro_batch, rank=0, ranks=1), []
+    batches, scores = ValidationBatches(begun, micro_batch=micro_batch, rank=0, ranks=1), []
     for index in range(len(batches)):
         batch = batches[index].to(model.device)
         ends_S = torch.from_numpy(document_ends(batch.documents_BT.cpu().numpy())).to(model.device)
-        found.append(read_scores(hidden_states(model, batch), model.score, ends_S).double().cpu().numpy())
+        scores.append(read_scores(hidden_states(model, batch), model.score, ends_S).double().cpu().numpy())
     in_order = np.empty(len(stories))
-    in_order[longest_first] = np.concatenate(found)[: len(stories)]
+    in_order[longest_first] = np.concatenate(scores)[: len(stories)]
     return in_order
 
 
@@ -63,11 +63,11 @@ def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) ->
     parts = [(_shortened(prompt, block), text.ids) for prompt, text in zip(prompts, texts, strict=True)]
     lengths = np.array([(len(prompt), len(text)) for prompt, text in parts])
     ends = np.cumsum(lengths.sum(axis=1))
-    places = np.stack([ends - lengths.sum(axis=1), ends - lengths[:, 1], ends], axis=1)
+    offsets = np.stack([ends - lengths.sum(axis=1), ends - lengths[:, 1], ends], axis=1)
     each = np.arange(len(stories))
     return PackedRows(
         block=block, context=0, eos=eos, packed=False, tokens=np.concatenate([ids for part in parts for ids in part]),
-        stories=places, pieces=Plan(story=each, start=np.zeros_like(each), end=lengths[:, 1], row=each),
+        stories=offsets, pieces=Placement(story=each, start=np.zeros_like(each), end=lengths[:, 1], row=each),
     )  # fmt: skip
 
 

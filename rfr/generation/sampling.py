@@ -12,7 +12,7 @@ from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerB
 
 from rfr.data.tokenise import prompt_tokens
 from rfr.model.positions import block_of, positions_of
-from rfr.ranges import AboveZero, Count, Part, Seed, Whole
+from rfr.ranges import AboveZero, Count, PositiveShare, Seed, Whole
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,7 +27,7 @@ class Sampling:
 
     max_new_tokens: Count
     temperature: AboveZero = 1.0
-    top_p: Part = 1.0
+    top_p: PositiveShare = 1.0
     top_k: Whole = 0
     batch_size: Count = 64
     quantile: Count | None = None

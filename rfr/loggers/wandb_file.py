@@ -13,19 +13,19 @@ FULL, LAST = 1, 4
 
 
 def records(file: Path) -> Iterator[Record]:
-    content, place, parts = file.read_bytes(), HEADER, b""
+    content, position, parts = file.read_bytes(), HEADER, b""
     if len(content) < HEADER:  # its writer was killed before it wrote anything
         return
     assert content[:4] == b":W&B"
-    while place + CHUNK.size <= len(content):
-        if BLOCK - place % BLOCK < CHUNK.size:  # no room for a chunk's head: zeros to the end of the block
-            place += BLOCK - place % BLOCK
+    while position + CHUNK.size <= len(content):
+        if BLOCK - position % BLOCK < CHUNK.size:  # no room for a chunk's head: zeros to the end of the block
+            position += BLOCK - position % BLOCK
             continue
-        _, length, kind = CHUNK.unpack_from(content, place)
-        if place + CHUNK.size + length > len(content):  # its writer was killed
+        _, length, kind = CHUNK.unpack_from(content, position)
+        if position + CHUNK.size + length > len(content):  # its writer was killed
             return
-        parts += content[place + CHUNK.size : place + CHUNK.size + length]
-        place += CHUNK.size + length
+        parts += content[position + CHUNK.size : position + CHUNK.size + length]
+        position += CHUNK.size + length
         if kind in (FULL, LAST):
             record = Record()
             record.ParseFromString(parts)

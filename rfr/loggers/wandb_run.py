@@ -108,13 +108,13 @@ def log_evaluation(out: Path, figures: Mapping[str, Any], group: str | None, pro
 
 
 def _numbers(node: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
-    found: dict[str, float] = {}
+    numbers: dict[str, float] = {}
     for key, value in node.items():
         if isinstance(value, Mapping):
-            found |= _numbers(value, f"{prefix}{key}/")
+            numbers |= _numbers(value, f"{prefix}{key}/")
         elif isinstance(value, int | float):
-            found[f"{prefix}{key}"] = value
-    return found
+            numbers[f"{prefix}{key}"] = value
+    return numbers
 
 
 def _init(**about: Any) -> Any:
@@ -126,8 +126,8 @@ def _init(**about: Any) -> Any:
         try:
             return wandb.init(mode=mode, resume="allow", **about)
         except wandb.errors.CommError as error:
-            told = str(error).partition("\n")[0]
-            print(f"W&B can't be reached ({told}): the run is logged offline", flush=True)
+            reason = str(error).partition("\n")[0]
+            print(f"W&B can't be reached ({reason}): the run is logged offline", flush=True)
             wandb.teardown()  # its service holds on to the run's id
             mode = "offline"
     return wandb.init(mode=mode, **about)

@@ -20,19 +20,19 @@ def set_dropout(owner: PretrainedConfig | PreTrainedModel, rate: float) -> list[
         names of what skipped layers before, which `rate` does not reach.
     """
     skipping = []
-    for part in _parts(owner):
-        for name, value in list(vars(part).items()):
+    for module in _submodules(owner):
+        for name, value in list(vars(module).items()):
             if type(value) not in (int, float):
                 continue
             if LAYERS.fullmatch(name):
                 skipping += [name] if value else []
-                setattr(part, name, 0.0)
-            elif UNITS.fullmatch(name) or (name == "p" and isinstance(part, nn.modules.dropout._DropoutNd)):
-                setattr(part, name, type(value)(rate) if rate in (0, 1) else rate)
+                setattr(module, name, 0.0)
+            elif UNITS.fullmatch(name) or (name == "p" and isinstance(module, nn.modules.dropout._DropoutNd)):
+                setattr(module, name, type(value)(rate) if rate in (0, 1) else rate)
     return list(dict.fromkeys(skipping))
 
 
-def _parts(owner: Any) -> Iterator[Any]:
+def _submodules(owner: Any) -> Iterator[Any]:
     """Configs within configs, modules within modules and their configs."""
     if isinstance(owner, nn.Module):
         yield from owner.modules()
@@ -40,4 +40,4 @@ def _parts(owner: Any) -> Iterator[Any]:
     yield owner
     for value in vars(owner).values():
         if isinstance(value, PretrainedConfig):
-            yield from _parts(value)
+            yield from _submodules(value)

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rfr.errors import UserError
 from rfr.model.experts import pad_experts
 from rfr.model.logit_transform import measure_transform
-from rfr.model.output_layer import IDENTITY, BufferPool, LogitTransform, gathers, weighted_nll
+from rfr.model.output_layer import IDENTITY, BufferPool, LogitTransform, accumulates_in_place, weighted_nll
 
 
 class Head(nn.Linear):
@@ -50,7 +50,7 @@ class _Lookup(torch.autograd.Function):
     @staticmethod
     def backward(ctx: Any, grad: Any) -> Any:
         (ids,) = ctx.saved_tensors
-        if not gathers(ctx.weight):
+        if not accumulates_in_place(ctx.weight):
             return None, torch.ops.aten.embedding_dense_backward(grad, ids, ctx.rows, -1, False)
         total = ctx.weight.grad
         if total.is_cuda:

@@ -104,7 +104,7 @@ def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
         raise _unreachable("model.weights", weights, source, error) from error
     if type(config) not in AutoModelForCausalLM._model_mapping:
         raise UserError(f"{source} is no causal language model: its config.json says model_type {config.model_type}")
-    return fused(config)
+    return with_fused_gelu(config)
 
 
 def require_whole_weights(weights: str, hub_name: str | None, attention: str) -> None:
@@ -190,7 +190,7 @@ def _unreachable(key: str, value: str, source: str, error: Exception) -> UserErr
     return UserError(f"can't load {source} ({reason}): {hint} Otherwise set {key} to {REMEDY[key]}")
 
 
-def fused(config: PretrainedConfig) -> PretrainedConfig:
+def with_fused_gelu(config: PretrainedConfig) -> PretrainedConfig:
     """GPT-2's own GELU as one operation instead of eight; the same formula."""
     if getattr(config, "activation_function", None) == "gelu_new":
         config.activation_function = "gelu_pytorch_tanh"

@@ -45,9 +45,9 @@ class BufferPool:
         self._tensors: list[torch.Tensor] = []
 
     def take(self, rows: int, columns: int, like: torch.Tensor) -> torch.Tensor:
-        for place, tensor in enumerate(self._tensors):
+        for index, tensor in enumerate(self._tensors):
             if tensor.shape == (rows, columns) and tensor.dtype == like.dtype and tensor.device == like.device:
-                return self._tensors.pop(place)
+                return self._tensors.pop(index)
         return like.new_empty(rows, columns)
 
     def give(self, tensor: torch.Tensor) -> None:
@@ -113,7 +113,7 @@ class _WeightedNLL(torch.autograd.Function):
         grad_hidden, grad_unembedding, grad_bias = ctx.saved_tensors
         grad_hidden = grad_hidden.to(ctx.dtype).mul_(grad)
         grad_bias = None if grad_bias is None else (grad_bias * grad).to(ctx.unembedding.dtype)
-        if not ctx.needs_input_grad[1] or not gathers(ctx.unembedding):
+        if not ctx.needs_input_grad[1] or not accumulates_in_place(ctx.unembedding):
             return grad_hidden, grad_unembedding.mul_(grad), grad_bias, *NO_GRADIENTS
         for total, part in zip(ctx.unembedding.grad.split(ADDED), grad_unembedding.split(ADDED), strict=True):
             total.addcmul_(part.to(total.dtype), grad)
@@ -121,7 +121,7 @@ class _WeightedNLL(torch.autograd.Function):
         return grad_hidden, None, grad_bias, *NO_GRADIENTS
 
 
-def gathers(parameter: torch.Tensor) -> bool:
+def accumulates_in_place(parameter: torch.Tensor) -> bool:
     """Whether its gradient is there and in fp32, so that it can be added to piece by piece."""
     return parameter.is_leaf and parameter.grad is not None and parameter.grad.dtype == torch.float32
 

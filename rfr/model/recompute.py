@@ -19,7 +19,7 @@ from transformers.activations import ACT2CLS
 from rfr.model.attention import body_of
 
 Keep = Callable[[torch.Tensor], Any]
-FUNCTIONS: tuple[Any, ...] = tuple(found[0] if isinstance(found, tuple) else found for found in ACT2CLS.values())
+FUNCTIONS: tuple[Any, ...] = tuple(entry[0] if isinstance(entry, tuple) else entry for entry in ACT2CLS.values())
 
 
 class _Recipe(NamedTuple):
@@ -59,10 +59,10 @@ def recompute_activations(model: PreTrainedModel, keep: Keep = lambda tensor: te
     def note(function: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
         if hooks and not list(function.parameters()):  # which may lie on other devices by then
             x = given[0].detach()
-            recipes[_place(output)] = _Recipe(function, x, x._version, weakref.ref(output), output._version, output.shape)
+            recipes[_storage_id(output)] = _Recipe(function, x, x._version, weakref.ref(output), output._version, output.shape)
 
     def pack(tensor: torch.Tensor) -> Any:
-        recipe = recipes.get(_place(tensor))
+        recipe = recipes.get(_storage_id(tensor))
         return recipe._replace(shape=tensor.shape) if recipe is not None and recipe.gives(tensor) else keep(tensor)
 
     def begin(*_: Any) -> None:
@@ -86,5 +86,5 @@ def _unpack(kept: Any) -> Any:
     return kept.follow() if isinstance(kept, _Recipe) else kept
 
 
-def _place(tensor: torch.Tensor) -> int:
+def _storage_id(tensor: torch.Tensor) -> int:
     return tensor.untyped_storage()._cdata

@@ -20,7 +20,7 @@ from transformers import (
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.experts import pad_experts
-from rfr.model.load import build_tokenizer, fused, is_reward_model, refuse_pickles
+from rfr.model.load import build_tokenizer, is_reward_model, refuse_pickles, with_fused_gelu
 
 
 class Score(nn.Linear):
@@ -65,14 +65,14 @@ def load_reward_model(
         UserError: there is none.
     """
     folder = Path(weights)
-    found = AutoConfig.from_pretrained(folder, trust_remote_code=False) if (folder / "config.json").is_file() else None
-    if found is None or not is_reward_model(found):
+    config = AutoConfig.from_pretrained(folder, trust_remote_code=False) if (folder / "config.json").is_file() else None
+    if config is None or not is_reward_model(config):
         raise UserError(f"no reward model at {weights}: train.py objective=reward_model leaves one in runs/<name>/model")
     refuse_pickles(folder)
     model = AutoModelForSequenceClassification.from_pretrained(
         folder,
-        config=fused(found),
-        attn_implementation=attention(found),
+        config=with_fused_gelu(config),
+        attn_implementation=attention(config),
         dtype=torch.float32,
         trust_remote_code=False,
         use_safetensors=True,

@@ -16,7 +16,7 @@ from rfr.errors import UserError
 EXPORT_INFO = "rfr.json"  # in an exported folder: the step and how well the policy does
 
 
-def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, told: dict[str, Any]) -> None:
+def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, info: dict[str, Any]) -> None:
     """A Hugging Face folder, complete or absent, with what is to be told of it in `rfr.json`.
 
     Raises:
@@ -27,7 +27,7 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
     try:
         model.save_pretrained(partial)
         tokenizer.save_pretrained(partial)
-        (partial / EXPORT_INFO).write_text(json.dumps(told, indent=2) + "\n")
+        (partial / EXPORT_INFO).write_text(json.dumps(info, indent=2) + "\n")
     except (OSError, SafetensorError) as error:
         shutil.rmtree(partial, ignore_errors=True)
         raise UserError(

@@ -92,6 +92,6 @@ def advantages(rewards: np.ndarray, stories: SequenceOf[Story], baseline: Baseli
     """
     if baseline is None:
         return rewards
-    found = rewards - baseline(rewards, stories)
-    deviation = found.std()
-    return found / deviation if deviation > 1e-12 else np.zeros_like(found)
+    centred = rewards - baseline(rewards, stories)
+    deviation = centred.std()
+    return centred / deviation if deviation > 1e-12 else np.zeros_like(centred)

@@ -38,14 +38,14 @@ class Quantiles:
             raise ValueError("rewards are NaN or infinite: check the scores in the store")
         require_preferences(training)
         seen = np.sort(training)
-        if missing := self.count - len(np.unique(self._parts(training, seen))):
+        if missing := self.count - len(np.unique(self._quantile_numbers(training, seen))):
             raise UserError(
                 f"{missing} of objective.control.count={self.count} parts would be empty, so many stories have the same reward: "
                 "lower it, or take another reward"
             )
-        return self._parts(rewards, seen)
+        return self._quantile_numbers(rewards, seen)
 
-    def _parts(self, rewards: np.ndarray, seen: np.ndarray) -> np.ndarray:
+    def _quantile_numbers(self, rewards: np.ndarray, seen: np.ndarray) -> np.ndarray:
         """By the share of the training stories whose reward is lower, those alike counting half."""
         lower, not_higher = (np.searchsorted(seen, rewards, side) for side in ("left", "right"))
         return np.minimum((lower + not_higher) * self.count // (2 * len(seen)), self.count - 1)

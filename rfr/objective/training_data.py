@@ -48,7 +48,7 @@ class TrainingData:
 
 @dataclass(frozen=True, kw_only=True)
 class WeightedObjective:
-    """Every story weighs something; see `conf/base/weighted.yaml`."""
+    """Every story weighs something; see `conf/_base/weighted.yaml`."""
 
     name: str
     loss: Loss
@@ -70,7 +70,7 @@ class WeightedObjective:
         if arrays:
             arrays["weights"] = weights
         if self.control is not None:
-            tell = partial(_told, self.control, np.array(control_ids(prepared.tokenizer)), arrays["rewards"])
+            tell = partial(_with_control_tokens, self.control, np.array(control_ids(prepared.tokenizer)), arrays["rewards"])
             train, validation = tell(train, arrays["rewards"]), tell(validation, story_rewards(reward, prepared.validation))
         return TrainingData(
             train=WeightedRows(train, weights), validation=WeightedRows(validation), shown=health.shown(), arrays=arrays,
@@ -78,14 +78,16 @@ class WeightedObjective:
         )  # fmt: skip
 
 
-def _told(control: Quantiles, ids: np.ndarray, training: np.ndarray, rows: PackedRows, rewards: np.ndarray) -> PackedRows:
+def _with_control_tokens(
+    control: Quantiles, ids: np.ndarray, training: np.ndarray, rows: PackedRows, rewards: np.ndarray
+) -> PackedRows:
     """The rows, each story behind the token of the quantile that it lies in."""
     return replace(rows, controls=ids[control(rewards, training)])
 
 
 @dataclass(frozen=True, kw_only=True)
 class PairwiseObjective:
-    """Stories of a thread are compared with each other; see `conf/base/pairwise.yaml`."""
+    """Stories of a thread are compared with each other; see `conf/_base/pairwise.yaml`."""
 
     control: ClassVar[None] = None  # stories are told apart by their rewards, not by control tokens
     name: str
@@ -96,10 +98,13 @@ class PairwiseObjective:
         reward.fit(prepared.train.threads)
         rewards = {name: story_rewards(reward, getattr(prepared, name)) for name in ("train", "validation")}
         rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
-        counts = {name: len(found.comparisons.chosen) for name, found in rows.items()}
-        told = f"{counts['train']:,}, of {len(rows['train'].comparisons.story):,} stories; {counts['validation']:,} held out"
+        counts = {name: len(pair_rows.comparisons.chosen) for name, pair_rows in rows.items()}
+        pair_counts = (
+            f"{counts['train']:,}, of {len(rows['train'].comparisons.story):,} stories; {counts['validation']:,} held out"
+        )
         return TrainingData(
-            **rows, shown={"rows": f"{len(rows['train']):,}", "pairs to compare": told}, arrays={"rewards": rewards["train"]},
+            **rows, shown={"rows": f"{len(rows['train']):,}", "pairs to compare": pair_counts},
+            arrays={"rewards": rewards["train"]},
             figures={f"pairs/{name}": float(count) for name, count in counts.items()},
         )  # fmt: skip
 

@@ -57,16 +57,16 @@ class ChunkedAdamW(Optimizer):
         if closure is not None:
             with torch.enable_grad():
                 loss = closure()
-        places = ((group, parameter) for group in self.param_groups for parameter in group["params"])
-        for place, (group, parameter) in enumerate(places, start=1):
+        numbered = ((group, parameter) for group in self.param_groups for parameter in group["params"])
+        for number, (group, parameter) in enumerate(numbered, start=1):
             if parameter.grad is not None:
-                self._update(parameter, group, place)
+                self._update(parameter, group, number)
         return loss
 
     def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
         raise NotImplementedError
 
-    def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
+    def _update(self, parameter: torch.Tensor, group: dict[str, Any], number: int) -> None:
         raise NotImplementedError
 
 
@@ -81,10 +81,10 @@ class StochasticAdamW(ChunkedAdamW):
     def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
         return {"step": 0, "exp_avg": torch.zeros_like(parameter), "exp_avg_sq": torch.zeros_like(parameter)}
 
-    def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
+    def _update(self, parameter: torch.Tensor, group: dict[str, Any], number: int) -> None:
         state = self.state[parameter]
         state["step"] += 1
-        generator = torch.Generator(parameter.device).manual_seed(state["step"] << 20 | place)
+        generator = torch.Generator(parameter.device).manual_seed(state["step"] << 20 | number)
         assert parameter.grad is not None
         grad = parameter.grad.reshape(-1)  # the others are written to, so they must be views
         flat = [parameter.view(-1), grad, state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)]

@@ -16,7 +16,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
-from rfr.ranges import AboveZero, Count, Fraction, Part, Share, Whole
+from rfr.ranges import AboveZero, Count, Fraction, PositiveShare, Share, Whole
 
 Schedule = Callable[[int, int], float]
 MOST_GROWTH = 30.0  # of one cycle over the first, as a logarithm
@@ -134,7 +134,7 @@ class WarmupStableDecay(Warmup):
     Whatever stands before the decay can be gone on with under another length: only the decay is spent.
     """
 
-    decay_share: Part = 0.2
+    decay_share: PositiveShare = 0.2
     final: Fraction = 0.0
 
     def __post_init__(self) -> None:

@@ -42,7 +42,7 @@ class SplitAdamW(ChunkedAdamW):
         step = torch.zeros((), device=parameter.device)  # where the fused kernel reads it
         return {STEP: step, LOWER: lower, MEAN: zeros, SQUARE: zeros.clone()}
 
-    def _update(self, parameter: torch.Tensor, group: dict[str, Any], place: int) -> None:
+    def _update(self, parameter: torch.Tensor, group: dict[str, Any], number: int) -> None:
         state = self.state[parameter]
         assert parameter.grad is not None
         tensors = (parameter, parameter.grad, state[LOWER], state[MEAN], state[SQUARE])

@@ -52,23 +52,23 @@ class Client:
         try:
             return await self._session.request(method="GET", path=path, params=params)
         except (RedditDown, core.AsyncPrawcoreException, AsyncPRAWException, ValueError) as error:  # ValueError: no JSON
-            told = _told(error, path)
+            failure = _user_facing(error, path)
         # Raised out here, so that neither the exceptions behind it nor their frames, which hold the request and for a token
         # the client secret too, travel with it.
-        raise told
+        raise failure
 
 
-def _told(error: Exception, path: str) -> Exception:
+def _user_facing(error: Exception, path: str) -> Exception:
     """What the user hears of a failure of asyncprawcore's or the transport's."""
     status = getattr(getattr(error, "response", None), "status", None)
     if isinstance(error, RedditDown):
         return RedditDown(str(error))
     if isinstance(error, NO_ACCESS):
-        told = Unreadable(
+        unreadable = Unreadable(
             f"Reddit has no readable {path} ({type(error).__name__}): is the subreddit's name right, and is it public?"
         )
-        told.gone = isinstance(error, core.NotFound)
-        return told
+        unreadable.gone = isinstance(error, core.NotFound)
+        return unreadable
     if status in (400, 401) or isinstance(error, core.OAuthException | core.InvalidToken):
         return UserError("Reddit refuses these credentials: check praw_client_id and praw_client_secret")
     if status is not None:

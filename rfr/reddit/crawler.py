@@ -94,8 +94,8 @@ class Crawler:
     async def ask(self, names: list[str]) -> tuple[list[Any], set[str]]:
         """The items of up to a hundred full names (t3_... and t1_... mixed), and the names of those Reddit left out."""
         assert len(names) <= PAGE
-        found = listing_children(await self.client.get("api/info", id=",".join(names)))
-        return found, set(names) - set(map(full_name, found))
+        items = listing_children(await self.client.get("api/info", id=",".join(names)))
+        return items, set(names) - set(map(full_name, items))
 
     async def read_again(self, names: list[str]) -> None:
         """A new reading of every named item, a hundred per request, each hundred committed whole."""
@@ -103,10 +103,10 @@ class Crawler:
 
         async def read(hundred: list[str]) -> None:
             nonlocal done
-            found, absent = await self.ask(hundred)
+            items, absent = await self.ask(hundred)
             seen_at = self.clock.time()
             with self.store.transaction():
-                self.keep(found, seen_at)
+                self.keep(items, seen_at)
                 self.note_missing(absent, seen_at)
             done += len(hundred)
             self.due = None if self.due is None else self.due - len(hundred)

@@ -68,12 +68,12 @@ def validated(data: Any, kind: Kind) -> Json:
     """
     if not isinstance(data, dict):
         raise ValueError("no JSON object")
-    found = id_of(data.get("id"), "id", kind)
-    if found is None:
+    item_id = id_of(data.get("id"), "id", kind)
+    if item_id is None:
         raise ValueError("no id")
     read = {name: reader(data[name], name) if data.get(name) is not None else ABSENT[name] for name, reader in READERS.items()}
     read |= {name: data.get(name) for name in AS_SENT}
-    return read | {"id": found[0].lower(), "kind": kind, "deleted": was_deleted_later(data)}
+    return read | {"id": item_id[0].lower(), "kind": kind, "deleted": was_deleted_later(data)}
 
 
 def was_deleted_later(data: Json) -> bool:

@@ -33,10 +33,10 @@ async def reconcile(crawler: Crawler, post_id: str) -> None:
     left = _PendingReplies(**json.loads(begun)) if begun else await _read_tree(crawler, post_id)
     while left.names:
         asked, rest = left.names[:PAGE], left.names[PAGE:]
-        found, absent = await crawler.ask(asked)
+        items, absent = await crawler.ask(asked)
         seen_at, left = crawler.clock.time(), replace(left, names=rest)
         with crawler.store.transaction():
-            crawler.keep(found, seen_at)
+            crawler.keep(items, seen_at)
             crawler.note_missing(absent, seen_at)
             _note(crawler, post_id, left)
 
@@ -58,11 +58,11 @@ async def _read_tree(crawler: Crawler, post_id: str) -> _PendingReplies:
         tree, missing = None, [f"t3_{post_id}"] if refusal.gone else []
     if tree is not None and (not isinstance(tree, list) or len(tree) != 2):
         raise RunFailed(f"Reddit answered comments/{post_id} with something that is no thread: nothing of it was kept", 1)
-    found = [child for page in tree or [] for child in listing_children(page)]
-    named = [named_replies(child) for child in found]
+    children = [child for page in tree or [] for child in listing_children(page)]
+    named = [named_replies(child) for child in children]
     seen_at = crawler.clock.time()
     with crawler.store.transaction():
-        crawler.keep((child for child, names in zip(found, named, strict=True) if names is None), seen_at)
+        crawler.keep((child for child, names in zip(children, named, strict=True) if names is None), seen_at)
         crawler.note_missing(missing, seen_at)
         left = _PendingReplies(names=list(flatten(filter(None, named))), comments=comment_count(crawler.store, post_id))
         _note(crawler, post_id, left)

@@ -62,7 +62,7 @@ class Transport(Requestor):
         self._timeout, self._patience_s = aiohttp.ClientTimeout(total=timeout_s), patience_s
         self._token: asyncio.Task[Answer] | None = None
         self.requests = 0
-        self._told = False
+        self._warned = False
 
     @asynccontextmanager
     async def request(  # type: ignore[override]
@@ -82,7 +82,7 @@ class Transport(Requestor):
         while True:
             answer, trouble = await self._try(method, url, options)
             if answer and not trouble:
-                self._told = False
+                self._warned = False
                 return replace(answer, headers=_for_asyncprawcore(answer))
             if self._patience_s is not None and self._clock.monotonic() - began > self._patience_s:
                 raise RedditDown(
@@ -98,10 +98,10 @@ class Transport(Requestor):
 
     def _tell_if_long(self, trouble: str, backoff_s: float) -> None:
         """Once, so that people can tell a lost network from a rate limit."""
-        if backoff_s >= TELL_AT_S and not self._told:
+        if backoff_s >= TELL_AT_S and not self._warned:
             patience = "until it comes" if self._patience_s is None else f"for {self._patience_s / 60:g} minutes"
             print(f"rfr: no answer from Reddit yet ({trouble}): asking again {patience}", file=sys.stderr, flush=True)
-            self._told = True
+            self._warned = True
 
     async def _try(self, method: str, url: str, options: dict[str, Any]) -> tuple[Answer | None, str]:
         """The answer, if one came, and why it is not to be kept; the reason is empty for one that is."""

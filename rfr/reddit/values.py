@@ -64,13 +64,13 @@ def time_of(value: Any, name: str) -> float | None:
     if is_absent(value):
         return None
     number = _number(value)
-    found = _date(str(value).strip()) if number is None else _eight_digits(number)
+    moment = _date(str(value).strip()) if number is None else _eight_digits(number)
     if isinstance(value, date):  # a datetime is one, too
-        found = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
+        moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
     time = math.nan if number is None or number.adjusted() > DIGITS else float(number)
-    if found is not None:
+    if moment is not None:
         with suppress(OverflowError, ValueError):
-            time = (found if found.tzinfo else found.replace(tzinfo=UTC)).timestamp()
+            time = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
     if not 0 <= time < LATEST:  # nor is NaN
         raise _wrong(value, name, "no time in Unix seconds and no date")
     return time

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-from rfr.report.findings import SCORES, verdict
+from rfr.report.findings import SCORES, findings
 
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
@@ -30,7 +30,7 @@ WIDTH, HEIGHT = 240, 18  # of a plotted interval, in pixels; its axis runs from 
 
 def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[str, str]]) -> str:
     """The page as a string."""
-    said = "".join(f"<li>{safe(sentence)}" for sentence in verdict(evaluation))
+    said = "".join(f"<li>{safe(sentence)}" for sentence in findings(evaluation))
     plain = {name: value for name, value in evaluation.items() if not isinstance(value, (Mapping, list))}
     samples = "".join(f"<article><b>{safe(s['prompt'])}</b><p>{safe(s['response'])}</p></article>" for s in stories)
     return (
@@ -38,7 +38,7 @@ def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[s
         f"<h1>rfr evaluation</h1><ul class=verdict>{said}</ul>{_figures(plain)}"
         f"<h2>Does it rank replies as karma does?</h2><p>{EXPLANATION}</p>"
         f"{''.join(_accuracies(evaluation['pair_accuracy'], ratio) for ratio in _values(evaluation['pair_accuracy'], 'ratio'))}"
-        f"{''.join(_group(name, found) for name, found in _sections(evaluation))}"
+        f"{''.join(_group(name, figures) for name, figures in _sections(evaluation))}"
         f"<h2>Stories it wrote</h2>{samples or '<p>none asked for</p>'}</html>"
     )
 
@@ -77,19 +77,19 @@ def _interval(value: float, low: float, high: float) -> str:
 
 def _sections(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
     """Figures that stand together, with a title: the policy's own, those of other policies, and the gains over them."""
-    yield from ((name, found) for name, found in evaluation.items() if isinstance(found, Mapping))
+    yield from ((name, figures) for name, figures in evaluation.items() if isinstance(figures, Mapping))
     yield from ((f"beside it: {other['model']}", other) for other in evaluation.get("others", ()))
     for gain in evaluation.get("gains", ()):
         figures = {name: value for name, value in gain.items() if name not in ("score", "over")}
         yield f"{SCORES[gain['score']]} over that of {gain['over']}", figures
 
 
-def _group(name: str, found: Mapping[str, Any]) -> str:
-    return f"<h2>{safe(name.replace('_', ' '))}</h2>{_figures(found)}"
+def _group(name: str, figures: Mapping[str, Any]) -> str:
+    return f"<h2>{safe(name.replace('_', ' '))}</h2>{_figures(figures)}"
 
 
-def _figures(found: Mapping[str, Any]) -> str:
-    rows = (f"<tr><th>{safe(name.replace('_', ' '))}<td class=number>{_shown(value)}</tr>" for name, value in found.items())
+def _figures(figures: Mapping[str, Any]) -> str:
+    rows = (f"<tr><th>{safe(name.replace('_', ' '))}<td class=number>{_shown(value)}</tr>" for name, value in figures.items())
     return f"<table>{''.join(rows)}</table>"
 
 

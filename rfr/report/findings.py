@@ -12,7 +12,7 @@ MUCH_LONGER, MORE_ALIKE = 2.0, 0.1  # copies than people's, as a ratio; self-BLE
 Evaluation = Mapping[str, Any]
 
 
-def verdict(evaluation: Evaluation) -> list[str]:
+def findings(evaluation: Evaluation) -> list[str]:
     """Sentences, the most important first."""
     said = (part(evaluation) for part in (_on_karma, _on_baselines, _on_prompts, _on_copying, _on_variety))
     return [*map(_on_gain, evaluation.get("gains", [])), *(sentence for sentence in said if sentence)]
@@ -39,14 +39,14 @@ def _on_karma(evaluation: Evaluation) -> str | None:
     )
 
 
-def _on_gain(found: Mapping[str, Any]) -> str:
+def _on_gain(gain: Mapping[str, Any]) -> str:
     """Lengths being equal: a longer story may score higher for its length alone."""
-    score, other = SCORES[found["score"]], found["over"]
-    low, high = found["length_controlled_low"], found["length_controlled_high"]
-    place = "above" if low > 0 else "below" if high < 0 else "not told from"
+    score, other = SCORES[gain["score"]], gain["over"]
+    low, high = gain["length_controlled_low"], gain["length_controlled_high"]
+    relation = "above" if low > 0 else "below" if high < 0 else "not told from"
     return (
-        f"{score[0].upper()}{score[1:]} of its stories is {place} that of {other}'s, lengths being equal: "
-        f"{found['length_controlled']:+.3f} ({low:+.3f} to {high:+.3f}) on {found['prompts']} prompts."
+        f"{score[0].upper()}{score[1:]} of its stories is {relation} that of {other}'s, lengths being equal: "
+        f"{gain['length_controlled']:+.3f} ({low:+.3f} to {high:+.3f}) on {gain['prompts']} prompts."
     )
 
 
@@ -63,30 +63,30 @@ def _on_baselines(evaluation: Evaluation) -> str | None:
 
 
 def _on_prompts(evaluation: Evaluation) -> str | None:
-    found = evaluation.get("prompt_ranking")
-    if not found:
+    ranking = evaluation.get("prompt_ranking")
+    if not ranking:
         return None
-    reads = "It reads its prompt" if found["low"] > found["chance"] else "It does not show that it reads its prompt"
-    often, chance = f"{found['accuracy']:.0%} of {found['stories']} stories", f"{found['chance']:.0%}"
-    return f"{reads}: of {found['candidates']} prompts the story's own is the likeliest for {often}, by chance for {chance}."
+    reads = "It reads its prompt" if ranking["low"] > ranking["chance"] else "It does not show that it reads its prompt"
+    often, chance = f"{ranking['accuracy']:.0%} of {ranking['stories']} stories", f"{ranking['chance']:.0%}"
+    return f"{reads}: of {ranking['candidates']} prompts the story's own is the likeliest for {often}, by chance for {chance}."
 
 
 def _on_copying(evaluation: Evaluation) -> str | None:
-    found, people = (evaluation.get(name) for name in ("copying", "copying_of_people"))
-    if not found or not people:
+    policy, people = (evaluation.get(name) for name in ("copying", "copying_of_people"))
+    if not policy or not people:
         return None
-    mine, theirs = found["longest_median_tokens"], people["longest_median_tokens"]
+    mine, theirs = policy["longest_median_tokens"], people["longest_median_tokens"]
     copies = "It copies its training stories" if mine > MUCH_LONGER * theirs else "It copies no more than people do"
     return f"{copies}: half of its stories share {mine:.0f} tokens in a row with a training story, half of people's {theirs:.0f}."
 
 
 def _on_variety(evaluation: Evaluation) -> str | None:
-    found, people = (evaluation.get(name) for name in ("diversity", "diversity_of_people"))
-    if not found or not people:
+    policy, people = (evaluation.get(name) for name in ("diversity", "diversity_of_people"))
+    if not policy or not people:
         return None
-    mine, theirs = found["self_bleu"], people["self_bleu"]
+    mine, theirs = policy["self_bleu"], people["self_bleu"]
     alike = "more alike than people's" if mine > theirs + MORE_ALIKE else "about as varied as people's"
     repeats = (
-        f"{found['repetition']:.0%} of its runs of four words repeat one of the same story, {people['repetition']:.0%} of theirs"
+        f"{policy['repetition']:.0%} of its runs of four words repeat one of the same story, {people['repetition']:.0%} of theirs"
     )
     return f"Its stories are {alike} (self-BLEU {mine:.2f} against {theirs:.2f}); {repeats}."

@@ -19,26 +19,26 @@ ON_CORRELATIONS = (
 )
 
 
-def karma_page(found: Mapping[str, Any]) -> str:
+def karma_page(report: Mapping[str, Any]) -> str:
     """The page as a string."""
-    reasons = "".join(f"<li>{safe(reason)}" for reason in found["recommended"]["reasons"])
-    refused = "".join(f"<li>{safe(name)}: {safe(reason)}" for name, reason in found["unavailable_rewards"].items())
+    reasons = "".join(f"<li>{safe(reason)}" for reason in report["recommended"]["reasons"])
+    refused = "".join(f"<li>{safe(name)}: {safe(reason)}" for name, reason in report["unavailable_rewards"].items())
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>rfr: what karma is made of</title><style>{STYLE}</style>"
-        f"<h1>What karma is made of</h1><p>{found['stories']:,} stories in {found['threads']:,} threads.</p>"
-        f"<ul class=verdict><li>For this corpus: <b>reward={safe(found['recommended']['reward'])}</b>{reasons}</ul>"
-        f"<h2>Shares of the variance of log karma</h2>{_bar(found['variance_shares'])}"
-        f"<p>{ON_SHARES}</p><h2>What each reward goes with</h2><p>{ON_CORRELATIONS}</p>{_table(found['correlations'])}"
+        f"<h1>What karma is made of</h1><p>{report['stories']:,} stories in {report['threads']:,} threads.</p>"
+        f"<ul class=verdict><li>For this corpus: <b>reward={safe(report['recommended']['reward'])}</b>{reasons}</ul>"
+        f"<h2>Shares of the variance of log karma</h2>{_bar(report['variance_shares'])}"
+        f"<p>{ON_SHARES}</p><h2>What each reward goes with</h2><p>{ON_CORRELATIONS}</p>{_table(report['correlations'])}"
         f"{f'<h2>Rewards that this corpus lacks the facts for</h2><ul>{refused}</ul>' if refused else ''}</html>"
     )
 
 
 def _bar(shares: Mapping[str, float | None]) -> str:
-    place, parts, rows = 0.0, [], []
+    left, parts, rows = 0.0, [], []
     for colour, (name, share) in zip(COLOURS, shares.items(), strict=True):
         width = BAR * (share or 0.0)
-        parts.append(f"<rect x={place:.1f} width={width:.1f} height=28 fill='{colour}'><title>{safe(name)}</title></rect>")
-        place += width
+        parts.append(f"<rect x={left:.1f} width={width:.1f} height=28 fill='{colour}'><title>{safe(name)}</title></rect>")
+        left += width
         shown = "n/a: the corpus does not tell" if share is None else f"{share:.1%}"
         swatch = f"<svg width=12 height=12><rect width=12 height=12 fill='{colour}' /></svg>"
         rows.append(f"<tr><td>{swatch}{safe(name)}<td class=number>{shown}</tr>")

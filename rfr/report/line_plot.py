@@ -12,17 +12,17 @@ COLOURS = ("#b5651d", "#2a6f97", "#588157", "#9d4edd", "#c1121f", "#6c757d", "#e
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
-def lines_page(title: str, told: str, curves: Mapping[str, Curve], *, log_x: bool = False, mark: float | None = None) -> str:
+def lines_page(title: str, sentence: str, curves: Mapping[str, Curve], *, log_x: bool = False, mark: float | None = None) -> str:
     """A page with one plot.
 
     Args:
-        told: a sentence below the title.
+        sentence: a sentence below the title.
         curves: (xs, ys) by name.
         mark: an x that a vertical line marks.
     """
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{safe(title)}</title><style>{STYLE}</style>"
-        f"<h1>{safe(title)}</h1><p>{safe(told)}</p>{_plot(curves, log_x, mark)}</html>"
+        f"<h1>{safe(title)}</h1><p>{safe(sentence)}</p>{_plot(curves, log_x, mark)}</html>"
     )
 
 
@@ -39,9 +39,9 @@ def _plot(curves: Mapping[str, Curve], log_x: bool, mark: float | None) -> str:
         return HEIGHT - BOTTOM - (y - low) / (high - low) * (HEIGHT - BOTTOM - 10)
 
     drawn = "".join(
-        f"<polyline fill=none stroke='{_colour(place)}' stroke-width=2 points='{_points(curve, at_x, at_y)}'>"
+        f"<polyline fill=none stroke='{_colour(index)}' stroke-width=2 points='{_points(curve, at_x, at_y)}'>"
         f"<title>{safe(name)}</title></polyline>"
-        for place, (name, curve) in enumerate(curves.items())
+        for index, (name, curve) in enumerate(curves.items())
     )
     ticks = "".join(
         f"<text x={LEFT - 8} y={at_y(y) + 4:.1f} text-anchor=end>{y:.3g}</text>" for y in (low, (low + high) / 2, high)
@@ -50,7 +50,7 @@ def _plot(curves: Mapping[str, Curve], log_x: bool, mark: float | None) -> str:
         for x in (10**at if log_x else at for at in (left, (left + right) / 2, right))
     )
     line = "" if mark is None else f"<line class=coin x1={at_x(mark):.1f} x2={at_x(mark):.1f} y1=0 y2={HEIGHT - BOTTOM} />"
-    names = "".join(f"<li style='color:{_colour(place)}'>{safe(name)}" for place, name in enumerate(curves))
+    names = "".join(f"<li style='color:{_colour(index)}'>{safe(name)}" for index, name in enumerate(curves))
     legend = f"<ul>{names}</ul>" if len(curves) > 1 else ""
     return f"<svg viewBox='0 0 {WIDTH} {HEIGHT}' width=100% font-size=12>{line}{drawn}{ticks}</svg>{legend}"
 
@@ -64,5 +64,5 @@ def _range(values: Sequence[float]) -> tuple[float, float]:
     return (low, high) if high > low else (low - 0.5, high + 0.5)
 
 
-def _colour(place: int) -> str:
-    return COLOURS[place % len(COLOURS)]
+def _colour(index: int) -> str:
+    return COLOURS[index % len(COLOURS)]

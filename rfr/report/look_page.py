@@ -136,9 +136,9 @@ def _plot(title: str, histogram: Mapping[str, SequenceOf[Any]]) -> str:
 
 def _bars(number: int, before: int, after: int, name: str, top: int, width: int, height: int) -> str:
     left, rects = number * width, ""
-    for place, (kind, count) in enumerate((("before", before), ("after", after))):
+    for column, (kind, count) in enumerate((("before", before), ("after", after))):
         tall = height * count / top
-        rects += f"<rect class={kind} x={left + 3 + 15 * place} width=14 y={height - tall:.1f} height={tall:.1f}>"
+        rects += f"<rect class={kind} x={left + 3 + 15 * column} width=14 y={height - tall:.1f} height={tall:.1f}>"
         rects += f"<title>{kind}: {count:,}</title></rect>"
     return f"{rects}<text x={left + 2} y={height + 14 + 12 * (number % 2)}>{_safe(name)}</text>"
 

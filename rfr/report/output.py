@@ -59,10 +59,10 @@ def _there(folder: Path) -> Path:
 
 def _about(path: Path) -> dict[str, str] | None:
     try:
-        found = json.loads(path.read_text()).get(ABOUT)
+        about = json.loads(path.read_text()).get(ABOUT)
     except (OSError, ValueError, AttributeError):
         return None
-    return found if isinstance(found, dict) else None
+    return about if isinstance(about, dict) else None
 
 
 def _in_words(about: Mapping[str, str]) -> str:

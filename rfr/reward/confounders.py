@@ -36,10 +36,10 @@ def delays_s(thread: ReplyThread) -> np.ndarray:
 
 def arrivals(delays: np.ndarray) -> np.ndarray:
     """The first reply that came is 1; NaN where the time is not known."""
-    places = np.full(len(delays), np.nan)
+    arrival = np.full(len(delays), np.nan)
     known = ~np.isnan(delays)
-    places[known] = rankdata(delays[known])
-    return places
+    arrival[known] = rankdata(delays[known])
+    return arrival
 
 
 def words(thread: ReplyThread) -> np.ndarray:

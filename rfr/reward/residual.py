@@ -50,7 +50,7 @@ class Residual:
             )
         threads = sorted((sorted(t, key=lambda story: story.reply_id) for t in threads), key=lambda t: t[0].thread_id)
         order = np.random.default_rng(self._seed).permutation(len(threads))  # sorted, so that how they came is no matter
-        self._fold_of = {threads[place][0].thread_id: number % self._folds for number, place in enumerate(order)}
+        self._fold_of = {threads[index][0].thread_id: number % self._folds for number, index in enumerate(order)}
         folds = np.array([self._fold_of[thread[0].thread_id] for thread in threads])
         self._models = [
             self._regression([thread for thread, own in zip(threads, folds, strict=True) if own != fold])

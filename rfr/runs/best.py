@@ -38,16 +38,16 @@ def best_groups(runs: ResultTable) -> list[dict[str, Any]]:
             groups[tuple(str(row[key]) for key in keys)].append(float(row[metric]))
     sign = -1 if metric in HIGHER_IS_BETTER else 1
     ranked = sorted(groups.items(), key=lambda group: sign * fmean(group[1]))
-    found: dict[tuple[str, Any], dict[str, Any]] = {}
+    best: dict[tuple[str, Any], dict[str, Any]] = {}
     for settings, values in ranked:
-        for place, key in enumerate(keys):
+        for index, key in enumerate(keys):
             others = " ".join(f"{other}={value}" for other, value in zip(keys, settings, strict=True) if other != key)
             low, high = interval(values)
-            found.setdefault((key, settings[place]), {
-                "key": key, "of": f"{key}={settings[place]}", "with": others, "metric": metric, "mean": fmean(values),
+            best.setdefault((key, settings[index]), {
+                "key": key, "of": f"{key}={settings[index]}", "with": others, "metric": metric, "mean": fmean(values),
                 "low": low, "high": high, "runs": len(values),
             })  # fmt: skip
-    return sorted(found.values(), key=lambda row: keys.index(row["key"]))  # stable: the better first within a key
+    return sorted(best.values(), key=lambda row: keys.index(row["key"]))  # stable: the better first within a key
 
 
 def interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:

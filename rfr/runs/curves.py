@@ -26,7 +26,7 @@ def curves(run_dir: Path) -> Columns:
     _add_seconds(rows)
     every = max(1, -(-len(rows) // MOST))
     kept = {*range(0, len(rows), every), len(rows) - 1}
-    rows = [row for place, row in enumerate(rows) if place in kept or any(row.get(name) for name in SHOWN if "val/" in name)]
+    rows = [row for index, row in enumerate(rows) if index in kept or any(row.get(name) for name in SHOWN if "val/" in name)]
     columns: Columns = {name: [_number(row.get(name)) for row in rows] for name in (*AXES, *SHOWN)}
     return {name: column for name, column in columns.items() if any(value is not None for value in column)}
 
@@ -48,19 +48,19 @@ def _number(text: str | float | None) -> float | None:
 def samples(run_dirs: Sequence[Path]) -> list[dict[str, Any]]:
     """By prompt, the last story that each run wrote: `prompt` and `stories` of `run` (its place), `step` and `text`."""
     by_prompt: dict[str, dict[int, dict[str, Any]]] = {}
-    for place, run_dir in enumerate(run_dirs):
+    for index, run_dir in enumerate(run_dirs):
         path = run_dir / "samples.jsonl"
         for line in path.read_text().splitlines() if path.is_file() else []:
             if (row := _json(line)) is not None:
-                story = {"run": place, "step": row["step"], "text": row["response"]}
-                by_prompt.setdefault(row["prompt"], {})[place] = story
+                story = {"run": index, "step": row["step"], "text": row["response"]}
+                by_prompt.setdefault(row["prompt"], {})[index] = story
     return [{"prompt": prompt, "stories": list(stories.values())} for prompt, stories in by_prompt.items()]
 
 
 def _json(line: str) -> dict[str, Any] | None:
     """A run that was killed may have left half a line."""
     try:
-        found: dict[str, Any] = json.loads(line)
+        record: dict[str, Any] = json.loads(line)
     except json.JSONDecodeError:
         return None
-    return found
+    return record

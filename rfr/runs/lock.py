@@ -33,7 +33,7 @@ def run_lock(run_dir: Path) -> Iterator[int]:
     """
     missing = [folder for folder in run_dir.parents if not folder.exists()]
     path = run_dir.parent / f".{run_dir.name}.lock"
-    descriptor = _taken(path, run_dir)
+    descriptor = _acquire(path, run_dir)
     try:
         os.ftruncate(descriptor, 0)
         os.pwrite(descriptor, json.dumps(_this_process()).encode(), 0)
@@ -46,7 +46,7 @@ def run_lock(run_dir: Path) -> Iterator[int]:
                 folder.rmdir()
 
 
-def _taken(path: Path, run_dir: Path) -> int:
+def _acquire(path: Path, run_dir: Path) -> int:
     waiting = False
     while True:
         descriptor = _opened(path)

@@ -32,20 +32,20 @@ def failure_of(run_dir: Path) -> str | None:
     Raises:
         UserError: the file is damaged.
     """
-    found = _read(run_dir / FAILURE)
-    return None if found is None else str(found.get("why"))
+    failure = _read(run_dir / FAILURE)
+    return None if failure is None else str(failure.get("why"))
 
 
 def _read(path: Path) -> dict | None:
     if not path.is_file():
         return None
     try:
-        found = json.loads(path.read_text("utf-8", "replace"))
+        content = json.loads(path.read_text("utf-8", "replace"))
     except ValueError:
-        found = None
-    if not isinstance(found, dict):
+        content = None
+    if not isinstance(content, dict):
         raise UserError(f"{path} is damaged: remove it, and the run goes on from its last checkpoint")
-    return found
+    return content
 
 
 def state_of(run_dir: Path) -> str:

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfr import config
+from rfr.config import plain
+from rfr.runs.folder import CONFIG, NOT_HASHED, load
 from rfr.runs.outcome import result_of, state_of
 
 FIGURES = (
@@ -35,7 +36,7 @@ class ResultTable:
 
 def run_dirs_in(folder: Path) -> list[Path]:
     """The run folders there, or the folder itself where it is one."""
-    return [folder] if (folder / config.CONFIG).is_file() else sorted(path.parent for path in folder.glob(f"*/{config.CONFIG}"))
+    return [folder] if (folder / CONFIG).is_file() else sorted(path.parent for path in folder.glob(f"*/{CONFIG}"))
 
 
 def collect_results(run_dirs: Sequence[Path]) -> ResultTable:
@@ -44,7 +45,7 @@ def collect_results(run_dirs: Sequence[Path]) -> ResultTable:
     Raises:
         UserError: one is no run folder.
     """
-    loaded = [config.plain(config.load(run_dir)) for run_dir in run_dirs]
+    loaded = [plain(load(run_dir)) for run_dir in run_dirs]
     configs = [_flat(cfg) for cfg in loaded]
     results = [result_of(run_dir) or {} for run_dir in run_dirs]
     derived = set.intersection(*(set(cfg.get("derived") or ()) for cfg in loaded))
@@ -57,9 +58,9 @@ def collect_results(run_dirs: Sequence[Path]) -> ResultTable:
             **{key: result.get(key) for key in figures},
         } for run_dir, name, flat, result in zip(run_dirs, _names(run_dirs), configs, results, strict=True)
     ]  # fmt: skip
-    order = sorted(range(len(rows)), key=lambda place: [_natural(rows[place][name]) for name in names])
+    order = sorted(range(len(rows)), key=lambda index: [_natural(rows[index][name]) for name in names])
     return ResultTable(
-        rows=[rows[place] for place in order], run_dirs=[run_dirs[place] for place in order], varied=names, figures=figures
+        rows=[rows[index] for index in order], run_dirs=[run_dirs[index] for index in order], varied=names, figures=figures
     )
 
 
@@ -96,7 +97,7 @@ def _differing(configs: list[dict[str, Any]], derived: set[str]) -> list[str]:
     """
     keys = [key for key in dict.fromkeys(key for flat in configs for key in flat) if not _follows(key, derived)]
     differing = [key for key in keys if len({str(flat.get(key)) for flat in configs}) > 1]
-    different = [key for key in differing if key.split(".")[0] not in config.NOT_HASHED and not key.startswith("model.suggested")]
+    different = [key for key in differing if key.split(".")[0] not in NOT_HASHED and not key.startswith("model.suggested")]
     different = [key for key in different if key != "objective._target_"]  # its name says more
     classes = [key.removesuffix("._target_") for key in different if key.endswith("._target_")]
     kept = [key for key in different if not any(key.startswith(f"{c}.") and not key.endswith("._target_") for c in classes)]

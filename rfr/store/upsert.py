@@ -19,7 +19,7 @@ def table_of(record: type) -> str:
     return record.__name__.lower()
 
 
-def _insertion(record: type) -> str:
+def _upsert_statement(record: type) -> str:
     """The statement that adds a row of this record."""
     names = [field.name for field in fields(record)]
     into = f"INTO {table_of(record)} ({', '.join(names)})"
@@ -42,4 +42,4 @@ def _rank(side: str, names: list[str]) -> str:
     return ", ".join([f"{side}.deleted", *known, f"ifnull({side}.seen_at, -1)", f"is_gone({side}.body)", *values])
 
 
-INSERTIONS = {record: _insertion(record) for record in (Post, Reply, Observation)}
+INSERTIONS = {record: _upsert_statement(record) for record in (Post, Reply, Observation)}

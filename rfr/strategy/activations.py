@@ -31,7 +31,7 @@ class ActivationBytes:
     outside: int
 
 
-def saved(
+def activation_bytes(
     config: PretrainedConfig, rows: int, block: int, precision: str, *, autocast: bool, checkpointing: bool,
     recompute: bool = True, attention: str = ATTENTION,
 ) -> ActivationBytes:  # fmt: skip

@@ -114,8 +114,8 @@ class CPUDeepSpeedStrategy(DeepSpeedStrategy):
 
 def _forget_shared_memory() -> None:
     """DeepSpeed's ranks exchange through files in memory, 69 MB each, that it never removes; once open they need no names."""
-    place = f"{os.environ.get('MASTER_ADDR')}_{os.environ.get('MASTER_PORT')}"
-    for path in Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_*_{place}_*"):
+    address = f"{os.environ.get('MASTER_ADDR')}_{os.environ.get('MASTER_PORT')}"
+    for path in Path("/dev/shm").glob(f"deepspeed_allreduce_buffer_*_{address}_*"):
         path.unlink(missing_ok=True)
 
 

@@ -1,6 +1,6 @@
-"""What a training run needs of memory, part by part: on each device, in the machine's memory, on its disk.
+"""The memory that a training run needs, item by item: on each device, in main memory, on disk.
 
-The parts of model and optimizer states are those of Rajbhandari et al. 2020 (ZeRO), table 1; activations are measured (`saved`).
+Model and optimizer states follow Rajbhandari et al. 2020 (ZeRO), table 1; `activation_bytes` measures the activations.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.output_layer import CHUNK, CHUNK_ON_CPU, PART
-from rfr.strategy.activations import saved
+from rfr.strategy.activations import activation_bytes
 from rfr.strategy.precision import DTYPE, PURE
 from rfr.utils.malloc import GIB
 
@@ -114,14 +114,16 @@ def _swap_buffers(setup: MemorySetup, largest: tuple[int, ...]) -> MemoryItem:
     return MemoryItem(name="DeepSpeed's swap buffers", host=SWAPPED_AT_ONCE * FP32 * max(setup.sub_group, prod(largest)))
 
 
-def _at(place: str, name: str, size: float) -> MemoryItem:
-    return MemoryItem(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[place]: size})
+def _at(tier: str, name: str, size: float) -> MemoryItem:
+    return MemoryItem(name=name, **{{NO_OFFLOAD: "device", "cpu": "host", "nvme": "disk"}[tier]: size})
 
 
 def _activations(setup: MemorySetup, count: int) -> list[MemoryItem]:
     """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
-    keep = partial(saved, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, attention=setup.attention)
+    keep = partial(
+        activation_bytes, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, attention=setup.attention
+    )
     kept = keep(checkpointing=setup.checkpointing)
     total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
     if setup.checkpointing:  # one layer at a time has all of them again, after casts have ended with the forward pass

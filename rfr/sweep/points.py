@@ -26,11 +26,11 @@ class Point:
     varied: dict[str, str]
 
     @property
-    def told(self) -> str:
-        return told(self.varied)
+    def overrides_text(self) -> str:
+        return overrides_text(self.varied)
 
 
-def told(varied: Mapping[str, str]) -> str:
+def overrides_text(varied: Mapping[str, str]) -> str:
     """What sets a point apart, as it would be written in a command."""
     return " ".join(f"{key}={value}" for key, value in varied.items()) or "the only point"
 
@@ -57,14 +57,14 @@ def points(master: DictConfig, group: str) -> list[Point]:
     overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
     lists = BasicSweeper.split_arguments(overrides, None)[0] if is_grid(master) else _each_value_once(overrides)
     many = {key for override in overrides if override.is_sweep_override() for key in [override.get_key_element()]}
-    found = []
+    composed = []
     for point in lists:
         varied = {key: value for key, _, value in (text.partition("=") for text in point) if key in many}
         try:
-            found.append(Point(cfg=_compose(master, point, group), varied=varied))
+            composed.append(Point(cfg=_compose(master, point, group), varied=varied))
         except (HydraException, OmegaConfBaseException, UserError) as error:
-            raise UserError(f"{told(varied)}: {in_one_line(error)}") from error
-    return found
+            raise UserError(f"{overrides_text(varied)}: {in_one_line(error)}") from error
+    return composed
 
 
 def _compose(master: DictConfig, overrides: Sequence[str], group: str) -> DictConfig:

@@ -29,20 +29,20 @@ def preflight(master: DictConfig, group: str) -> None:
     Raises:
         UserError: a point can't be composed or a value of it is wrong, or two points are one run.
     """
-    found = points(master, group)
+    sweep_points = points(master, group)
     if master.preview:
-        preview({point.told: Recipe.of(point.cfg) for point in found})
+        preview({point.overrides_text: Recipe.of(point.cfg) for point in sweep_points})
         return
-    for point in found:
+    for point in sweep_points:
         try:
             require_trainable(Recipe.of(point.cfg))
         except ValueError as error:
-            raise UserError(f"{point.told}: {error}") from error
+            raise UserError(f"{point.overrides_text}: {error}") from error
     if not is_grid(master):
         _require_metric(str(master.metric))
     else:
-        _require_distinct(found)
-        _say_what_starts(found)
+        _require_distinct(sweep_points)
+        _say_what_starts(sweep_points)
 
 
 def _require_metric(metric: str) -> None:
@@ -51,20 +51,20 @@ def _require_metric(metric: str) -> None:
         raise UserError(f"metric={metric}: a search goes by one of {', '.join(METRICS)}")
 
 
-def _require_distinct(found: list[Point]) -> None:
+def _require_distinct(points: list[Point]) -> None:
     first: dict[Path, Point] = {}
-    for point in found:
+    for point in points:
         other = first.setdefault(run_folder(point.cfg), point)
         if other is not point:
             why = "leave out name=" if point.cfg.name else "they differ in nothing that makes a run another"
-            raise UserError(f"{other.told} and {point.told} would share a run folder: {why}")
+            raise UserError(f"{other.overrides_text} and {point.overrides_text} would share a run folder: {why}")
 
 
-def _say_what_starts(found: list[Point]) -> None:
-    run_dirs = [run_folder(point.cfg) for point in found]
+def _say_what_starts(points: list[Point]) -> None:
+    run_dirs = [run_folder(point.cfg) for point in points]
     rows = [
         {"run": run_dir.name, **point.varied, "state": state_of(run_dir), "now": _now(run_dir)}
-        for run_dir, point in zip(run_dirs, found, strict=True)
+        for run_dir, point in zip(run_dirs, points, strict=True)
     ]
     counts = ", ".join(f"{count} {state}" for state, count in Counter(row["state"] for row in rows).items())
     print_table(rows, title=f"{run_dirs[0].parent}: {len(rows)} runs, {counts}")

@@ -27,7 +27,7 @@ from rfr.strategy.ranks import ranks
 from rfr.train.checkpoints import fingerprint, latest_intact, require_match
 from rfr.train.policy import build_policy, require_trainable
 from rfr.train.recipe import Recipe
-from rfr.train.reference import Reference
+from rfr.train.reference import ReferenceLogProbs
 from rfr.utils.malloc import trim_freed_memory
 
 
@@ -62,7 +62,7 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     with trim_freed_memory():
         model = build_policy(recipe, prepared.tokenizer, layout.dtype, attention)
     if loss.needs_reference:
-        data = data.with_reference(Reference(model, precision, recipe.data_dir / "cache"))
+        data = data.with_reference(ReferenceLogProbs(model, precision, recipe.data_dir / "cache"))
     if not loss.is_policy:
         model = reward_model(model, recipe.seed, recipe.model.block_size)
     own_fingerprint = fingerprint(model, rows_per_step(recipe))

@@ -151,17 +151,17 @@ class SaveBest(Callback):
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         self._folder, self._tokenizer = folder, tokenizer
-        self.told: dict[str, float] = json.loads((folder / EXPORT_INFO).read_text()) if (folder / EXPORT_INFO).exists() else {}
+        self.best: dict[str, float] = json.loads((folder / EXPORT_INFO).read_text()) if (folder / EXPORT_INFO).exists() else {}
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)
         monitor = f"val/{module.objective.monitor}"
-        if trainer.sanity_checking or not module.validated[monitor] < self.told.get(monitor, math.inf):
+        if trainer.sanity_checking or not module.validated[monitor] < self.best.get(monitor, math.inf):
             return
-        self.told = {"step": trainer.global_step, **module.validated}
+        self.best = {"step": trainer.global_step, **module.validated}
         with gathered_parameters(trainer):  # every rank: ZeRO-3 gathers
             if trainer.is_global_zero:
-                export(module.model, self._tokenizer, self._folder, self.told)
+                export(module.model, self._tokenizer, self._folder, self.best)
 
 
 class GracefulStop(Callback):
@@ -228,8 +228,8 @@ class LogProgress(Callback):
     def _tell(self, trainer: pl.Trainer, figures: dict[str, str]) -> None:
         self._told_at = time.monotonic()
         if trainer.is_global_zero:
-            told = "  ".join(f"{name} {trainer.callback_metrics[name]:{form}}" for name, form in figures.items())
-            print(f"step {trainer.global_step}/{trainer.max_steps}  {told}", flush=True)
+            text = "  ".join(f"{name} {trainer.callback_metrics[name]:{form}}" for name, form in figures.items())
+            print(f"step {trainer.global_step}/{trainer.max_steps}  {text}", flush=True)
 
 
 def progress_display() -> Callback:

@@ -95,9 +95,11 @@ class Checkpoints(Callback):
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in TORCH_CANT_WRITE):
             raise error
         kept = checkpoints(self._folder)
-        told = f"{kept[-1].name} is whole, so make room and go on with resume=" if kept else "there is none before it: make room"
+        advice = (
+            f"{kept[-1].name} is whole, so make room and go on with resume=" if kept else "there is none before it: make room"
+        )
         reason = getattr(error, "strerror", None) or "is the disk full?"
-        raise UserError(f"can't write the checkpoint {partial.stem} ({reason}); {told}") from error
+        raise UserError(f"can't write the checkpoint {partial.stem} ({reason}); {advice}") from error
 
 
 class StreamedCheckpointIO(TorchCheckpointIO):
@@ -127,14 +129,14 @@ def latest_intact(folder: Path) -> Path | None:
     Raises:
         UserError: all are damaged.
     """
-    found = checkpoints(folder)
-    for checkpoint in reversed(found):
+    folders = checkpoints(folder)
+    for checkpoint in reversed(folders):
         wrong = find_damage(checkpoint)
         if wrong is None:
             return checkpoint
         if ranks().rank == 0:
             print(f"{checkpoint} is damaged ({wrong}): trying the one before it", flush=True)
-    if found:
+    if folders:
         raise UserError(f"no whole checkpoint in {folder}: move the run's folder away and start it again")
     return None
 

@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 from rfr.errors import UserError
 from rfr.model.probe import Verdict, probe
 from rfr.model.shrink import narrow, shrink
-from rfr.utils.cache import cached
+from rfr.utils.cache import build_once
 from rfr.utils.hashing import key_of
 
 FORMAT = 2  # raise when the probe or what it probes changes
@@ -46,7 +46,7 @@ def _verdict_on(config: PretrainedConfig, cache_root: Path) -> Verdict:
     """What the probe says of an architecture, or said before."""
     about = {name: value for name, value in config.to_dict().items() if name not in NOT_HASHED}
     key = key_of("probe", FORMAT, version("transformers"), version("torch"), type(config).__name__, about)
-    folder = cached(cache_root, key, lambda folder: _record(_probed(config), folder))
+    folder = build_once(cache_root, key, lambda folder: _record(_probed(config), folder))
     return Verdict(**json.loads((folder / FILE).read_text()))
 
 

@@ -60,8 +60,8 @@ class Learner(pl.LightningModule):
 
     def on_train_batch_start(self, batch: Batch | PreferenceBatch, batch_idx: int) -> None:
         """What dropout draws depends on the place in the run alone: a resumed run draws the same."""
-        place = np.random.SeedSequence([self._seed, batch_idx, self.global_rank])
-        torch.manual_seed(int(place.generate_state(1)[0]))
+        position = np.random.SeedSequence([self._seed, batch_idx, self.global_rank])
+        torch.manual_seed(int(position.generate_state(1)[0]))
 
     def training_step(self, batch: Batch | PreferenceBatch, batch_idx: int) -> torch.Tensor:
         loss, shares = self._loss(batch)
@@ -145,14 +145,14 @@ class Learner(pl.LightningModule):
 
     def on_validation_epoch_end(self) -> None:
         reduce = self.trainer.strategy.reduce
-        found = {f"val/{name}": float(reduce(total, reduce_op="sum")) for name, total in self._validation_sums.items()}
+        figures = {f"val/{name}": float(reduce(total, reduce_op="sum")) for name, total in self._validation_sums.items()}
         if self.trainer.sanity_checking:  # Lightning drops what is logged here, but these are the figures before training
-            self.validated_before = found
+            self.validated_before = figures
             for logger in self.loggers:
-                logger.log_metrics(found, 0)
+                logger.log_metrics(figures, 0)
         else:
-            self.validated = found
-            self.log_dict(found, rank_zero_only=True, prog_bar=True)
+            self.validated = figures
+            self.log_dict(figures, rank_zero_only=True, prog_bar=True)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["validated"] = self.validated

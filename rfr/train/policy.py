@@ -15,10 +15,10 @@ from rfr.model.load import (
     build_model,
     build_tokenizer,
     compile_layers,
-    fused,
     pretrained_config,
     require_weights,
     require_whole_weights,
+    with_fused_gelu,
 )
 from rfr.model.positions import positions_of
 from rfr.model.recompute import recompute_activations
@@ -64,7 +64,7 @@ def random_config(recipe: Recipe, tokens: int, **special: int) -> PretrainedConf
     drops = {"attn_pdrop": rate, "embd_pdrop": rate, "resid_pdrop": rate}
     vocabulary = -(-tokens // 64) * 64  # a multiple of 64 is kind to matrix units
     make = recipe.random_config
-    return fused(make(vocab_size=vocabulary, max_position_embeddings=recipe.model.block_size, **special, **drops))
+    return with_fused_gelu(make(vocab_size=vocabulary, max_position_embeddings=recipe.model.block_size, **special, **drops))
 
 
 def require_fit(model: ModelSettings, config: PretrainedConfig, tokenizer: PreTrainedTokenizerBase | None) -> None:

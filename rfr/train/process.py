@@ -80,7 +80,7 @@ def _reason(error: Exception) -> str:
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 
 
-def _recorded(train: Callable[[], Any], run_dir: Path) -> None:
+def _record_failure(train: Callable[[], Any], run_dir: Path) -> None:
     try:
         train()
     except Interrupted:
@@ -103,7 +103,7 @@ def _main() -> None:
 
         train(Recipe.of(load_yaml(handover)), run_dir, again=os.environ[AGAIN])
 
-    code = exit_code(lambda: _recorded(work, run_dir))
+    code = exit_code(lambda: _record_failure(work, run_dir))
     if code == 0 and ranks().launched:  # loggers too are done, but at the interpreter's end threads of gloo's may abort it
         sys.stdout.flush()
         sys.stderr.flush()

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from rfr.data.pack.rows import PackedRows
 from rfr.evaluate.perplexity import piece_nll
 from rfr.strategy.precision import DTYPE, computing_in
-from rfr.utils.cache import cached
+from rfr.utils.cache import build_once
 from rfr.utils.hashing import key_of
 
 FORMAT = 1  # raise when what is kept changes
@@ -21,7 +21,7 @@ FILE = "log_probabilities.npy"
 SLICE = 1 << 24  # elements hashed at once: tokens are memory-mapped
 
 
-class Reference:
+class ReferenceLogProbs:
     """Rows -> of each piece's targets the log-probability, summed; float64.
 
     In the precision of the training, so that both begin alike. Each rank asks; the first works it out for its machine, on its GPU
@@ -38,9 +38,9 @@ class Reference:
         pieces = rows.pieces
         read = _hash([rows.tokens, rows.stories, pieces.story, pieces.start, pieces.end, pieces.row])
         key = key_of("reference", self._policy, read)
-        return np.load(cached(self._cache_root, key, lambda folder: self._work_out(rows, folder)) / FILE)
+        return np.load(build_once(self._cache_root, key, lambda folder: self._compute(rows, folder)) / FILE)
 
-    def _work_out(self, rows: PackedRows, folder: Path) -> None:
+    def _compute(self, rows: PackedRows, folder: Path) -> None:
         print(f"how likely {len(rows.pieces.story):,} stories are before training: worked out, once ...", flush=True)
         model, device = self._model, torch.device("cpu")
         if torch.cuda.is_available():

@@ -24,8 +24,8 @@ def exit_with_parent() -> None:
 
     A stop that takes longer than `GRACE_S` is cut short. Where nothing was said, nothing is watched.
     """
-    if told := os.environ.get(STARTED_BY):
-        threading.Thread(target=_watch, args=(int(told.split()[0]), float(told.split()[1])), daemon=True).start()
+    if parent := os.environ.get(STARTED_BY):
+        threading.Thread(target=_watch, args=(int(parent.split()[0]), float(parent.split()[1])), daemon=True).start()
 
 
 def _watch(pid: int, born: float) -> None:

@@ -18,7 +18,7 @@ SEAL = "seal.json"
 YOUNG = 2.0  # seconds
 
 
-def cached(root: Path, key: str, build: Callable[[Path], None]) -> Path:
+def build_once(root: Path, key: str, build: Callable[[Path], None]) -> Path:
     """The folder `root/key`, made by `build(folder)` where it is not there, or not as it was made. Safe for two processes."""
     folder = root / key
     root.mkdir(parents=True, exist_ok=True)

@@ -66,6 +66,6 @@ def _exit_code(main: Callable[[], object]) -> int:
 def in_one_line(error: Exception) -> str:
     """The message on one line; of errors that Hydra wraps, the cause."""
     cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
-    told = str(cause).split("Config search path:")[0]
-    lines = [line.strip() for line in told.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
+    message = str(cause).split("Config search path:")[0]
+    lines = [line.strip() for line in message.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
     return printable("; ".join(lines).replace(":; ", ": "))

@@ -47,8 +47,8 @@ def checked(values: Mapping[str, Any], schema: type, key: str = "", *, calls: bo
     if unknown:
         raise UserError(f"{_joined(key, unknown[0])} is no setting; there are {', '.join(hints)}")
     order = sorted(values, key=lambda name: list(hints).index(name))
-    found = {name: _checked(values[name], hints[name], _joined(key, name), calls) for name in order}
-    return {name: found[name] for name in values}
+    values_by_name = {name: _checked(values[name], hints[name], _joined(key, name), calls) for name in order}
+    return {name: values_by_name[name] for name in values}
 
 
 def _checked(value: Any, annotation: Any, key: str, calls: bool = True) -> Any:
@@ -77,15 +77,15 @@ def _checked_call(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     """What a target is to be called with."""
     target = get_object(str(values[TARGET]))
     parameters = _parameters(target)
-    found: dict[str, Any] = {}
+    arguments: dict[str, Any] = {}
     for name, value in values.items():
         if name.startswith("_"):
-            found[name] = value
+            arguments[name] = value
         elif name in parameters or REST in parameters:
-            found[name] = _checked(value, parameters.get(name, parameters.get(REST)), _joined(key, name))
+            arguments[name] = _checked(value, parameters.get(name, parameters.get(REST)), _joined(key, name))
         else:
             raise UserError(f"{_joined(key, name)} is no setting; there are {', '.join(parameters)}")
-    return found
+    return arguments
 
 
 @cache

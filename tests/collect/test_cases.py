@@ -267,7 +267,7 @@ def test_54_eight_digits_are_a_date(case: Case, given: str) -> None:
 
 
 def test_64_two_posts_of_one_title_are_two_threads(case: Case) -> None:
-    figures = case.collect("source=preferences", file="64_reposts.parquet")
+    figures = case.collect("source=threads", file="64_reposts.parquet")
     assert (figures["kept"], figures["post"], figures["reply"], figures["repeated_titles"]) == (6, 3, 6, 1)
     assert "1 title occurs twice" in figures["err"]
     with Store("x.db") as store:
@@ -277,15 +277,15 @@ def test_64_two_posts_of_one_title_are_two_threads(case: Case) -> None:
     assert {"ash": 3, "birch": 7} in threads
     assert {"ash": 310, "giant": 45} in threads
     assert {"door": 9, "shadow": 1} in threads
-    assert case.collect("source=preferences", file="64_reposts.parquet")["digest"] == figures["digest"]
+    assert case.collect("source=threads", file="64_reposts.parquet")["digest"] == figures["digest"]
 
 
 def test_62c_a_column_that_nobody_named_may_be_missing(case: Case) -> None:
-    figures = case.collect("source=preferences", file="62c_old.parquet")
+    figures = case.collect("source=threads", file="62c_old.parquet")
     assert sorted(case.karma().values()) == [3, 7, 24]  # type: ignore[type-var]
     assert "comment_times" in figures["err"]
     told = case.collect(
-        "source=preferences", "source.columns.created_utc=comment_times", file="62c_old.parquet", code=2
+        "source=threads", "source.columns.created_utc=comment_times", file="62c_old.parquet", code=2
     )["err"]  # fmt: skip
     assert "it has " in told
     assert told.strip().endswith("source.columns.created_utc=null")

@@ -57,8 +57,8 @@ def test_stories_are_text_on_the_page(prepared: Prepared, looks: list[Look]) -> 
     page = look_page([OFFSET, *looks], prepared.ledger, "six <of> them")
     assert "<script" not in page
     assert "six &lt;of&gt; them" in page
-    assert all(QuoteFinder([look.raw]).within(page) for look in looks), "a purge finds what it has to remove"
-    assert not QuoteFinder(["A story that nobody ever wrote, and that is on no page."]).within(page)
+    assert all(QuoteFinder([look.raw]).found_in(page) for look in looks), "a purge finds what it has to remove"
+    assert not QuoteFinder(["A story that nobody ever wrote, and that is on no page."]).found_in(page)
     assert page.count("<article>") == 7
     assert "karma unknown" in page
     for split in prepared.ledger.values():

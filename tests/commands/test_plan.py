@@ -12,8 +12,8 @@ from hydra import compose, initialize_config_dir
 from transformers import GPT2Config
 
 from rfr import config
-from rfr.commands.plan import GPUS, capacity, fit, needs_of, remedy, setup_of, totals
-from rfr.strategy.activations import saved
+from rfr.commands.plan import GPUS, capacity, fit, needs_of, setup_of, suggest_overrides, totals
+from rfr.strategy.activations import activation_bytes
 from rfr.strategy.memory import MemorySetup, memory_items
 from rfr.strategy.precision import native_precisions
 from rfr.train.recipe import Recipe
@@ -91,7 +91,7 @@ def test_states_on_a_disk_are_swapped_through_memory() -> None:
 
 def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -> None:
     kept = {
-        (rows, checkpointing): saved(SMALL_GPT2, rows, 96, "bf16", autocast=False, checkpointing=checkpointing).layer
+        (rows, checkpointing): activation_bytes(SMALL_GPT2, rows, 96, "bf16", autocast=False, checkpointing=checkpointing).layer
         for rows in (1, 2)
         for checkpointing in (False, True)
     }
@@ -104,7 +104,7 @@ def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -
 def test_only_shapes_are_worked_out() -> None:
     """No processor has to be quick at bf16, nor to have the memory: one of these tensors takes 400 GB."""
     wide = GPT2Config(vocab_size=512, n_embd=1600, n_layer=2, n_head=25, n_positions=1024)
-    found = saved(wide, 2**17, 1024, "bf16", autocast=False, checkpointing=False)
+    found = activation_bytes(wide, 2**17, 1024, "bf16", autocast=False, checkpointing=False)
     assert found.layer > 2**17 * 1024 * 1600 * 2
 
 
@@ -133,7 +133,7 @@ def test_what_is_advised_fits() -> None:
         assert setup.stage == 2
         room = capacity(gpu)
         if not fit(needs_of(setup), room):
-            advice = remedy(setup, room)
+            advice = suggest_overrides(setup, room)
             assert advice is not None
             advised += 1
             better = _setup("model=gpt2-xl", "trainer.micro_batch=3", *advice.split(), gpu=gpu)

@@ -73,24 +73,24 @@ def _check(split: PreparedSplit, tokenizer: PreTrainedTokenizerFast) -> None:
     for row in range(len(packed)):
         for document in range(1, rows.documents[row].max() + 1):
             mine = np.flatnonzero(rows.documents[row] == document)
-            ids, labels, story = rows.input_ids[row][mine], rows.labels[row][mine], int(rows.stories[row][mine[0]])
-            prompt = prompt_tokens(tokenizer, split.stories[story].prompt)
+            ids, labels, number = rows.input_ids[row][mine], rows.labels[row][mine], int(rows.stories[row][mine[0]])
+            prompt = prompt_tokens(tokenizer, split.stories[number].prompt)
             assert ids[: len(prompt)].tolist() == prompt
             assert (rows.positions[row][mine] == np.arange(len(mine))).all()
             targets = labels[labels != IGNORE]
             assert (labels[-len(targets) :] == targets).all(), "targets stand together at the end"
             assert (ids[1:][labels[:-1] != IGNORE] == targets[:-1]).all()
             assert len(ids) - len(prompt) + 1 - len(targets) <= CONTEXT
-            told.setdefault(story, []).append((len(told.get(story, [])), targets.tolist()))
+            told.setdefault(number, []).append((len(told.get(number, [])), targets.tolist()))
     assert len(told) == len(split.stories)
-    starts = {story: sorted(packed.pieces.start[packed.pieces.story == story]) for story in told}
-    for story, story in enumerate(split.stories):
-        pieces = sorted(told[story], key=lambda piece: _place(piece, packed, story))
+    starts = {number: sorted(packed.pieces.start[packed.pieces.story == number]) for number in told}
+    for number, story in enumerate(split.stories):
+        pieces = sorted(told[number], key=lambda piece: _place(piece, packed, number))
         joined = [token for _, targets in pieces for token in targets]
         assert joined.count(packed.eos) == 1
         assert joined[-1] == packed.eos
         assert tokenizer.decode(joined[:-1]) == story.response
-        assert len(starts[story]) == len(pieces)
+        assert len(starts[number]) == len(pieces)
 
 
 def _place(piece: tuple[int, list[int]], packed: object, story: int) -> int:

@@ -26,7 +26,7 @@ from rfr.errors import UserError
 from rfr.records import IGNORE, Post, Reply
 from rfr.reward.thread import ThreadRank
 from rfr.store.store import Store
-from rfr.utils.cache import cached, is_sealed
+from rfr.utils.cache import build_once, is_sealed
 from tests.conftest import ROOT
 
 HERE = Preprocess(
@@ -158,7 +158,7 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFix
         (folder / "deep").mkdir()
         (folder / "deep" / "a").write_bytes(b"whole")
 
-    folder = cached(tmp_path, "k", build)
+    folder = build_once(tmp_path, "k", build)
     damages = [
         lambda: (folder / "deep" / "a").write_bytes(b"whoke"), lambda: (folder / "deep" / "a").write_bytes(b"who"),
         lambda: (folder / "deep" / "a").unlink(), lambda: (folder / "more").write_bytes(b""),
@@ -166,10 +166,10 @@ def test_a_damaged_cache_is_made_again(tmp_path: Path, capsys: pytest.CaptureFix
         lambda: (folder / "seal.json").write_text("{"), lambda: shutil.rmtree(folder / "deep"),
     ]  # fmt: skip
     for number, damage in enumerate(damages):
-        assert cached(tmp_path, "k", build) == folder
+        assert build_once(tmp_path, "k", build) == folder
         assert builds == number + 1
         damage()
-        cached(tmp_path, "k", build)
+        build_once(tmp_path, "k", build)
         assert builds == number + 2
         assert "is damaged: made again" in capsys.readouterr().out
         assert (folder / "deep" / "a").read_bytes() == b"whole"
@@ -185,7 +185,7 @@ from rfr.store.store import Store
 from tests.data.test_prepare import HERE
 
 if __name__ == "__main__":
-    rfr.data.filtering.LOT = 20_000  # so that this small store is judged in several processes
+    rfr.data.filtering.LOT_CHARACTERS = 20_000  # so that this small store is filtered in several processes
     with Store(sys.argv[1]) as store:
         print("go", flush=True)
         make = lambda pairs: train_bpe((pair.response for pair in pairs), 600)

@@ -14,7 +14,7 @@ import pytest
 from rfr.data.replies import scored_stories
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.evaluate.correlation import over_all, within_threads
-from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommended, variance_shares
+from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommend, variance_shares
 from rfr.records import Observation, Reply, Story
 from rfr.report.karma_page import karma_page
 from rfr.reward.base import log_scores
@@ -108,7 +108,7 @@ def test_without_times_their_shares_are_not_to_be_had() -> None:
         FUZZING,
     ]
     assert (shares["length"] or 0.0) > 0.35
-    advice = recommended(timeless, shares)
+    advice = recommend(timeless, shares)
     assert advice.reward == "thread_rank"
     assert "no times" in advice.reasons[-1]
 
@@ -116,8 +116,8 @@ def test_without_times_their_shares_are_not_to_be_had() -> None:
 def test_the_recommended_reward_is_one_that_the_corpus_can_bear() -> None:
     threads = _corpus(4, delay=1.0)
     shares = variance_shares(threads)
-    assert recommended(threads, shares).reward == "residual"
-    assert recommended(threads[:20], shares).reward == "adjusted_rank"
+    assert recommend(threads, shares).reward == "residual"
+    assert recommend(threads[:20], shares).reward == "adjusted_rank"
 
 
 def test_too_little_to_tell() -> None:

@@ -15,7 +15,7 @@ from rfr.evaluate.prompt_ranking import among_other_prompts, own_prompt_first, w
 from rfr.model.embedding import replace_ends
 from rfr.records import Story
 from rfr.report.evaluation_page import evaluation_page
-from rfr.report.findings import verdict
+from rfr.report.findings import findings
 from rfr.reward.residual import Residual
 from rfr.reward.thread import ThreadRank
 
@@ -127,7 +127,7 @@ def test_the_verdict_says_what_the_figures_bear_out() -> None:
     def said(policy: float, baseline: float, matched: float, spread: float = 0.02) -> list[str]:
         rows = [_row("log-likelihood", policy), _row("length alone", baseline)]
         rows += [_row("log-likelihood", matched, spread, "length-matched")]
-        return verdict({"pair_accuracy": rows, "baselines": ["length alone", PROMPT_FREE]})
+        return findings({"pair_accuracy": rows, "baselines": ["length alone", PROMPT_FREE]})
 
     assert said(0.6, 0.5, 0.6)[0].endswith("it leans to what people liked.")
     assert said(0.6, 0.5, 0.4)[0].endswith("it leans away from what people liked.")
@@ -136,7 +136,7 @@ def test_the_verdict_says_what_the_figures_bear_out() -> None:
     assert said(0.6, 0.55, 0.6)[1].endswith("length alone, 55%: it does better.")
     assert said(0.6, 0.59, 0.6)[1].endswith("it does no better.")
     assert said(0.6, 0.3, 0.6)[1].endswith("length alone, 70%: it does no better."), "a baseline can be right by being wrong"
-    assert verdict({"pair_accuracy": []})[0].endswith("what the policy prefers is open.")
+    assert findings({"pair_accuracy": []})[0].endswith("what the policy prefers is open.")
 
 
 def test_the_page_holds_it_all(prepared: Prepared, policy: PreTrainedModel) -> None:
@@ -151,8 +151,9 @@ def test_the_page_holds_it_all(prepared: Prepared, policy: PreTrainedModel) -> N
 @pytest.mark.parametrize(("low", "high", "place"), [(0.1, 0.3, "above"), (-0.3, -0.1, "below"), (-0.1, 0.1, "not told from")])
 def test_the_verdict_on_another_policy_is_that_of_like_lengths(low: float, high: float, place: str) -> None:
     gained = {"length_controlled": (low + high) / 2, "length_controlled_low": low, "length_controlled_high": high,
+              "score": "reward_model_score", "over": "b over that of c",
               "gain": 9.0, "low": 8.0, "high": 10.0, "prompts": 7}  # fmt: skip
-    said = verdict({"pair_accuracy": [], "the reward model's score over that of b over that of c": gained})
+    said = findings({"pair_accuracy": [], "gains": [gained]})
     assert said[0].startswith(
         f"The reward model's score of its stories is {place} that of b over that of c's, lengths being equal: "
     )

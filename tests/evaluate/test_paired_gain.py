@@ -72,13 +72,15 @@ def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]],
     )
     assert code == 0, err
     found = json.loads((tmp_path / "evaluation.json").read_text())
-    gained = found[f"true quality over that of {other}"]
+    gains = {gain["score"]: gain for gain in found["gains"] if gain["over"] == str(other)}
+    (beside,) = found["others"]
+    assert beside["model"] == str(other)
+    gained = gains["quality"]
     assert gained["low"] <= gained["gain"] <= gained["high"]
-    assert found[f"beside it: {other}"]["quality"] == pytest.approx(found["quality"] - gained["gain"], abs=0.05)
+    assert beside["quality"] == pytest.approx(found["quality"] - gained["gain"], abs=0.05)
     ranked = {"log-likelihood", f"log-likelihood of {other}", "length alone", "reward model"}
     assert {row["score"] for row in found["pair_accuracy"]} >= ranked
-    judged = found[f"the reward model's score over that of {other}"]
-    beside = found[f"beside it: {other}"]
+    judged = gains["reward_model_score"]
     assert judged["gain"] == pytest.approx(found["reward_model_score"] - beside["reward_model_score"], abs=0.05)
     assert found["reward_model_score_low"] <= found["reward_model_score"] <= found["reward_model_score_high"]
     assert found["nll_by_karma"]["top_low"] <= found["nll_by_karma"]["top"] <= found["nll_by_karma"]["top_high"]

@@ -215,12 +215,12 @@ def test_unreachable_weights_say_what_to_do(tmp_path: Path) -> None:
 def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(precision, "_cpu_flags", lambda: {"avx2"})
-    assert precision.resolve("auto") == "fp32"
+    assert precision.resolve_precision("auto") == "fp32"
     with pytest.raises(ValueError, match="no native bf16"):
-        precision.resolve("bf16")
+        precision.resolve_precision("bf16")
     monkeypatch.setattr(precision, "_cpu_flags", lambda: {"amx_bf16", "avx512_fp16"})
-    assert precision.resolve("auto") == "bf16"
-    assert precision.resolve("fp16") == "fp16"
+    assert precision.resolve_precision("auto") == "bf16"
+    assert precision.resolve_precision("fp16") == "fp16"
 
 
 def _gpt2(**settings: Any) -> PreTrainedModel:

@@ -12,12 +12,12 @@ from torch import nn
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PreTrainedModel
 from transformers.models.gpt2.modeling_gpt2 import GPT2MLP
 
-from rfr.model.load import fused
+from rfr.model.load import with_fused_gelu
 from rfr.model.recompute import _Recipe, recompute_activations
 
 SIZES: dict[str, Any] = {"vocab_size": 64, "max_position_embeddings": 32}
 CONFIGS = {
-    "gpt2": fused(GPT2Config(**SIZES, n_embd=32, n_layer=2, n_head=2)),
+    "gpt2": with_fused_gelu(GPT2Config(**SIZES, n_embd=32, n_layer=2, n_head=2)),
     "llama": LlamaConfig(**SIZES, hidden_size=32, intermediate_size=64, num_hidden_layers=2, num_attention_heads=2),
 }
 TOKENS = torch.arange(24).view(2, 12)

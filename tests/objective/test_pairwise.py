@@ -29,7 +29,7 @@ from rfr.records import IGNORE, PreferenceBatch
 from rfr.runs.folder import run_folder
 from rfr.train.build import build
 from rfr.train.recipe import Recipe
-from rfr.train.reference import Reference
+from rfr.train.reference import ReferenceLogProbs
 from rfr.train.run import train
 from tests.helpers.runs import SMALL, column, command, largest_difference, last_json, small_config, train_small
 
@@ -106,7 +106,7 @@ def test_a_reward_model_learns_the_loss_of_bradley_and_terry(policy: PreTrainedM
 @pytest.mark.parametrize("objective", [DPO(beta=0.3), BradleyTerry()])
 def test_pairs_can_be_learnt(policy: PreTrainedModel, rows: PairRows, tmp_path: Path, objective: Loss) -> None:
     model = policy if objective.is_policy else reward_model(policy, seed=0, block=128)
-    informed = rows.with_reference(Reference(policy, "fp32", tmp_path)(rows.rows)) if objective.is_policy else rows
+    informed = rows.with_reference(ReferenceLogProbs(policy, "fp32", tmp_path)(rows.rows)) if objective.is_policy else rows
     batch = informed.batch(np.array([2, 5]), np.array([2, 5]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     for _ in range(40):
@@ -133,7 +133,7 @@ def test_shares_of_a_step_add_up(policy: PreTrainedModel, rows: PairRows, object
 
 
 def test_before_the_first_step_a_policy_is_its_own_reference(policy: PreTrainedModel, rows: PairRows, tmp_path: Path) -> None:
-    reference = Reference(policy, "fp32", tmp_path)(rows.rows)
+    reference = ReferenceLogProbs(policy, "fp32", tmp_path)(rows.rows)
     informed = rows.with_reference(reference)
     batch = informed.batch(np.arange(6), np.arange(6))
     torch.testing.assert_close(batch.reference_S, _logp(policy, batch), rtol=1e-4, atol=1e-3)
@@ -143,10 +143,10 @@ def test_before_the_first_step_a_policy_is_its_own_reference(policy: PreTrainedM
     assert abs(float(shares["margin"])) < 1e-4
     assert len(list(tmp_path.glob("*/log_probabilities.npy"))) == 1
     assert policy.training, "it goes on as it was"
-    assert (Reference(policy, "fp32", tmp_path)(rows.rows) == reference).all()
+    assert (ReferenceLogProbs(policy, "fp32", tmp_path)(rows.rows) == reference).all()
     with torch.no_grad():
         next(policy.parameters()).mul_(1.1)
-    assert not np.allclose(Reference(policy, "fp32", tmp_path)(rows.rows), reference), "another policy, another cache"
+    assert not np.allclose(ReferenceLogProbs(policy, "fp32", tmp_path)(rows.rows), reference), "another policy, another cache"
 
 
 def test_wrong_values_are_refused(folders: list[str]) -> None:

@@ -66,14 +66,14 @@ def test_text_never_becomes_a_control_token() -> None:
         add_controls(tokenizer, 5)
 
 
-def _job(folders: list[str], *overrides: str) -> Run:
+def _built(folders: list[str], *overrides: str) -> Run:
     cfg = small_config(folders, "told", "objective=conditional", *overrides)
     return build(Recipe.of(cfg), run_folder(cfg))
 
 
 def test_every_story_is_learnt_behind_its_quantile(folders: list[str]) -> None:
-    job = _job(folders, "reward=log_karma", "objective.control.count=4")
-    ids, rewards, rows = control_ids(job.prepared.tokenizer), job.material.arrays["rewards"], job.material.train
+    run = _built(folders, "reward=log_karma", "objective.control.count=4")
+    ids, rewards, rows = control_ids(run.prepared.tokenizer), run.data.arrays["rewards"], run.data.train
     assert isinstance(rows, WeightedRows)
     seen = []
     for row in range(len(rows)):
@@ -86,7 +86,7 @@ def test_every_story_is_learnt_behind_its_quantile(folders: list[str]) -> None:
     assert min(map(len, parts)) > 10
     for worse, better in pairwise(parts):
         assert max(worse) < min(better)
-    held_out = job.material.validation
+    held_out = run.data.validation
     assert isinstance(held_out, WeightedRows)
     assert held_out.rows.controls is not None
     assert len(set(held_out.rows.controls)) == 4, "each is validated behind its own"
@@ -99,33 +99,33 @@ def test_a_policy_that_knows_no_control_tokens_learns_them(folders: list[str], t
     tokenizer = AutoTokenizer.from_pretrained(start / "model")
     weights = f"model.weights={start}/model"
     assert len(tokenizer) + 5 <= len(known), "rows to spare"
-    spare = _job(folders, weights, f"model.tokenizer={start}/model")
+    spare = _built(folders, weights, f"model.tokenizer={start}/model")
     _check_drawn(spare, known, range(len(tokenizer), len(tokenizer) + 5))
     tokenizer.add_tokens([f"<unused {number}>" for number in range(len(known) - len(tokenizer))])
     tokenizer.save_pretrained(tmp_path / "tokenizer")
     none = [weights, f"model.tokenizer={tmp_path}/tokenizer"]
-    job = _job(folders, *none)
-    _check_drawn(job, known, range(len(known), len(known) + 5))
-    assert torch.equal(_embeddings(job), _embeddings(_job(folders, *none))), "drawn from the seed"
+    run = _built(folders, *none)
+    _check_drawn(run, known, range(len(known), len(known) + 5))
+    assert torch.equal(_embeddings(run), _embeddings(_built(folders, *none))), "drawn from the seed"
 
 
-def _check_drawn(job: Run, known: torch.Tensor, new: range) -> None:
-    assert list(new) == control_ids(job.prepared.tokenizer)
-    rows = _embeddings(job)
+def _check_drawn(run: Run, known: torch.Tensor, new: range) -> None:
+    assert list(new) == control_ids(run.prepared.tokenizer)
+    rows = _embeddings(run)
     assert torch.equal(rows[: new.start], known[: new.start])
     assert rows[list(new)].std() == pytest.approx(float(known[: new.start].std()), rel=0.3)
     assert torch.pdist(rows[list(new)]).min() > 0.5 * torch.pdist(known[:50]).mean()
-    assert output_layer(job.model).weight is job.model.get_input_embeddings().weight
+    assert output_layer(run.model).weight is run.model.get_input_embeddings().weight
 
 
 def test_a_conditional_policy_goes_on_with_what_it_knows(folders: list[str]) -> None:
     start, _ = train_small(folders, "knows", "objective=conditional", "trainer.max_steps=3")
     known = load_file(start / "model" / "model.safetensors")["transformer.wte.weight"]
-    assert torch.equal(_embeddings(_job(folders, f"model.weights={start}/model", f"model.tokenizer={start}/model")), known)
+    assert torch.equal(_embeddings(_built(folders, f"model.weights={start}/model", f"model.tokenizer={start}/model")), known)
 
 
-def _embeddings(job: Run) -> torch.Tensor:
-    rows = job.model.get_input_embeddings().weight
+def _embeddings(run: Run) -> torch.Tensor:
+    rows = run.model.get_input_embeddings().weight
     assert isinstance(rows, torch.Tensor)
     return rows.detach()
 

@@ -25,31 +25,31 @@ PAIRWISE = {"dpo", "reward_model"}
 OBJECTIVES = sorted({path.stem for path in (ROOT / "conf" / "objective").glob("*.yaml")} - PAIRWISE)
 
 
-def _job(folders: list[str], *overrides: str) -> Run:
+def _built(folders: list[str], *overrides: str) -> Run:
     cfg = small_config(folders, "built", *overrides)
     return build(Recipe.of(cfg), run_folder(cfg))
 
 
 @pytest.mark.parametrize("reward", REWARDS)
 def test_every_reward_weighs_the_demo(folders: list[str], reward: str) -> None:
-    job = _job(folders, "objective=rwr", f"reward={reward}", "objective.weight.target_ess=0.5")
-    rewards, weights = (job.material.arrays[name] for name in ("rewards", "weights"))
-    assert len(rewards) == len(weights) == len(job.prepared.train.stories)
-    assert abs(job.material.figures["weights/ess"] - 0.5) < 0.005
+    run = _built(folders, "objective=rwr", f"reward={reward}", "objective.weight.target_ess=0.5")
+    rewards, weights = (run.data.arrays[name] for name in ("rewards", "weights"))
+    assert len(rewards) == len(weights) == len(run.prepared.train.stories)
+    assert abs(run.data.figures["weights/ess"] - 0.5) < 0.005
     best, worst = rewards.argmax(), rewards.argmin()
     assert weights[best] > 1 > weights[worst]
 
 
 @pytest.mark.parametrize("objective", OBJECTIVES)
 def test_every_objective_weighs_the_demo(folders: list[str], objective: str) -> None:
-    job = _job(folders, f"objective={objective}", "reward=thread_zscore")
-    tokens, rows = job.prepared.train.target_tokens, job.material.train
+    run = _built(folders, f"objective={objective}", "reward=thread_zscore")
+    tokens, rows = run.prepared.train.target_tokens, run.data.train
     assert isinstance(rows, WeightedRows)
     assert np.isclose((rows.weights * tokens).sum() / tokens.sum(), 1)
-    assert (job.material.arrays == {}) == (objective == "bc")
+    assert (run.data.arrays == {}) == (objective == "bc")
     if objective not in ("bc", "conditional"):
-        assert np.corrcoef(job.material.arrays["rewards"], rows.weights)[0, 1] > 0.3
-        assert job.material.figures["weights/ess"] < 0.95
+        assert np.corrcoef(run.data.arrays["rewards"], rows.weights)[0, 1] > 0.3
+        assert run.data.figures["weights/ess"] < 0.95
 
 
 def test_others_than_the_training_threads_are_not_fitted_on(folders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
@@ -61,11 +61,11 @@ def test_others_than_the_training_threads_are_not_fitted_on(folders: list[str], 
 
     whole = Residual.fit
     monkeypatch.setattr(Residual, "fit", fit)
-    job = _job(folders, "objective=awr", "reward=residual", "reward.iterations=5")
+    run = _built(folders, "objective=awr", "reward=residual", "reward.iterations=5")
     of = {
         name: {story.thread_id for story in split.stories}
-        for name, split in vars(job.prepared).items()
-        if hasattr(split, "pairs")
+        for name, split in vars(run.prepared).items()
+        if hasattr(split, "stories")
     }
     assert sorted(fitted_on) == sorted(of["train"])
     assert of["validation"]
@@ -73,8 +73,8 @@ def test_others_than_the_training_threads_are_not_fitted_on(folders: list[str], 
 
 
 def test_tiers_of_another_reward(folders: list[str]) -> None:
-    job = _job(folders, "objective=linear", "reward=tiers", "reward@reward.inner=residual", "reward.inner.iterations=5")
-    assert set(job.material.arrays["rewards"]) == {-1, 0, 1}
+    run = _built(folders, "objective=linear", "reward=tiers", "reward@reward.inner=residual", "reward.inner.iterations=5")
+    assert set(run.data.arrays["rewards"]) == {-1, 0, 1}
 
 
 def test_the_health_of_the_weights_is_shown_and_logged(folders: list[str], capsys: pytest.CaptureFixture[str]) -> None:

@@ -79,7 +79,7 @@ def test_what_the_child_says_itself_is_the_reason(tmp_path: Path) -> None:
         raise MemoryError("no room for 7 bytes\nand more")
 
     with pytest.raises(MemoryError):
-        process._recorded(train, tmp_path)
+        process._record_failure(train, tmp_path)
     record_failure(tmp_path, "exit code 1")
     assert failure_of(tmp_path) == "MemoryError: no room for 7 bytes"
 

@@ -11,7 +11,7 @@ import pytest
 from rfr.records import Post
 from rfr.store.store import Store
 from rfr.utils import cache
-from rfr.utils.cache import cached, memoised
+from rfr.utils.cache import build_once, memoised
 
 
 class Digest:
@@ -98,9 +98,9 @@ def test_what_is_in_the_way_is_removed_and_a_failed_build_leaves_nothing(tmp_pat
     for name in ("key", "key.partial"):
         (tmp_path / name).write_text("a file where a folder should be")
     with pytest.raises(KeyboardInterrupt):
-        cached(tmp_path, "key", fail)
+        build_once(tmp_path, "key", fail)
     assert [path.name for path in tmp_path.iterdir()] == ["key.lock"]
-    assert (cached(tmp_path, "key", build) / "file").read_text() == "made"
+    assert (build_once(tmp_path, "key", build) / "file").read_text() == "made"
 
 
 @pytest.mark.parametrize("note", ["", "not json", "[]", '{"state": []}'])

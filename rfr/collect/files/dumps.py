@@ -96,12 +96,12 @@ def _commit_some(store: Store, blocks: Iterator[Block], state: ImportState, subr
         UserError: nothing of the whole file can be used.
         Damaged: nothing of these was kept, since what stands just before the damage is not to be trusted.
     """
-    start, place = state.offset, str(path.resolve())
+    start, dump_path = state.offset, str(path.resolve())
     with store.transaction():
         if start == 0:
-            store.forget_rejects(SOURCE, place)  # of what lay here before
+            store.forget_rejects(SOURCE, dump_path)  # of what lay here before
         for block in blocks:
-            state = _import(store, block, state, subreddit, place)
+            state = _import(store, block, state, subreddit, dump_path)
             if block.end - start >= COMMIT_BYTES:
                 break
         else:
@@ -112,7 +112,7 @@ def _commit_some(store: Store, blocks: Iterator[Block], state: ImportState, subr
     return state
 
 
-def _import(store: Store, block: Block, state: ImportState, subreddit: str, place: str) -> ImportState:
+def _import(store: Store, block: Block, state: ImportState, subreddit: str, dump_path: str) -> ImportState:
     """The records and rejects of a block, and the account of its lines."""
     kept, rejects = 0, [(offset, line, "longer than any of Reddit's lines") for offset, line in block.too_long]
     for offset, line in block.hits:
@@ -124,7 +124,7 @@ def _import(store: Store, block: Block, state: ImportState, subreddit: str, plac
             store.add(records)
             kept += bool(records)
     for offset, line, reason in rejects:
-        store.reject(SOURCE, offset, reason, line, file=place)
+        store.reject(SOURCE, offset, reason, line, file=dump_path)
     first = state.first_reject or (f"byte {min(rejects)[0]:,}: {min(rejects)[2]}" if rejects else "")
     return replace(
         state, offset=block.end, read=state.read + block.lines, kept=state.kept + kept, rejected=state.rejected + len(rejects),
@@ -205,5 +205,5 @@ def _retrieved(data: Json) -> float | None:
         "retrieved_2nd_on": meta.get("retrieved_2nd_on"),
         **{name: data.get(name) for name in ("retrieved_on", "retrieved_utc")},
     }
-    found = [time_of(value, name) for name, value in read.items()]
-    return max((time for time in found if time is not None), default=None)
+    times = [time_of(value, name) for name, value in read.items()]
+    return max((time for time in times if time is not None), default=None)

@@ -63,12 +63,12 @@ def _count_lines(chunk: bytes) -> int:
 
 
 def _hits(needle: bytes, view: memoryview, chunk: bytes, start: int, end: int, position: int) -> list[tuple[int, bytes]]:
-    found = []
+    hits = []
     while (hit := chunk.find(needle, start, end)) >= 0:
         begin = max(start, chunk.rfind(b"\n", start, hit) + 1)
         start = chunk.find(b"\n", hit) + 1
-        found.append((position + begin, bytes(view[begin : start - 1])))
-    return found
+        hits.append((position + begin, bytes(view[begin : start - 1])))
+    return hits
 
 
 class _Tail:
@@ -101,5 +101,5 @@ class _Tail:
         line, start, long = b"".join(self._pieces).removesuffix(b"\n"), self._start, self._content > LONGEST
         seen = self._seen or self._needle in line
         self._reset()
-        found = [(start, line[:KEPT_OF_LONG] if long else line)] if seen else []
-        return ([], found) if long else (found, [])
+        lines = [(start, line[:KEPT_OF_LONG] if long else line)] if seen else []
+        return ([], lines) if long else (lines, [])

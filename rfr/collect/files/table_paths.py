@@ -23,12 +23,18 @@ def files_at(path: Path) -> list[Path]:
     """
     if path.is_file():
         return [path]
-    found = sorted(path.iterdir()) if path.is_dir() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
-    files = [file for file in found if file.is_file() and not file.name.endswith(OURS)]
+    candidates = (
+        sorted(path.iterdir()) if path.is_dir() else [Path(name) for name in sorted(glob.glob(str(path), recursive=True))]
+    )
+    files = [file for file in candidates if file.is_file() and not file.name.endswith(OURS)]
     tables = [file for file in files if kind_of(file) or not path.is_dir()]
     twins = {twin for file in tables if kind_of(file) == PAIRED for twin in twins_of(file)}
     if not tables:
-        what = f" (it holds no .parquet, .jsonl or .csv file: {', '.join(file.name for file in found[:5])})" if found else ""
+        what = (
+            f" (it holds no .parquet, .jsonl or .csv file: {', '.join(file.name for file in candidates[:5])})"
+            if candidates
+            else ""
+        )
         raise UserError(
             f"no table at {path}{what}: set source.path to a .parquet, .jsonl or .csv file, to a folder or a pattern of such, "
             "or to a .wp_source beside its target"

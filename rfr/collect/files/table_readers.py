@@ -26,9 +26,9 @@ ANY_NEWLINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
 @dataclass(frozen=True, kw_only=True)
 class Row:
-    """One row: `place` is its line in a text file, its number in a Parquet file, from 1."""
+    """One row: `number` is the line in a text file or the row in a Parquet file, from 1."""
 
-    place: int
+    number: int
     cells: dict[str, Any]
 
 
@@ -36,7 +36,7 @@ class Row:
 class BadLine:
     """A line that is no row, and why."""
 
-    place: int
+    number: int
     reason: str
     line: bytes
 
@@ -129,12 +129,12 @@ def _json_lines(path: Path) -> Iterator[Row | BadLine]:
             try:
                 cells = json.loads(line)
             except (ValueError, RecursionError) as error:
-                yield BadLine(place=number, reason=f"no JSON: {error}", line=line.encode())
+                yield BadLine(number=number, reason=f"no JSON: {error}", line=line.encode())
                 continue
             if isinstance(cells, dict):
-                yield Row(place=number, cells=cells)
+                yield Row(number=number, cells=cells)
             else:
-                yield BadLine(place=number, reason="no JSON object", line=line.encode())
+                yield BadLine(number=number, reason="no JSON object", line=line.encode())
 
 
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
@@ -159,12 +159,12 @@ def _header(rows: Iterator[tuple[int, list[str]]], path: Path) -> list[str]:
 def _csv(path: Path) -> Iterator[Row | BadLine]:
     rows = _csv_rows(path)
     names = _header(rows, path)
-    for place, cells in rows:
+    for number, cells in rows:
         if len(cells) == len(names):
-            yield Row(place=place, cells=dict(zip(names, cells, strict=True)))
+            yield Row(number=number, cells=dict(zip(names, cells, strict=True)))
         else:
             reason = f"the row has not as many cells as the header: {len(cells)} and {len(names)}"
-            yield BadLine(place=place, reason=reason, line=json.dumps(cells).encode())
+            yield BadLine(number=number, reason=reason, line=json.dumps(cells).encode())
 
 
 def _parquet(path: Path, wanted: set[str]) -> Iterator[Row]:
@@ -177,7 +177,7 @@ def _parquet(path: Path, wanted: set[str]) -> Iterator[Row]:
     for batch in file.iter_batches(batch_size=BATCH, columns=schema.names):
         for cells in pa.Table.from_batches([batch]).cast(schema, safe=False).to_pylist():
             number += 1
-            yield Row(place=number, cells=cells)
+            yield Row(number=number, cells=cells)
 
 
 def _in_microseconds(kind: Any) -> Any:
@@ -201,4 +201,4 @@ def _aligned(path: Path) -> Iterator[Row]:
         raise UserError(f"{path.name} and {twin.name} have different numbers of lines, {lines:,} and {of_twin:,}")
     for (number, prompt), (_, story) in zip_longest(_text_lines(path), _text_lines(twin)):
         cells = {"source": prompt.strip(), "target": story.strip().replace(NEWLINE, "\n"), "score": None}
-        yield Row(place=number, cells=cells)
+        yield Row(number=number, cells=cells)

@@ -1,4 +1,4 @@
-"""Tables as a source: `conf/source/table.yaml`, `preferences.yaml` and `source_target.yaml`."""
+"""Tables as a source: `conf/source/table.yaml`, `threads.yaml` and `source_target.yaml`."""
 
 from __future__ import annotations
 

@@ -173,11 +173,11 @@ class _FileImport:
             if isinstance(row, Row):
                 self._there.add(row.cells)
                 for part, story in enumerate(self._stories(row)):
-                    self._take(row.place, part, story)
+                    self._take(row.number, part, story)
             else:
                 bad.append(row)
                 self._imported.read += 1
-                self._reject(row.place, 0, row.reason, row.line)
+                self._reject(row.number, 0, row.reason, row.line)
         if 2 * len(bad) > lines:
             raise UserError(_what_is_wrong(self._file, bad, lines))
 
@@ -187,7 +187,7 @@ class _FileImport:
         except ValueError as error:
             yield error
 
-    def _take(self, place: int, part: int, story: Story | ValueError) -> None:
+    def _take(self, number: int, part: int, story: Story | ValueError) -> None:
         """One story into the store, or the reason why not."""
         self._imported.read += 1
         if self._imported.read % CHUNK == 0:
@@ -195,28 +195,28 @@ class _FileImport:
         try:
             if isinstance(story, ValueError):
                 raise story
-            found = self._records.records(story)
+            records = self._records.records(story)
         except ValueError as error:
             fields: Any = {} if isinstance(story, ValueError) else story.fields
-            self._reject(place, part, str(error), json.dumps(fields, default=str).encode())
+            self._reject(number, part, str(error), json.dumps(fields, default=str).encode())
         else:
-            self._keep(story, found)
+            self._keep(story, records)
 
-    def _keep(self, story: Any, found: list[Post | Reply | Observation]) -> None:
-        self._store.add(found)
+    def _keep(self, story: Any, records: list[Post | Reply | Observation]) -> None:
+        self._store.add(records)
         self._imported.kept += 1
-        self._imported.scored += isinstance(found[-1], Observation) and found[-1].kind == "reply"
-        post = found[0]
+        self._imported.scored += isinstance(records[-1], Observation) and records[-1].kind == "reply"
+        post = records[0]
         if story.thread is not None and isinstance(post, Post):
             self._imported.threads[post.title].add(post.id)
 
-    def _reject(self, place: int, part: int, reason: str, line: bytes) -> None:
+    def _reject(self, number: int, part: int, reason: str, line: bytes) -> None:
         self._imported.rejected += 1
         unit = "row" if self._file.suffix == ".parquet" else "line"
-        self._imported.first_reject = self._imported.first_reject or f"{self._file.name}, {unit} {place}: {reason}"
-        self._store.reject(SOURCE, place, reason, line, file=self._place, columns=self._columns, part=part)
+        self._imported.first_reject = self._imported.first_reject or f"{self._file.name}, {unit} {number}: {reason}"
+        self._store.reject(SOURCE, number, reason, line, file=self._place, columns=self._columns, part=part)
 
 
 def _what_is_wrong(file: Path, bad: list[BadLine], lines: int) -> str:
     what = "are no JSON" if bad[0].reason.startswith("no JSON") else "are no rows of such a table"
-    return f"{len(bad):,} of {lines:,} lines of {file} {what}, the first is line {bad[0].place}: {bad[0].reason}"
+    return f"{len(bad):,} of {lines:,} lines of {file} {what}, the first is line {bad[0].number}: {bad[0].reason}"

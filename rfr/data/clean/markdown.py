@@ -15,7 +15,7 @@ class Removals:
 
     listed: bool = True
     kinds: set[str] = field(default_factory=set)
-    found: list[tuple[str, str]] = field(default_factory=list)
+    pieces: list[tuple[str, str]] = field(default_factory=list)
 
     def sub(self, kind: str, pattern: re.Pattern[str], replacement: str, text: str) -> str:
         """`pattern.sub`, with a note of what went."""
@@ -34,7 +34,7 @@ class Removals:
     def note(self, kind: str, text: str) -> None:
         self.kinds.add(kind)
         if self.listed:
-            self.found.append((kind, text))
+            self.pieces.append((kind, text))
 
 
 SPACES = re.compile(r"[\x0b\x0c\x1c-\x1f\x85]")  # control characters that stand between words

@@ -32,8 +32,8 @@ def signature(text: str) -> np.ndarray:
     words = np.fromiter(map(zlib.crc32, map(str.encode, WORD.findall(text.lower()) or [text])), np.uint64)
     length = min(SHINGLE, len(words))
     shingles = np.zeros(max(1, len(words) - length + 1), np.uint64)
-    for place in range(length):
-        shingles = shingles * _MIX + words[place : place + len(shingles)]
+    for offset in range(length):
+        shingles = shingles * _MIX + words[offset : offset + len(shingles)]
     shingles = (shingles ^ (shingles >> np.uint64(29))) * _MIX
     smallest = np.full(HASHES, np.iinfo(np.uint64).max)
     for start in range(0, len(shingles), AT_ONCE):

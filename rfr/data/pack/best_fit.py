@@ -37,7 +37,7 @@ class StoryLengths:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Plan:
+class Placement:
     """Pieces, int32 arrays of equal length: tokens `start` to `end` of a story are targets in this row. Sorted by row."""
 
     story: np.ndarray
@@ -46,7 +46,7 @@ class Plan:
     row: np.ndarray
 
 
-def best_fit(lengths: StoryLengths, block: int, context: int) -> Plan:
+def best_fit(lengths: StoryLengths, block: int, context: int) -> Placement:
     """All stories into rows of `block` tokens; each piece takes its prompt, up to `context` tokens before it and its targets.
 
     The last piece of a story has end-of-text as one more target. As the last token of a piece is only a label, a piece of
@@ -57,14 +57,14 @@ def best_fit(lengths: StoryLengths, block: int, context: int) -> Plan:
     whole_sizes = lengths.prompts + lengths.stories
     for story in np.lexsort((np.arange(len(whole_sizes)), -whole_sizes)):
         if whole_sizes[story] <= block:
-            pieces.extend((story, 0, lengths.stories[story], gaps.place(int(whole_sizes[story]))))
+            pieces.extend((story, 0, lengths.stories[story], gaps.row_for(int(whole_sizes[story]))))
     for story in np.lexsort((np.arange(len(whole_sizes)), whole_sizes)):
         if whole_sizes[story] > block:
             for piece in _cut(int(story), lengths, gaps, context):
                 pieces.extend(piece)
     columns = np.array(pieces, np.int32).reshape(-1, 4).T
     order = np.argsort(columns[3], kind="stable")
-    return Plan(**dict(zip(("story", "start", "end", "row"), columns[:, order], strict=True)))
+    return Placement(**dict(zip(("story", "start", "end", "row"), columns[:, order], strict=True)))
 
 
 def _cut(story: int, lengths: StoryLengths, gaps: _Gaps, context: int) -> list[tuple[int, int, int, int]]:
@@ -80,9 +80,9 @@ def _cut(story: int, lengths: StoryLengths, gaps: _Gaps, context: int) -> list[t
         scraps = np.minimum(within - start, length - within) < FEWEST * gaps.block
         costs = costs + np.where(scraps, gaps.block, 0)
         if to_end <= gaps.block and (not len(costs) or gaps.cost(np.array([to_end]))[0] <= costs.min()):
-            return [*pieces, (story, start, length, gaps.place(to_end))]
+            return [*pieces, (story, start, length, gaps.row_for(to_end))]
         end = int(within[np.argmin(costs)])
-        pieces.append((story, start, end, gaps.place(before + end - start - 1)))
+        pieces.append((story, start, end, gaps.row_for(before + end - start - 1)))
         start = end
 
 
@@ -113,7 +113,7 @@ class _Gaps:
         gaps = self._sizes[np.searchsorted(self._sizes, sizes)]
         return self._price[gaps] - self._price[gaps - sizes]
 
-    def place(self, size: int) -> int:
+    def row_for(self, size: int) -> int:
         """The row that takes it."""
         gap = int(self._sizes[np.searchsorted(self._sizes, size)])
         if self._open[gap]:

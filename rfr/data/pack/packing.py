@@ -8,7 +8,7 @@ from typing import ClassVar, Protocol
 
 import numpy as np
 
-from rfr.data.pack.best_fit import Plan, StoryLengths, best_fit
+from rfr.data.pack.best_fit import Placement, StoryLengths, best_fit
 
 
 class Packing(Protocol):
@@ -16,7 +16,7 @@ class Packing(Protocol):
 
     packed: ClassVar[bool]
 
-    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Plan: ...
+    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Placement: ...
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class BestFit:
 
     packed: ClassVar[bool] = True
 
-    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Plan:
+    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Placement:
         return best_fit(lengths, block, context)
 
 
@@ -35,14 +35,14 @@ class Off:
 
     packed: ClassVar[bool] = False
 
-    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Plan:
+    def __call__(self, lengths: StoryLengths, block: int, context: int) -> Placement:
         flat = array("i")  # a list of tuples takes ten times the memory
         for story in range(len(lengths.stories)):
             for piece in _pieces(story, lengths, block, context):
                 flat.extend(piece)
         pieces = np.array(flat, np.int32).reshape(-1, 3)
         stories, start, end = pieces[np.argsort(-_sizes(pieces, lengths, context), kind="stable")].T
-        return Plan(story=stories, start=start, end=end, row=np.arange(len(pieces), dtype=np.int32))
+        return Placement(story=stories, start=start, end=end, row=np.arange(len(pieces), dtype=np.int32))
 
 
 def _pieces(story: int, lengths: StoryLengths, block: int, context: int) -> list[tuple[int, int, int]]:

@@ -11,13 +11,13 @@ from pathlib import Path
 
 import numpy as np
 
-from rfr.data.pack.best_fit import Plan
+from rfr.data.pack.best_fit import Placement
 from rfr.records import IGNORE, Rows
 
 WIDTH_STEP = 8  # matrix units want multiples of it
 
 
-def shifted(tokens: np.ndarray, targets: int) -> tuple[np.ndarray, np.ndarray]:
+def shift_targets(tokens: np.ndarray, targets: int) -> tuple[np.ndarray, np.ndarray]:
     """Input ids and labels of a document whose last `targets` tokens are to be learnt. The one place where labels are shifted:
     `labels[t]` is the token that follows `input_ids[t]`."""
     labels = np.full(len(tokens) - 1, IGNORE, np.int32)
@@ -39,7 +39,7 @@ class PackedRows:
     packed: bool
     tokens: np.ndarray
     stories: np.ndarray
-    pieces: Plan
+    pieces: Placement
     controls: np.ndarray | None = None  # of each story, the token that takes the place of the first one of its prompt
 
     def __post_init__(self) -> None:
@@ -83,14 +83,14 @@ class PackedRows:
             documents=np.zeros(shape, np.int32), stories=np.zeros(shape, np.int32),
         )  # fmt: skip
         for n, row in enumerate(indices):
-            place = 0
+            start = 0
             for document, piece in enumerate(range(self._starts[row], self._starts[row + 1]), start=1):
-                input_ids, labels = shifted(*self.document(piece))
-                span = (n, slice(place, place + len(input_ids)))
+                input_ids, labels = shift_targets(*self.document(piece))
+                span = (n, slice(start, start + len(input_ids)))
                 rows.input_ids[span], rows.labels[span] = input_ids, labels
                 rows.positions[span] = np.arange(len(input_ids))
                 rows.documents[span], rows.stories[span] = document, self.pieces.story[piece]
-                place = span[1].stop
+                start = span[1].stop
         return rows
 
     def _width(self, indices: np.ndarray) -> int:
@@ -100,7 +100,7 @@ class PackedRows:
     def document(self, piece: int) -> tuple[np.ndarray, int]:
         """Prompt, context and new tokens of a piece, and how many of the last are targets. Its last token is only a label."""
         story, start, end = (int(column[piece]) for column in (self.pieces.story, self.pieces.start, self.pieces.end))
-        prompt, first, stop = (int(place) for place in self.stories[story])
+        prompt, first, stop = (int(index) for index in self.stories[story])
         closing = [self.eos] if end == stop - first else []
         stretch = self.tokens[first + max(0, start - self.context) : first + end]
         opening = self.tokens[prompt:first]
@@ -123,5 +123,5 @@ class PackedRows:
         return cls(
             block=block, context=context, eos=eos, packed=bool(packed),
             tokens=np.memmap(folder / "tokens.bin", np.int32, mode="r"),
-            stories=np.load(folder / "stories.npy", mmap_mode="r"), pieces=Plan(story=story, start=start, end=end, row=row),
+            stories=np.load(folder / "stories.npy", mmap_mode="r"), pieces=Placement(story=story, start=start, end=end, row=row),
         )  # fmt: skip

@@ -59,15 +59,15 @@ class SplitWriter:
 
     def pack(self, packing: Packing, eos: int) -> dict[str, Any]:
         """Plan the rows and write what makes them; returns the ledger's figures about them."""
-        places = np.array(self._places, np.int64).reshape(-1, 3)
+        spans = np.array(self._places, np.int64).reshape(-1, 3)
         lengths = StoryLengths(
-            prompts=places[:, 1] - places[:, 0], stories=places[:, 2] - places[:, 1],
+            prompts=spans[:, 1] - spans[:, 0], stories=spans[:, 2] - spans[:, 1],
             cuts=_mapped(self._folder / "cuts.bin", np.int32), cut_offsets=np.append(0, np.cumsum(self._cut_counts)),
         )  # fmt: skip
         kinds = _mapped(self._folder / "kinds.bin", np.int8)
         rows = PackedRows(
             block=self._block, context=self._context, eos=eos, packed=packing.packed,
-            tokens=_mapped(self._folder / "tokens.bin", np.int32), stories=places,
+            tokens=_mapped(self._folder / "tokens.bin", np.int32), stories=spans,
             pieces=packing(lengths, self._block, self._context),
         )  # fmt: skip
         rows.save(self._folder)
@@ -87,8 +87,8 @@ def _figures(rows: PackedRows, lengths: StoryLengths, kinds: np.ndarray) -> dict
     inner = pieces.end < lengths.stories[pieces.story]
     cuts = np.zeros(len(KINDS), np.int64)
     for story, end in zip(pieces.story[inner], pieces.end[inner], strict=True):
-        place = np.searchsorted(lengths.cuts_of(story), end)
-        cuts[kinds[lengths.cut_offsets[story] + place]] += 1
+        cut = np.searchsorted(lengths.cuts_of(story), end)
+        cuts[kinds[lengths.cut_offsets[story] + cut]] += 1
     room = len(rows) * rows.block
     return {
         "segments": len(pieces.story), "cuts": dict(zip(KINDS, cuts.tolist(), strict=True)), "target_tokens": targets,

@@ -22,7 +22,7 @@ from rfr.collect.files import dumps, line_search
 from rfr.collect.files.decompress import Damaged
 from rfr.collect.files.dumps import ImportState, Reject, import_dump, to_records
 from rfr.collect.files.line_search import blocks_with
-from rfr.collect.shards import folder_of, merge, new_shard, remove_if_empty
+from rfr.collect.shards import merge, new_shard, remove_if_empty, shards_folder
 from rfr.errors import UserError
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
@@ -286,7 +286,7 @@ def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path
         import_dump(part, tmp_path / "RC_2024-01", NAME)
         digest, counts = part.digest(), part.counts()
     assert merge(tmp_path / "s.db") == 1
-    assert folder_of(tmp_path / "s.db").is_dir(), "another job may be about to put its part there"
+    assert shards_folder(tmp_path / "s.db").is_dir(), "another job may be about to put its part there"
     with Store(tmp_path / "s.db") as store:
         assert (store.digest(), store.counts()) == (digest, counts)
     with Store(new_shard(tmp_path / "s.db", "next"), write=True) as part:
@@ -330,9 +330,9 @@ def test_a_part_sets_no_other_files_mark_back(tmp_path: Path) -> None:
         with Store(part, write=True) as store:
             import_dump(store, tmp_path / f"RC_2024-0{number}", NAME)
     assert merge(tmp_path / "s.db") == 2
-    assert not any(folder_of(tmp_path / "s.db").iterdir())
+    assert not any(shards_folder(tmp_path / "s.db").iterdir())
     remove_if_empty(tmp_path / "s.db")
-    assert not folder_of(tmp_path / "s.db").exists()
+    assert not shards_folder(tmp_path / "s.db").exists()
     with Store(tmp_path / "s.db") as store:
         assert len(store.rows("SELECT name FROM cursor WHERE name LIKE 'dump/%'")) == 2
         for number in range(2):

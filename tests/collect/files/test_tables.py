@@ -126,7 +126,7 @@ def test_threads_with_lists_of_replies_are_unrolled(tmp_path: Path, store: Store
         pq.write_table(pa.Table.from_pylist([THREAD, {**THREAD, "post_title": "[WP] B."}]), path)
     else:
         _write(path, [json.dumps(THREAD), json.dumps({**THREAD, "post_title": "[WP] B."})])
-    _composed("preferences", path).collect(store, silent)
+    _composed("threads", path).collect(store, silent)
     assert store.counts() == {"post": 2, "reply": 6, "observation": 8}
     first = next(thread for thread in store.threads() if thread.post.title == "[WP] A lighthouse.")
     told = {reply.body: (first.observations[reply.id].score, reply.created_utc) for reply in first.replies}
@@ -157,7 +157,7 @@ def test_text_files_side_by_side(tmp_path: Path, store: Store) -> None:
 def test_bad_threads(tmp_path: Path, store: Store, change: dict[str, object], message: str) -> None:
     path = _write(tmp_path / "t.jsonl", [json.dumps({**THREAD, **change})])
     with pytest.raises(UserError, match=message):
-        _composed("preferences", path).collect(store, silent)
+        _composed("threads", path).collect(store, silent)
     assert store.counts()["reply"] == 0
 
 

@@ -138,7 +138,7 @@ def test_what_is_no_story_has_its_reason(changes: dict[str, object], reason: str
 def test_notes_to_the_reader_go_at_both_ends_and_are_told(note: str) -> None:
     removals = Removals()
     assert clean_story(f"{note}\n\n{STORY}\n\n{note}", removals) == STORY.strip()
-    assert [kind for kind, _ in removals.found].count("note") == 2
+    assert [kind for kind, _ in removals.pieces].count("note") == 2
 
 
 @pytest.mark.parametrize(
@@ -249,8 +249,8 @@ def test_real_stories_lose_little_and_all_of_it_is_told(shared_data: Path) -> No
             row, removals = json.loads(line), Removals()
             story = clean_story(row["body"], removals)
             came, went = came + len(row["body"]), went + len(row["body"]) - len(story)
-            kinds.update({kind: len(text) for kind, text in removals.found})
-            told = sum(len("".join(text.split())) for _, text in removals.found)
+            kinds.update({kind: len(text) for kind, text in removals.pieces})
+            told = sum(len("".join(text.split())) for _, text in removals.pieces)
             assert len("".join(row["body"].split())) - len("".join(story.split())) <= told + row["body"].count("&") * 8
             outcome = Clean(min_words=20)(_pair(prompt=row["title"], response=row["body"]))
             left_out[outcome if isinstance(outcome, str) else "kept"] += 1

@@ -11,14 +11,14 @@ import pytest
 
 from rfr.data.clean.cleaner import Clean
 from rfr.data.clean.near_duplicates import LEAST_IN_COMMON, repeated, signature
-from rfr.data.filtering import MARKS
+from rfr.data.filtering import DUPLICATE_REASONS
 from rfr.data.pack.fit import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.records import Observation, Post, Reply
 from rfr.store.store import Store
 
-_, REPEATS, REPEATS_VALIDATION, PROMPT_OF_VALIDATION = MARKS
+_, REPEATS, REPEATS_VALIDATION, PROMPT_OF_VALIDATION = DUPLICATE_REASONS
 POSTED = {"train": 0.0, "validation": 86400.0}  # the cutoff below lies between
 WORDS = [f"{a}{b}" for a in ("the", "sea", "fox", "sly", "old", "her") for b in ("", "ly", "er", "ing", "s", "ness", "ish")]
 

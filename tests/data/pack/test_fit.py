@@ -10,9 +10,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
-from rfr.data.pack.best_fit import Plan, StoryLengths, best_fit
+from rfr.data.pack.best_fit import Placement, StoryLengths, best_fit
 from rfr.data.pack.fit import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
-from rfr.data.pack.rows import shifted
+from rfr.data.pack.rows import shift_targets
 from rfr.data.pack.sentences import sentence_ends
 from rfr.data.tokenise import Encoder, Tokens, byte_positions, train_bpe
 from rfr.records import IGNORE
@@ -37,7 +37,7 @@ def _lengths(prompts: list[int], stories: list[int], cuts: list[np.ndarray]) -> 
     )
 
 
-def _check(plan: Plan, lengths: StoryLengths, block: int, context: int) -> float:
+def _check(plan: Placement, lengths: StoryLengths, block: int, context: int) -> float:
     """Everything a plan promises; returns how full its rows are."""
     sizes = lengths.prompts[plan.story] + np.minimum(plan.start, context) + plan.end - plan.start
     sizes -= plan.end < lengths.stories[plan.story]  # the last token of a piece is only a label; end-of-text is one more
@@ -160,6 +160,6 @@ def test_policies() -> None:
 
 
 def test_labels_are_the_next_tokens() -> None:
-    ids, labels = shifted(np.array([1, 2, 3, 4, 5, 9]), 3)
+    ids, labels = shift_targets(np.array([1, 2, 3, 4, 5, 9]), 3)
     assert ids.tolist() == [1, 2, 3, 4, 5]
     assert labels.tolist() == [IGNORE, IGNORE, 4, 5, 9]
