@@ -1,3 +1,3 @@
-"""rfr: is the karma that strangers give a story a good enough reward to train a language model on?"""
+"""Rewards From Reddit: learning to write from the karma that strangers give."""
 
 __version__ = "0.1.0"

@@ -1,5 +1,7 @@
-"""The four commands. Nothing heavy is imported before Hydra has answered `--help`, and nothing installed before an error
-can be told."""
+"""The console scripts of the four commands: compose the config, run the command, exit with its code.
+
+Nothing heavy is imported before `--help` is answered, and nothing is installed before an error can be reported.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Configs: composed ones made plain, and their values and targets checked."""
+"""Configs: load them, resolve interpolations, check values and targets."""
 
 from __future__ import annotations
 

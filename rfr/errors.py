@@ -1,4 +1,4 @@
-"""What a user did wrong, told in one line. Commands turn it into exit code 2."""
+"""The errors that rfr raises on purpose, and the exit code of each."""
 
 
 class UserError(ValueError):
@@ -10,7 +10,7 @@ class Interrupted(Exception):
 
 
 class RunFailed(Exception):
-    """What was asked for could not be done, and not through the user's input; `code` is what the command exits with."""
+    """The command failed, and not through the user's input; `code` is its exit code."""
 
     def __init__(self, message: str, code: int) -> None:
         super().__init__(message)

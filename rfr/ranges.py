@@ -1,4 +1,4 @@
-"""The types of settings: what a number in a config may be. `utils/typecheck.py` checks values against them."""
+"""The types of settings: which numbers a config value may be. `utils/typecheck.py` checks values against them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Every noun that crosses a stage. Stages import this file and nothing downstream of themselves.
+"""The records that rooms hand to one another: frozen, keyword-only, with shapes in the names of tensors.
 
 Shape suffixes: B rows, S stories and P pairs of a micro-batch, T tokens of a row (the block), N rows of a split; in a model D its
 width, V its vocabulary and N targets.
@@ -134,7 +134,7 @@ class _OnDevice:
 
 @dataclass(frozen=True, kw_only=True)
 class Batch(_OnDevice):
-    """What a model step receives. All tensors have shape (B, T).
+    """The input of a model step. All tensors have shape (B, T).
 
     `target_tokens` is the number of target tokens in the *global optimizer batch* this micro-batch belongs
     to (all accumulation steps, all ranks): the one denominator that makes the loss exact. A rank that ran out
@@ -151,7 +151,7 @@ class Batch(_OnDevice):
 
 @dataclass(frozen=True, kw_only=True)
 class PreferenceBatch(_OnDevice):
-    """What a model step of a pairwise objective receives: some stories of one thread to a row, and which of them did better.
+    """The input of a pairwise model step: some stories of one thread per row, and which of them did better.
 
     `documents_BT` is 0 on padding and else counts the stories of the batch from 1 to S. Of story s + 1, `ends_S[s]` is the place
     of its last token in the flattened rows and `reference_S[s]` the log-probability of its targets under the policy that training

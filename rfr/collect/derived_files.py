@@ -1,4 +1,4 @@
-"""Files that were made from a store and may quote what was erased from it since: prepared corpora, and what runs left behind."""
+"""Finds the files that were made from a store and may quote erased texts: prepared corpora and run outputs."""
 
 from __future__ import annotations
 
@@ -54,7 +54,7 @@ def _names(stories: Path, ids: set[str]) -> bool:
 
 
 def remove_from(path: Path, fragments: QuoteFinder) -> bool:
-    """Of JSON lines remove those that quote an erased text, of another file that quotes one the whole; whether it did."""
+    """Remove quotations of erased texts: lines of a JSON-lines file, or the whole of another file. True if anything went."""
     text = path.read_bytes().decode("utf-8", "ignore")
     if not fragments.found_in(text):
         return False

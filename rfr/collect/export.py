@@ -1,4 +1,4 @@
-"""`mode=export`: a store as Parquet files, sorted by key, so that equal stores give equal files."""
+"""`mode=export`: writes a store as Parquet files, sorted by key, so that equal stores give equal files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `collect.py` does with a source and a store: `conf/mode/*.yaml` names one of these. `run` returns figures to tell."""
+"""What `collect.py` does with a source and a store: `conf/mode/*.yaml` names one of these classes."""
 
 from __future__ import annotations
 
@@ -107,7 +107,7 @@ def writing(path: Path) -> Iterator[Store]:
 
 
 def summary(store: Store) -> dict[str, Any]:
-    """What the store holds, and its digest."""
+    """The store's counts and its digest."""
     return {**store.counts(), "replies_without_post": store.replies_without_post(), "digest": store.digest()}
 
 

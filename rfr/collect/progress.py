@@ -1,4 +1,4 @@
-"""How far collecting is: a bar that is redrawn on a terminal; elsewhere a line now and then."""
+"""Shows the progress of collecting: a bar on a terminal, a line now and then elsewhere."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`mode=purge`: what was deleted on Reddit goes from the store and from every file that was made from it.
+"""`mode=purge`: erases what was deleted on Reddit, in the store and in every file made from it.
 
 Model weights can't be searched: the folders of runs that were trained on erased items have to be judged by their owner.
 """
@@ -30,7 +30,7 @@ ERASED = "(SELECT kind, item_id FROM tombstone WHERE reason = 'text')"
 EVERYTHING = f"""WITH item AS (
     SELECT 'post' AS kind, id, 't3_' || id AS name FROM post UNION ALL SELECT 'reply', id, 't1_' || id FROM reply
 ) SELECT name FROM item WHERE id NOT LIKE '{NOT_REDDITS}%' AND (kind, id) NOT IN {ERASED}"""
-# Left out by every reading since it was last given, and by more than one of these, well apart.
+# Missing in all readings since it was last seen, at least two of them `apart_h` apart.
 LEFT_OUT = f"""WITH given AS (
     SELECT kind, item_id, max(ifnull(seen_at, -1)) AS at FROM observation WHERE NOT missing GROUP BY kind, item_id
 )
@@ -120,7 +120,7 @@ def _rewritten(store: Store, export: Path) -> bool:
 
 @dataclass(kw_only=True)
 class _Failures:
-    """What could not be done, while the rest was."""
+    """The steps that failed while the others were done."""
 
     messages: list[str] = field(default_factory=list)
 
@@ -164,6 +164,6 @@ def erased_items(store: Store) -> set[Item]:
 
 
 def current_texts(store: Store, items: set[Item]) -> list[str]:
-    """What these items say now, where they still say something."""
+    """The texts that these items have now, where they have any."""
     rows = store.rows("SELECT 'post', id, title || ' ' || body FROM post UNION ALL SELECT 'reply', id, body FROM reply")
     return [text for kind, item, text in rows if (kind, item) in items]

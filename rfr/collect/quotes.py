@@ -1,4 +1,4 @@
-"""Whether a file quotes one of some texts: found by runs of words, however it was shortened, escaped or cleaned."""
+"""Finds out whether a file quotes one of some texts, by runs of words, however it was shortened or escaped."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Iterable
 
 from rfr.utils.entities import unescape
 
-RUN = 8  # words: rare enough to come from the same text, short enough to survive a cut
-LEAST = 3  # words of a text that is searched for; fewer are everybody's
+RUN_WORDS = 8  # rare enough to come from the same text, short enough to survive a cut
+LEAST_WORDS = 3  # shorter texts are too common to search for
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrt]")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")  # cleaning takes them out of words
 # Letters: numbers are everybody's too. Of scripts that put no spaces between words every character counts as one.
@@ -17,7 +17,7 @@ Run = tuple[str, ...]
 
 
 class QuoteFinder:
-    """All runs of RUN words of some texts; of shorter texts all their words, and all but the first, to which a byte of a
+    """All runs of RUN_WORDS words of some texts; of shorter texts all their words, and all but the first, to which a byte of a
     binary file may stick."""
 
     def __init__(self, texts: Iterable[str]) -> None:
@@ -41,9 +41,9 @@ class QuoteFinder:
 
 def _runs_of(text: str) -> list[Run]:
     words = _words(text)
-    if len(words) >= RUN:
-        return list(_runs(words, RUN))
-    return [run for run in (tuple(words), tuple(words[1:])) if len(run) >= LEAST]
+    if len(words) >= RUN_WORDS:
+        return list(_runs(words, RUN_WORDS))
+    return [run for run in (tuple(words), tuple(words[1:])) if len(run) >= LEAST_WORDS]
 
 
 def _words(text: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Many files at once: each job of a multirun fills a part of its own beside the store, and merges it when it is filled.
+"""Imports many files at once: each job of a multirun fills a shard beside the store, then merges it.
 
 So the launcher may be any of Hydra's (joblib, submitit, Ray), and no two processes ever write to one file at a time. What an
 interrupted job left is merged when the next multirun ends, and all its jobs have.
@@ -30,7 +30,7 @@ MOVED = """SELECT name, value FROM cursor AS mark WHERE name NOT LIKE :begun || 
 
 
 class MergeShards(Callback):
-    """What all jobs of a multirun made together."""
+    """Merges the shards of a multirun into their store at its end."""
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         path = _store_of(config)

@@ -1,4 +1,4 @@
-"""Where karma comes from: `conf/source/*.yaml` names one of these. All can `collect` into a store; live ones can `crawl`."""
+"""Where karma comes from: `conf/source/*.yaml` names one. All can `collect`; live ones can `crawl`."""
 
 from __future__ import annotations
 
@@ -26,10 +26,10 @@ if TYPE_CHECKING:  # asyncpraw takes a while to import
 
 
 class Source(Protocol):
-    """What a mode of `collect.py` asks of a source."""
+    """The interface that the modes of `collect.py` use."""
 
     def store_name(self) -> str:
-        """What its store is called where nobody says."""
+        """The name of its store when the user gives none."""
         ...
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
@@ -79,7 +79,7 @@ class FileSource:
     subreddit: str
 
     def store_name(self) -> str:
-        """What its store is called where nobody says."""
+        """The name of its store when the user gives none."""
         return subreddit_name(self.subreddit)
 
     def now(self) -> float | None:

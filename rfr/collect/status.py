@@ -1,4 +1,4 @@
-"""`mode=status`: what a store covers, what it lacks, how old its scores are, and what karma looks like in it."""
+"""`mode=status`: what a store covers, what it lacks, the age of its scores, a histogram of karma."""
 
 from __future__ import annotations
 

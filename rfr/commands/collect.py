@@ -1,4 +1,4 @@
-"""The collect command: a mode, a source and a store. Imports no torch, so that `collect.py --help` answers at once."""
+"""The collect command: a mode, a source and a store. It imports no torch, so `--help` answers at once."""
 
 from __future__ import annotations
 

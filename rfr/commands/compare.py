@@ -1,4 +1,4 @@
-"""`evaluate.py report=compare`, and the end of every sweep: runs side by side in the terminal and on a page."""
+"""`report=compare`, and the end of every sweep: runs side by side in the terminal and on a page."""
 
 from __future__ import annotations
 

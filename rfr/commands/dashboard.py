@@ -1,4 +1,4 @@
-"""`evaluate.py report=dashboard`: a W&B workspace that compares runs, so that nobody has to click one together."""
+"""`report=dashboard`: saves a W&B workspace that compares runs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The evaluate command: it makes the report that `report=` names."""
+"""The evaluate command: makes the report that `report=` names."""
 
 from __future__ import annotations
 

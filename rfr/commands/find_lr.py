@@ -1,4 +1,4 @@
-"""`find_lr=100`: a learning-rate range test of 100 steps: the rate grows at every step until the loss does.
+"""`find_lr=100`: a learning-rate range test: the rate grows for 100 steps, or until the loss does.
 
 It suggests a rate and leaves a plot; the trained model is thrown away (Smith 2015, arXiv:1506.01186).
 """
@@ -72,7 +72,7 @@ def range_test(recipe: Recipe, steps: int) -> tuple[list[float], list[float]]:
 
 
 class _Losses(Callback):
-    """Of every optimizer step; ends the run once they have turned."""
+    """Records the loss of every optimizer step; ends the run once the losses have turned."""
 
     def __init__(self) -> None:
         self.losses: list[float] = []

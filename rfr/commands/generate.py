@@ -1,4 +1,4 @@
-"""The generate command: a trained policy, loaded again, writes stories."""
+"""The generate command: loads a trained policy and prints stories."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""`evaluate.py report=karma`: what the karma of a corpus is made of, what rewards keep of that, and which reward suits it."""
+"""`report=karma`: what karma is made of, what each reward keeps of that, and which reward suits the corpus."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What preparation made of a few stories: from the text that Reddit gave to the rows that the model sees."""
+"""`look=3`: shows three stories at every stage of preparation, from Reddit's text to the packed row."""
 
 from __future__ import annotations
 
@@ -110,7 +110,7 @@ def _segments(rows: PackedRows, story: int, tokenizer: PreTrainedTokenizerBase) 
 
 
 def _spans(rows: PackedRows, row: int, tokenizer: PreTrainedTokenizerBase) -> Iterator[Span]:
-    """What stands in a row, in its order. The last token of a document is only a label, so it is shown and takes no place."""
+    """The spans of a row, in order. The last token of a document is only a label: it is shown and takes no position."""
     used = 0
     for document, piece in enumerate(np.flatnonzero(rows.pieces.row == row), start=1):
         tokens, targets = rows.document(int(piece))

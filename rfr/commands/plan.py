@@ -1,4 +1,4 @@
-"""`plan=`: what a run would need of memory, whether it fits, and what to switch on where it does not; nothing is trained."""
+"""`plan=true`: the memory that a run would need, whether it fits, and which overrides help."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ GPUS = {
 }  # GiB that CUDA sees
 LIGHTNINGS_BUCKET = 200_000_000  # elements, where a strategy names none
 ALMOST = 0.95  # of a memory that a plan may fill: freed blocks lie about in the rest
-CHANGES: dict[str, dict[str, Any]] = {  # what needs less, the fastest first; all that is not so already goes together
+CHANGES: dict[str, dict[str, Any]] = {  # cheaper settings, the least slow first; each is added to those before it
     "model.activation_checkpointing=true": {"checkpointing": True},
     "trainer.micro_batch=1": {"rows": 1},
 }
@@ -59,13 +59,14 @@ def plan(recipe: Recipe, gpu: str | None = None) -> None:
     _print(needed, room, f"{setup.precision} on {where}, {setup.ranks} rank{'s' * (setup.ranks > 1)}", setup.gpu)
     fits = fit(needed, room)
     advice = None if fits else suggest_overrides(setup, room)
-    print("it fits" if fits else f"it does not fit: {f'add {advice}' if advice else 'nothing that rfr has makes it'}")
+    hopeless = "no combination of settings in rfr helps"
+    print("it fits" if fits else f"it does not fit: {f'add {advice}' if advice else hopeless}")
     gibs = {f"{tier}_gib": round(total / GIB, 3) for tier, total in totals(needed).items()}
     print(json.dumps({"fits": fits, "remedy": advice, **gibs}), flush=True)
 
 
 def setup_of(recipe: Recipe, gpu: str | None = None) -> MemorySetup:
-    """What a recipe's memory depends on; `gpu`: one that may not be here."""
+    """The settings that a recipe's memory depends on. `gpu` names a GPU that need not be here."""
     on_gpu = gpu is not None or torch.cuda.is_available()
     asked = recipe.precision
     precision = ("fp16" if asked == "auto" else asked) if gpu else resolve_precision(asked)

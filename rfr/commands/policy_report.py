@@ -1,4 +1,4 @@
-"""`evaluate.py report=policy`: a policy measured on held-out threads, beside other policies if asked for."""
+"""`report=policy`: measures a policy on held-out threads, beside other policies if asked to."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ class PolicyReport:
             log_evaluation(out, evaluation, load(out).group if trained else None, self.wandb_project)
 
     def _about(self, weights: str, out: Path) -> dict[str, str]:
-        """What the report is about. A policy inside the folder is named by its place there: a run may be moved."""
+        """The subject of the report. A policy inside the folder gets a relative path, since a run may be moved."""
         path, folder = Path(weights).resolve(), out.resolve()
         return {"model": str(path.relative_to(folder) if path.is_relative_to(folder) else path), "corpus": self.corpus.name}
 

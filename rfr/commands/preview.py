@@ -1,4 +1,4 @@
-"""`preview=true`: the learning rate of a run, or of all points of a sweep, before any of it is spent."""
+"""`preview=true`: draws the learning rate of a run, or of all points of a sweep."""
 
 from __future__ import annotations
 

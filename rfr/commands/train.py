@@ -1,4 +1,4 @@
-"""The train command: one run, a resumed run, or a point of a sweep; each training is one process tree of its own."""
+"""The train command: one run, a resumed run, or a point of a sweep, each in a process tree of its own."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rows of a split as the batches an objective learns from."""
+"""Turns rows of a split into the batches that an objective learns from."""
 
 from __future__ import annotations
 
@@ -119,7 +119,8 @@ def truncate_to_block(rows: PackedRows, story: np.ndarray, row: np.ndarray) -> P
         story, row: int arrays of equal length, sorted by row.
     """
     prompts, length = (rows.stories[:, 1] - rows.stories[:, 0])[story], rows.story_tokens[story]
-    # The last token of an unfinished one is only a label; of a whole one that is end-of-text, which comes on top.
+    # The last token of a document is only a label. In a whole story that is end-of-text, which `end` does not count;
+    # a truncated story of n tokens takes n - 1 positions behind its prompt.
     end = np.where(prompts + length <= rows.block, length, np.minimum(length - 1, rows.block + 1 - prompts))
     plan = Placement(story=story, start=np.zeros_like(end), end=end, row=row)
     truncated = replace(rows, pieces=plan, packed=False)

@@ -1,5 +1,7 @@
-"""Control tokens: before its prompt, a conditional policy is told how good the story is to be (CTRL, Keskar et al. 2019; Quark,
-Lu et al. 2022)."""
+"""The control tokens that tell a conditional policy which quantile of the reward a story is to be in.
+
+Keskar et al. 2019 (CTRL); Lu et al. 2022 (Quark).
+"""
 
 from __future__ import annotations
 

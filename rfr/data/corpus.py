@@ -1,4 +1,4 @@
-"""Where the stories of a run come from: `conf/corpus/` names a corpus."""
+"""The corpora to train on: `conf/corpus/*.yaml` names one."""
 
 from __future__ import annotations
 

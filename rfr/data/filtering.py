@@ -1,4 +1,4 @@
-"""The filter of replies: it cleans every reply or gives the reason to leave it out, and flags stories that repeat others."""
+"""The filter of replies: cleans each or gives the reason to leave it out, and flags stories that repeat others."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ class ReplyFilter:
     min_age_h: float = MIN_AGE_H
 
     def __call__(self, store: Store, folder: Path) -> None:
-        """Write every reply of a store into the files of its split, replies without a post too; count scores that are too young."""
+        """Write every reply of a store into the files of its split, also replies without a post; count the scores too young."""
         scores = np.zeros((len(SPLITS), 2), np.int64)
         with ExitStack() as files:
             write = [files.enter_context(writing(folder / name / _REPLIES, _COLUMNS)) for name in SPLITS]

@@ -1,4 +1,4 @@
-"""Where every story and every token of a corpus went, with sums that are exact."""
+"""Counts where every story and every token of a corpus went; the sums are exact."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ KARMA_BINS = (-1000, 0, 1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000)
 
 @dataclass(kw_only=True)
 class Ledger:
-    """What came into a split, by where it went: tokens and karma of every story, under a reason or KEPT."""
+    """The tokens and karma of every story that came into a split, under the reason why it was left out, or under KEPT."""
 
     tokens: dict[str, array[int]] = field(default_factory=lambda: defaultdict(lambda: array("q")))
     karma: dict[str, array[float]] = field(default_factory=lambda: defaultdict(lambda: array("d")))
@@ -53,7 +53,7 @@ class Ledger:
         }  # fmt: skip
 
     def _group(self, *places: str) -> dict[str, Any]:
-        """What went to any of these places."""
+        """The stories under any of these reasons."""
         tokens = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.tokens[place]) for place in places)])
         karma = np.concatenate([np.zeros(0), *(np.asarray(self.karma[place]) for place in places)])
         return {
@@ -116,7 +116,7 @@ def no_posts(lacking: int, replies: int) -> str:
 
 
 def shift_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
-    """What leaving out long stories did to a corpus, as the rows of a table; none where none was left out."""
+    """The effect of leaving out long stories, as the rows of a table; no rows where none was left out."""
     rows = []
     for split, account in ledger.items():
         if before := account.get("would_have_been_kept"):

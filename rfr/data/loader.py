@@ -1,4 +1,4 @@
-"""Which rows come when, the same for every rank layout, and the Lightning wiring around that."""
+"""Decides which rows come when, alike for every number of ranks; wires that into Lightning."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from rfr.data.batches import BatchSource
 from rfr.records import Batch, PreferenceBatch
 from rfr.utils.parallel import prefetch
 
-BUCKET = 16  # steps
+BUCKET_STEPS = 16
 
 
 class TrainBatches(Dataset[Batch | PreferenceBatch]):
@@ -21,7 +21,7 @@ class TrainBatches(Dataset[Batch | PreferenceBatch]):
 
     Optimizer step s consumes the global rows [s * G, (s + 1) * G), G = accumulation * ranks * micro-batch, of an
     endless stream of shuffled epochs; so a resumed run needs no more than the number of its next step. Where rows are not
-    packed, the rows of each BUCKET steps are dealt to these steps by length, so that little is padded.
+    packed, the rows of each BUCKET_STEPS steps are dealt to these steps by length, so that little is padded.
     """
 
     def __init__(
@@ -53,11 +53,11 @@ class TrainBatches(Dataset[Batch | PreferenceBatch]):
     def _rows_of(self, step: int, per_step: int) -> np.ndarray:
         if self._rows.packed:
             return self._row_indices(np.arange(step * per_step, (step + 1) * per_step))
-        bucket, place = divmod(step, BUCKET)
+        bucket, place = divmod(step, BUCKET_STEPS)
         if bucket != self._bucket[0]:
-            rows = self._row_indices(np.arange(bucket * BUCKET * per_step, (bucket + 1) * BUCKET * per_step))
-            by_length = rows[np.argsort(self._rows.row_lengths[rows], kind="stable")].reshape(BUCKET, per_step)
-            self._bucket = bucket, np.random.default_rng([self._seed, bucket, BUCKET]).permutation(by_length)
+            rows = self._row_indices(np.arange(bucket * BUCKET_STEPS * per_step, (bucket + 1) * BUCKET_STEPS * per_step))
+            by_length = rows[np.argsort(self._rows.row_lengths[rows], kind="stable")].reshape(BUCKET_STEPS, per_step)
+            self._bucket = bucket, np.random.default_rng([self._seed, bucket, BUCKET_STEPS]).permutation(by_length)
         return self._bucket[1][place]
 
     def _row_indices(self, slots: np.ndarray) -> np.ndarray:

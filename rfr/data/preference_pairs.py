@@ -1,4 +1,4 @@
-"""Which replies of a thread are compared, for objectives that learn from pairs."""
+"""Chooses which two replies of a thread are compared, for objectives that learn from pairs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A store as rows: clean stories, a split, tokens, packed rows, and a ledger of where every story went.
+"""Prepares a store: filters, cleans, splits, tokenises, packs, and counts what became of every reply.
 
 Memory does not grow with the texts: they pass by in batches, from one Arrow file to the next.
 """
@@ -52,7 +52,7 @@ class PreparedSplit:
 
     @property
     def target_tokens(self) -> np.ndarray:
-        """Of each story, end-of-text included; int64 of shape (stories,)."""
+        """Target tokens of each story, end-of-text included; int64 of shape (stories,)."""
         return self.rows.story_tokens + 1
 
 
@@ -184,7 +184,7 @@ def _tokenised(encoder: Encoder, rows: list[dict[str, Any]]) -> list[tuple[dict[
 
 
 def load(folder: Path) -> Prepared:
-    """What `Preprocess.prepare` left in a folder; stories and rows are memory-mapped."""
+    """Load what `Preprocess.prepare` wrote into a folder; stories and rows are memory-mapped."""
     return Prepared(
         train=_load_split(folder / "train"),
         validation=_load_split(folder / "validation"),

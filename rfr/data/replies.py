@@ -1,4 +1,4 @@
-"""A thread as stories, and the reasons why some of them stay out."""
+"""Turns a thread into stories, and gives the reason why a reply is left out."""
 
 from __future__ import annotations
 

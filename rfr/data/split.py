@@ -1,5 +1,8 @@
-"""Train or validation, by thread: a hash of the normalised prompt decides, so reposts share a side and growth moves nothing; or
-the day on which it was posted, so that what is learnt from lies before what is asked about."""
+"""Splits threads into train and validation, by a hash of the normalised prompt or by a cutoff date.
+
+The hash keeps reposts on one side, and a growing store moves nothing. With a date, all that is learnt from is older than what
+is validated on.
+"""
 
 from __future__ import annotations
 

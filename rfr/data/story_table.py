@@ -1,4 +1,4 @@
-"""The stories of a split as an Arrow file: written batch by batch, read through a memory map, one story at a time."""
+"""The stories of a split as an Arrow file: written in batches, read through a memory map."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text into tokens: `prompt, two newlines, story, end-of-text`, and before them a control token where the policy takes one."""
+"""Tokenises `prompt, two newlines, story, end-of-text`, with a control token in front where there is one."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ class Encoder:
         return [self._tokens(text, encoding) for text, encoding in zip(texts, fast, strict=True)]
 
     def prompts(self, prompts: SequenceOf[str], stories: SequenceOf[str] = ()) -> tuple[list[Tokens], list[Tokens]]:
-        """What stories come after, with the control token of the best where there is one, and stories; at once is faster."""
+        """Prompt tokens (the best quantile's control token first, where there is one) and story tokens, in one fast batch."""
         tokens = self([*(prompt + PROMPT_END for prompt in prompts), *stories])
         conditions = [
             Tokens(ids=np.append(self._best, prompt.ids), starts=np.append(np.zeros_like(self._best), prompt.starts))
@@ -76,7 +76,7 @@ def byte_positions(text: str, positions: SequenceOf[int]) -> np.ndarray:
 
 
 def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, quantile: int | None = None) -> list[int]:
-    """What the model conditions on, in training and in generation.
+    """The tokens that the model conditions on, in training and in generation.
 
     Args:
         quantile: for a conditional policy, how good the story is to be, 1 being the worst; None: the best.

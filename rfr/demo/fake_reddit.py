@@ -1,4 +1,4 @@
-"""The demo subreddit as Reddit would serve it: enough of the API, in its own JSON, for the real asyncpraw to collect from."""
+"""Serves the demo subreddit as Reddit's API would, so that the real asyncpraw collects it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What goes wrong between a collector and Reddit, on demand: for the fake server, over real HTTP."""
+"""The faults that the fake server injects on demand, over real HTTP."""
 
 from __future__ import annotations
 

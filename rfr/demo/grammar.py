@@ -107,7 +107,7 @@ PROMPT_PATTERNS = [_pattern(template) for template in PROMPTS]
 
 @dataclass(frozen=True, kw_only=True)
 class Plot:
-    """What a prompt asks for."""
+    """The hero, thing and place that a prompt asks for."""
 
     hero: str
     thing: str

@@ -1,4 +1,4 @@
-"""A server on the loopback that passes for Reddit: tokens, rate limits and faults; what it serves is its subclasses' business."""
+"""A server on the loopback that passes for Reddit: tokens, rate limits, faults."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class LoopbackReddit:
         self.requests: list[str] = []  # paths asked for, in order, with the ids; those met by a fault too
 
     def add_routes(self, router: web.UrlDispatcher) -> None:
-        """What there is to GET."""
+        """Add the GET routes."""
         raise NotImplementedError
 
     @asynccontextmanager

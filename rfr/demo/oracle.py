@@ -1,5 +1,7 @@
-"""Rewards that know what nobody knows, for the demo subreddit only: what is lost by looking at karma, and what by not knowing
-how karma comes about."""
+"""Rewards that know the demo's true quality or its model of karma: the most that a reward can recover.
+
+They show what is lost by looking at karma, and what by not knowing how karma comes about.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The demo subreddit: threads whose stories have a known true quality and whose karma has a known cause.
+"""Generates the demo subreddit: stories of known true quality whose karma has known causes.
 
 The model of karma, per thread. A post draws `popularity` (lognormal) readers, spread over log-spaced rounds of its
 first two days. In a round each story already posted gets the share of readers

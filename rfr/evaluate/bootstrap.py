@@ -1,4 +1,4 @@
-"""95 % intervals by drawing whole threads, or prompts, again: what stands in one of them is no independent draw."""
+"""95 % intervals by drawing whole threads, or prompts, again."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ def cluster_interval(groups: SequenceOf[SequenceOf[float]], seed: int = 0) -> tu
 
 
 def interval_of_ratio(sums: np.ndarray, sizes: np.ndarray, seed: int = 0) -> tuple[float, float]:
-    """Of sum(sums) / sum(sizes), each of shape (groups,), whole groups resampled."""
+    """The interval of sum(sums) / sum(sizes), each of shape (groups,), resampling whole groups."""
     generator = np.random.default_rng(seed)
     means = []
     for _ in range(BOOTSTRAPS // AT_ONCE):

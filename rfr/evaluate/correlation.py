@@ -1,4 +1,4 @@
-"""Rank correlations over threads: within them, where a reward has to tell replies apart, and over all replies."""
+"""Rank correlations of a reward with something else: within threads, and over all replies."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How different a policy's stories are from one another, within themselves, and from what it was trained on."""
+"""Measures how much stories differ from one another, repeat themselves, and copy the training stories."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ def _self_bleu(stories: list[str]) -> float:
 
 
 def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.ndarray:
-    """Of each story, the most tokens in a row that stand in the corpus too; int64 of shape (stories,).
+    """The longest run of each story's tokens that the corpus contains too; int64 of shape (stories,).
 
     Length by length: a stretch is copied only where its beginning is, so that ever fewer places of the corpus are looked at.
     Stretches are told by a 64-bit hash.
@@ -80,7 +80,7 @@ class RollingHashes:
             self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_spread(tokens) * powers, dtype=np.uint64)])
 
     def hashes(self, length: int, starts: np.ndarray | None = None) -> np.ndarray:
-        """Of the stretches of `length`, 1 or more, that begin at these places, or wherever there are any; uint64."""
+        """The hashes of the stretches of `length` tokens, 1 or more, from these starts, or from all; uint64."""
         if starts is None:
             starts = np.arange(len(self._sums) - length)
         with np.errstate(over="ignore"):

@@ -1,4 +1,4 @@
-"""What karma is made of, in one corpus: how much of its variance is the thread, the time, the length, and what is left."""
+"""Measures what karma is made of in a corpus: the share of the thread, the time, the length, and the rest."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class Recommendation:
 
 
 def variance_shares(threads: SequenceOf[ReplyThread], read_again: SequenceOf[tuple[int, int]] = ()) -> dict[str, float | None]:
-    """Of the variance of y = sign(k) log(1 + |k|): shares that add up to 1, None where the corpus lacks what it takes.
+    """Shares of the variance of y = sign(k) log(1 + |k|), which add up to 1; None where the corpus lacks the data.
 
     The thread's share is that of the means (analysis of variance, unbiased for small threads). Within threads, shares of
     `ADDED` are what each adds to what trees predict of threads that they have not seen. Vote fuzzing is half the mean square
@@ -78,7 +78,7 @@ def _between(y: SequenceOf[np.ndarray], whole: np.ndarray) -> float:
 
 
 def _added(threads: SequenceOf[ReplyThread], y: SequenceOf[np.ndarray]) -> dict[str, float | None]:
-    """Of the variance within threads, what each of `ADDED` adds to those before it, on threads that were not seen."""
+    """The share of the variance within threads that each of `ADDED` adds to those before it, on held-out threads."""
     x = np.concatenate([confounders(thread) for thread in threads])
     group = np.repeat(np.arange(len(threads)), [len(values) for values in y])
     centred = np.concatenate([values - values.mean() for values in y])

@@ -1,4 +1,4 @@
-"""All that is found out about one policy on held-out threads, put together from this folder's parts."""
+"""All measures of one policy on held-out threads, put together from this room's files."""
 
 from __future__ import annotations
 

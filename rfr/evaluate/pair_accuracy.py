@@ -1,4 +1,4 @@
-"""Does a score rank same-thread pairs as karma does? Beside what length and time alone do, with thread-bootstrap intervals."""
+"""Measures how often a score ranks two replies of a thread as karma does."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ CONDITIONS: dict[str, Condition] = {
 
 
 def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> list[dict[str, str | int | float | None]]:
-    """Of every score, at every ratio, under every condition: share of the pairs in which it is higher where karma is.
+    """The pair accuracy of every score, at every ratio, under every condition: how often it is higher where karma is.
 
     Ties count half. `accuracy`, `low` and `high` are None where there are no such pairs: the corpus has no times, or the score
     none for them.

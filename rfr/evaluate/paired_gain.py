@@ -1,4 +1,4 @@
-"""Is one policy better than another? Stories on the same prompts, their scores set side by side, lengths taken into account."""
+"""Compares two policies on the same prompts: the gain, its interval, and the gain at equal length."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ class PairedGain:
 
 
 def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Iterable[ScoredStory]], seed: int = 0) -> PairedGain:
-    """Of one policy over another, or of several pairs of policies trained alike from other seeds.
+    """The gain of one policy over another, or of several pairs of policies that differ in their seeds.
 
     Paired by prompts; the interval is a bootstrap that draws pairs of policies, and prompts within them. Longer stories may
     score higher for their length alone: of the prompts' mean differences of score and words, (d, l), the length-controlled gain
@@ -56,7 +56,7 @@ def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Ite
 
 
 def _differences(better: Iterable[ScoredStory], worse: Iterable[ScoredStory]) -> np.ndarray:
-    """Of each prompt's mean score and mean words, shape (prompts, 2)."""
+    """The difference of each prompt's mean score and mean words, shape (prompts, 2)."""
     one, other = _by_prompt(better), _by_prompt(worse)
     if one.keys() != other.keys() or not one:
         raise ValueError("policies are compared on the same prompts, and these have written on others")

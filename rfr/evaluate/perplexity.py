@@ -1,4 +1,4 @@
-"""Log-likelihood of held-out stories, per token, per word and per story."""
+"""The negative log-likelihood of held-out stories, per token, per word and per story."""
 
 from __future__ import annotations
 

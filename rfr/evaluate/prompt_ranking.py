@@ -1,4 +1,4 @@
-"""Does the policy answer the prompt? Likelihoods of stories after their own prompt, after others' and after none."""
+"""Measures whether a policy reads its prompt: is a story likelier after its own prompt than after others?"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How good a policy's stories are: their mean true quality, where the corpus knows it, or mean score of a judge."""
+"""The mean score of a policy's stories: true quality where the corpus knows it, or a judge's score."""
 
 from __future__ import annotations
 

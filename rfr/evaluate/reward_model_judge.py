@@ -1,4 +1,4 @@
-"""What a reward model gives for stories."""
+"""Scores stories with a reward model."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class RewardModelJudge:
 def story_scores(
     model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: SequenceOf[Story], micro_batch: int = 8
 ) -> np.ndarray:
-    """Of each story, read at its end, or where the block ends that the model was trained with; float64."""
+    """The score of each story, read at its end or at the end of the block that the model was trained with; float64."""
     rows = _rows(stories, Encoder(tokenizer), int(tokenizer.eos_token_id), block_of(model.config))
     longest_first = np.argsort(-(rows.stories[:, 2] - rows.stories[:, 0]), kind="stable")
     begun = WeightedRows(truncate_to_block(rows, longest_first, np.arange(len(stories))))

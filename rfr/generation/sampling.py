@@ -1,4 +1,4 @@
-"""Stories from a policy."""
+"""Samples stories from a policy."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Where metrics go: W&B (offline unless logged in, never a prompt), a CSV file that survives a resume, TensorBoard."""
+"""The loggers: W&B (offline unless logged in), a CSV file that survives a resume, TensorBoard."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def wandb_logger(run_dir: Path, *, project: str, corpus_text: bool = False, **ab
 
 
 def log_start(loggers: Sequence[Any], figures: dict[str, float], arrays: dict[str, np.ndarray]) -> None:
-    """What is known before the first step: figures to all, the distributions of arrays to W&B and TensorBoard."""
+    """Log the figures known before the first step everywhere, and distributions of arrays to W&B and TensorBoard."""
     for logger in loggers:
         logger.log_metrics(figures, 0)
         if isinstance(logger, WandbLogger):
@@ -91,7 +91,7 @@ def log_start(loggers: Sequence[Any], figures: dict[str, float], arrays: dict[st
 
 
 def finish(loggers: Sequence[Any], figures: dict[str, float], step: int, files: Iterable[Path]) -> None:
-    """What is known after the last step, and files that are kept with the run where a logger can keep them."""
+    """Log the figures known after the last step, and keep files with the run where a logger can."""
     for logger in loggers:
         logger.log_metrics(figures, step)
         logger.finalize("success")

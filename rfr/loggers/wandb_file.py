@@ -1,4 +1,4 @@
-"""What W&B wrote offline: a LevelDB log of protocol buffers (github.com/google/leveldb, doc/log_format.md)."""
+"""Reads W&B's offline files: a LevelDB log of protocol buffers (github.com/google/leveldb, doc/log_format.md)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A run on W&B: one id however often it is resumed, no step told twice, nothing of the corpus unless asked for."""
+"""A run on W&B: one id however often it resumes, each step once, no text of the corpus unless asked to."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ class WandbLog(WandbLogger):
             run.log_artifact(artifact)
         run.finish()
         if run.settings.mode == "offline":
-            print(f"W&B was not told. To tell it: wandb sync {Path(run.settings.wandb_dir)}", flush=True)
+            print(f"logged offline; upload with: wandb sync {Path(run.settings.wandb_dir)}", flush=True)
 
 
 def start(
@@ -90,7 +90,7 @@ def start(
 
 
 def _last_step(files: Iterable[Path]) -> int:
-    """Of the rows that earlier attempts wrote, -1 where there are none."""
+    """The last step that earlier attempts wrote; -1 where there is none."""
     return max((int(row[STEP]) for file in files for row in history(file) if STEP in row), default=-1)
 
 

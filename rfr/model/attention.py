@@ -1,5 +1,6 @@
-"""Attention within documents. On a GPU SDPA takes a mask; on a CPU each document is attended to by itself, which costs the square
-of its own length and not of the row's.
+"""Attention within documents: chooses the implementation and builds the mask for it.
+
+On a GPU, SDPA takes a mask; on a CPU, each document is attended to by itself (`document_attention.py`).
 
 Architectures differ in what else they ask of attention: a window, a cap on the scores, a sink. What this module does not know (or
 an architecture does not ask of it, having an attention of its own) `rfr.model.probe` finds out before anything is trained.
@@ -50,7 +51,7 @@ def body_of(model: PreTrainedModel) -> torch.nn.Module:
 
 
 def document_mask(documents_BT: torch.Tensor) -> torch.Tensor:
-    """What the model takes as its attention mask: on a GPU the dense one, on a CPU the document ids, (B, 1, 1, T)."""
+    """The attention mask for the model: dense on a GPU; on a CPU the document ids, (B, 1, 1, T)."""
     return dense_mask(documents_BT) if documents_BT.is_cuda else documents_BT[:, None, None, :]
 
 

@@ -1,4 +1,4 @@
-"""Attention on a CPU, each document by itself: the cost is the square of a document's length, not of the row's.
+"""Attention on a CPU, one document at a time: the cost is the square of a document's length, not of the row's.
 
 torch's own attention for CPUs reaches a fifth of the rate of its matrix products, and less in the backward pass and in short
 documents. Heads that share keys (grouped queries) stand as H groups of G: shapes are H G L D for queries, H L D for keys and

@@ -1,4 +1,4 @@
-"""One dropout for every place that an architecture has one in, however it is called there."""
+"""Sets one dropout rate everywhere in an architecture, whatever it calls the places."""
 
 from __future__ import annotations
 

@@ -1,5 +1,8 @@
-"""Both ends of a policy. The output layer can also say how likely given tokens are, without holding their logits; often the input
-layer has the same weights, the largest there are, so that both take care how their gradients come together."""
+"""The embedding and output layer of a policy, which often share their weights.
+
+The output layer also gives the negative log-likelihood of tokens without holding their logits. Weights that both share are the
+largest of the model, so both layers take care how their gradients are added.
+"""
 
 from __future__ import annotations
 

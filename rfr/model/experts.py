@@ -1,4 +1,4 @@
-"""Mixtures of experts on a CPU: the tokens of each expert are padded to a multiple.
+"""Mixtures of experts on a CPU: pads the tokens of each expert to a multiple.
 
 The router sends each expert another number of tokens in every row, and oneDNN compiles and caches a kernel per shape: without the
 padding it would compile each product anew and keep all of the kernels.

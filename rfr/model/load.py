@@ -1,4 +1,4 @@
-"""Models and tokenizers: pretrained by Hugging Face name, random, or from a path."""
+"""Loads models and tokenizers: pretrained by Hugging Face name, random, or from a path."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def compile_layers(model: PreTrainedModel) -> None:
 
 
 def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
-    """Of the model `pretrained` or at a path.
+    """The config of the model at a path, or of the `pretrained` one.
 
     Raises:
         UserError: it can't be reached.
@@ -154,7 +154,7 @@ def refuse_pickles(where: Path) -> None:
 
 
 def _locate(key: str, where: str, hub_name: str | None) -> tuple[str, dict[str, Any]]:
-    """What `from_pretrained` is to load, and its extra options."""
+    """The source for `from_pretrained`, and extra options for it."""
     if where != "pretrained":
         if key == "model.weights":
             refuse_pickles(Path(where))
@@ -207,7 +207,7 @@ def _without_quantisation(model: PreTrainedModel) -> PreTrainedModel:
 
 
 def no_random_weights(**_: object) -> PretrainedConfig:
-    """What model=auto has instead of a size.
+    """Stands where a size would, for model=auto.
 
     Raises:
         UserError: always; an architecture can't be guessed.

@@ -1,5 +1,7 @@
-"""Pretrained weights and tokenizers, taken whole or not at all: what transformers would fill in or leave out without a word is
-refused in a line that names the file and what is wrong with it."""
+"""Checks pretrained weights and tokenizers: a folder is taken whole or refused.
+
+transformers would fill in or leave out some defects without a word; here one line names the file and the defect.
+"""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an architecture does to its logits behind the output layer, found out by trying.
+"""Finds out what an architecture does to its logits after the output layer: bias, scale, soft cap.
 
 Names of settings mislead: `logits_scaling` divides in Granite and multiplies in HyperCLOVA X. So known values are put in the
 place of the output layer's, and what the model's own forward pass makes of them tells the scale and the cap.

@@ -1,4 +1,4 @@
-"""Negative log-likelihood from hidden states, in fp32 whatever the model computes in, without ever holding all logits."""
+"""The chunked loss: negative log-likelihood from hidden states, in fp32, without holding all logits."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch.nn.functional import pad
 
 CHUNK, CHUNK_ON_CPU = 1024, 256  # rows whose logits are held at once, in the model's precision: on a CPU few enough for malloc
-STEP = 32  # rows are filled up to a multiple: of every new shape oneDNN would compile and keep products of its own
+ROW_MULTIPLE = 32  # rows are padded to a multiple: oneDNN compiles and caches a kernel for each shape
 PART = 16  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
 ADDED = 1024  # rows of a gradient that are turned to fp32 at once
 NO_GRADIENTS = (None,) * 5  # for labels, weights, transform, spare and grad
@@ -66,7 +66,7 @@ def weighted_nll(
     al. 2019): else autograd would hold it, in fp32, until the embedding's has come, and add up the three.
     """
     count = len(labels_N)
-    missing = max(1, math.ceil(count / STEP)) * STEP - count
+    missing = max(1, math.ceil(count / ROW_MULTIPLE)) * ROW_MULTIPLE - count
     labels, weights = pad(labels_N, (0, missing)), pad(weights_N, (0, missing))  # weights of 0
     loss, nll = _WeightedNLL.apply(
         pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, bias_V, labels, weights, transform, spare or BufferPool(),

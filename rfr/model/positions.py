@@ -1,4 +1,4 @@
-"""How many tokens a model reads at a time."""
+"""How many positions a model has, and the block that follows from that."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Whether an architecture is trained exactly: tried on three random documents before anything is prepared.
+"""Tries whether an architecture is trained exactly, on three random documents.
 
 What rfr makes of documents that stand in one row is held against what the architecture's own `eager` attention makes of each
 document alone: hidden states, log-likelihoods, gradients where activations are worked out again, and what it writes.
@@ -212,7 +212,7 @@ def _grad(parameter: torch.Tensor) -> torch.Tensor:
 
 
 def _require_same_generation(model: PreTrainedModel, documents: list[torch.Tensor], packed: bool) -> None:
-    """What is written after prompts of unequal lengths must be as likely as training finds it."""
+    """Require that texts written after prompts of unequal lengths are as likely in training as in generation."""
     prompts = [document[: length // 2] for document, length in zip(documents, LENGTHS, strict=True)]
     longest = max(map(len, prompts))
     left = [longest - len(prompt) for prompt in prompts]

@@ -1,4 +1,4 @@
-"""What an activation function gives is not kept for the backward pass but worked out again, from what it was given.
+"""Recomputes activation functions in the backward pass instead of keeping their outputs.
 
 The layer behind it would keep it, though it takes as much room as its input, which is kept anyway, and costs next to nothing: the
 part of selective activation recomputation (Korthikanti et al. 2022) that is all but free.
@@ -23,7 +23,7 @@ FUNCTIONS: tuple[Any, ...] = tuple(entry[0] if isinstance(entry, tuple) else ent
 
 
 class _Recipe(NamedTuple):
-    """Of an activation function's output: `function(given)`, seen in `shape`. Versions tell of changes in place."""
+    """How to recompute an activation function's output: `function(given)`, viewed in `shape`. Versions show changes in place."""
 
     function: nn.Module
     given: torch.Tensor
@@ -33,7 +33,7 @@ class _Recipe(NamedTuple):
     shape: torch.Size
 
     def gives(self, tensor: torch.Tensor) -> bool:
-        """Whether `tensor` is the output, or a view of all of it. Where it was, another may lie by now."""
+        """Whether `tensor` is the output, or a view of all of it. Its address may have been reused."""
         output = self.output()
         return (
             output is not None and output.is_contiguous() and tensor.is_contiguous() and tensor.numel() == output.numel()

@@ -1,4 +1,4 @@
-"""Reward models: a policy's body with a score in the place of its logits."""
+"""Reward models: a policy's body with a scalar score instead of logits."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A trained model as a Hugging Face folder."""
+"""Saves a trained model as a Hugging Face folder."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A config of the same architecture whose random model is built in a moment: what its layers do stays, their sizes don't.
+"""Makes a small config of the same architecture: it keeps what the layers do and shrinks their sizes.
 
 transformers has hundreds of architectures, and they don't name their sizes alike. Where a name is missing here nothing is lost
 but time: whoever asks tries the model itself.

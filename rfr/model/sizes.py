@@ -1,4 +1,4 @@
-"""Architectures of random models: what may be said of their size in `conf/model/`, and the config that comes of it."""
+"""The architectures of random models: the sizes that `conf/model/*.yaml` may set, and the config they make."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Advantages: how much better a reply did than was to be expected of any reply to its prompt."""
+"""Baselines and advantages: how much better a reply did than a reply to its prompt was expected to do."""
 
 from __future__ import annotations
 

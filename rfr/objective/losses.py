@@ -1,4 +1,4 @@
-"""The losses that a learner calls: cloning and reward weighting (one loss), and learning from which of two stories did better."""
+"""The losses that the learner calls: weighted NLL (cloning is weight 1), DPO and Bradley-Terry."""
 
 from __future__ import annotations
 
@@ -103,7 +103,7 @@ class BradleyTerry:
 
 
 def read_scores(hidden_BTD: torch.Tensor, head: Any, ends_S: torch.Tensor) -> torch.Tensor:
-    """Of each story, fp32 of shape (S,)."""
+    """The score of each story; fp32 of shape (S,)."""
     with torch.autocast(hidden_BTD.device.type, enabled=False):
         return head(hidden_BTD.flatten(0, 1)[ends_S].float())[:, 0]
 
@@ -120,5 +120,5 @@ def _of_margins(margin_P: torch.Tensor, batch: PreferenceBatch) -> LossAndFigure
 
 
 def _sums(value_N: torch.Tensor, story_N: torch.Tensor, stories: int) -> torch.Tensor:
-    """Of each story, whose tokens follow one another; always in the same order, on GPUs too."""
+    """Sums over the tokens of each story, always in the same order, on GPUs too."""
     return torch.segment_reduce(value_N, "sum", lengths=torch.bincount(story_N, minlength=stories), initial=0.0)

@@ -1,4 +1,4 @@
-"""What a conditional policy is told of a story: in which part of the training stories by reward it lies."""
+"""The quantile of the training rewards that each story lies in, for `objective=conditional`."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ class Quantiles:
         require_whole("objective.control.count", self.count, least=2)
 
     def __call__(self, rewards: np.ndarray, training: np.ndarray) -> np.ndarray:
-        """Of each reward, the number of its part, 0 being the worst; int64.
+        """The quantile of each reward, 0 being the worst; int64.
 
         Args:
             training: the rewards that the parts are made of.

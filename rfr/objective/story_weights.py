@@ -1,4 +1,4 @@
-"""Raw weights into story weights: scaled to a token-weighted mean of 1 over the training split, and how healthy they are."""
+"""Scales raw weights to a token-weighted mean of 1 over the training split, and diagnoses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from rfr.objective.weights import WeightFunction, effective_sample_size
 
 @dataclass(frozen=True, kw_only=True)
 class WeightDiagnostics:
-    """What the weights do to the data."""
+    """How unequal the weights are, and how much of the data still counts."""
 
     ess: float  # Kish's effective sample size, as a share of the stories, in (0, 1]
     ess_unclipped: float

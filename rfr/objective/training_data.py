@@ -1,4 +1,4 @@
-"""Prepared stories and a reward into what a run learns from: a class for each kind of objective; `conf/objective/` names them."""
+"""The objectives: each turns prepared stories and a reward into training data. `conf/objective/` names one."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ class WeightedObjective:
     ess_floor: Annotated[float, Ge(0), Lt(1)]
     control: Quantiles | None = None
 
-    def material(self, prepared: Prepared, reward: Reward) -> TrainingData:
+    def training_data(self, prepared: Prepared, reward: Reward) -> TrainingData:
         split, train, validation = prepared.train, prepared.train.rows, prepared.validation.rows
         prefer, arrays = np.zeros(len(split.stories)), {}
         if self.weight.uses_rewards or self.control is not None:
@@ -94,7 +94,7 @@ class PairwiseObjective:
     loss: Loss
     pairing: Pairing
 
-    def material(self, prepared: Prepared, reward: Reward) -> TrainingData:
+    def training_data(self, prepared: Prepared, reward: Reward) -> TrainingData:
         reward.fit(prepared.train.threads)
         rewards = {name: story_rewards(reward, getattr(prepared, name)) for name in ("train", "validation")}
         rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}

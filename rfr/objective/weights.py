@@ -1,4 +1,4 @@
-"""From rewards to raw weights, one class for each objective that is weighted cloning. `health.py` scales them."""
+"""Turns rewards into raw weights, a class for each weighted objective."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from rfr.ranges import AboveZero, Share
 class WeightFunction(Protocol):
     """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape, and figures they came from, to be logged."""
 
-    uses_rewards: ClassVar[bool]  # whether they matter
+    uses_rewards: ClassVar[bool]  # False: the weights do not depend on the rewards, so none are computed
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]: ...
 

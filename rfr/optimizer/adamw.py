@@ -1,4 +1,4 @@
-"""Optimizers that are not torch's own, and one for parameters without fp32 masters."""
+"""Optimizers on CPUs and for parameters without fp32 masters: torch's AdamW, and a stochastically rounded one."""
 
 from __future__ import annotations
 

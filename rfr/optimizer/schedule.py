@@ -1,4 +1,4 @@
-"""Learning-rate schedules: (step, total) -> multiplier of the peak rate, counted in optimizer steps from 0.
+"""Learning-rate schedules: (step, total steps) -> multiplier of the peak rate; steps count from 0.
 
 Most warm up linearly over `warmup_steps` (multiplier (step + 1) / warmup_steps, so that no step is wasted at 0) and then follow
 their curve over the steps that remain. `final` is the share of the peak rate that a curve ends at.

@@ -1,4 +1,4 @@
-"""AdamW for bf16 parameters that are the upper halves of fp32 masters; two bytes more keep the lower halves."""
+"""AdamW for bf16 parameters that are the upper halves of fp32 masters; two extra bytes hold the lower halves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is left to ask Reddit, read from the store: threads that changed, posts nobody has seen, scores that are due."""
+"""Reads from the store what is left to ask Reddit for: changed threads, unseen posts, due scores."""
 
 from __future__ import annotations
 

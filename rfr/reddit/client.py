@@ -1,4 +1,4 @@
-"""A read-only session with Reddit: asyncpraw authenticates, our transport carries."""
+"""A read-only session with Reddit: asyncpraw logs in, our transport sends."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NO_ACCESS = (core.Forbidden, core.NotFound, core.Redirect, core.UnavailableForLe
 
 
 class Unreadable(UserError):
-    """What was asked for is not there (`gone`), or not for us: 403, 404, 451, or a redirect to the search page."""
+    """Reddit has no such page (`gone`), or none for us: 403, 404, 451, or a redirect to the search page."""
 
     gone = False
 
@@ -59,7 +59,7 @@ class Client:
 
 
 def _user_facing(error: Exception, path: str) -> Exception:
-    """What the user hears of a failure of asyncprawcore's or the transport's."""
+    """Turn a failure of asyncprawcore's or of the transport's into the error that the user gets."""
     status = getattr(getattr(error, "response", None), "status", None)
     if isinstance(error, RedditDown):
         return RedditDown(str(error))

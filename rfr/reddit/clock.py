@@ -1,4 +1,4 @@
-"""The time that collecting goes by: the world's, or one that tests run faster."""
+"""The clock of collecting: the real one, or a faster one for tests."""
 
 from __future__ import annotations
 

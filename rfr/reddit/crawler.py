@@ -1,4 +1,4 @@
-"""What every pass over a subreddit shares: a session, the store, and how an item of Reddit's becomes records in it."""
+"""What every pass over a subreddit shares: the session, the store, and how items become records."""
 
 from __future__ import annotations
 

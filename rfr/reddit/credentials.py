@@ -1,4 +1,4 @@
-"""Credentials: from the environment or ~/.config/praw.ini, and nowhere else; never shown."""
+"""Reads credentials from the environment or ~/.config/praw.ini only, and never shows them."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What is new in a subreddit: its listings, polled back to what the last poll saw; a lost overlap goes on record as a gap."""
+"""Polls a subreddit's newest posts and comments back to the last poll, and records a gap where that fails."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _newest(mark: ListingCursor) -> float | None:
 
 
 def _unseen(mark: ListingCursor) -> list[tuple[float, float]]:
-    """What a poll that is at its end has not seen since the last whole one: between times, as they go on record."""
+    """The gap that a finished poll leaves: the times between which items were missed."""
     seen = [(mark.oldest_utc, mark.newest_utc), mark.before_restart]
     spans = sorted((low, high) for low, high in filter(None, seen) if low is not None and high is not None)
     edge, unseen = mark.seen_utc, []

@@ -1,4 +1,4 @@
-"""One pacer for all tasks: spreads requests over what Reddit's rate-limit headers still allow."""
+"""Spreads all requests over what Reddit's rate-limit headers still allow."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reddit's JSON ("things") into records. Judges nothing; refuses what has no id or no parent, or fields of other types."""
+"""Turns Reddit's JSON into records; refuses items without an id or a parent, or with fields of other types."""
 
 from __future__ import annotations
 
@@ -83,7 +83,7 @@ def was_deleted_later(data: Json) -> bool:
 
 
 def to_post(data: Json, seen_at: float | None) -> Post:
-    """Of validated data."""
+    """A post from validated data."""
     gone = DELETED if data["deleted"] else None
     return Post(
         id=data["id"],

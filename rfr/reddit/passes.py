@@ -1,4 +1,4 @@
-"""The passes over a subreddit: once, again and again, through all listings there are, and over the scores alone."""
+"""The passes over a subreddit: once, watch, backfill, and refresh of scores."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The direct replies of posts: one depth-1 tree per post, then /api/info in hundreds for those the tree only names."""
+"""Reads the direct replies of posts: one tree per post, then /api/info for those the tree only names."""
 
 from __future__ import annotations
 

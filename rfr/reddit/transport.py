@@ -1,4 +1,4 @@
-"""asyncpraw's way to the network: every request paced, timed out and repeated until there is an answer worth reading.
+"""Sends asyncpraw's requests: paced, timed out, and repeated until there is an answer.
 
 asyncprawcore's own pacing loses requests when tasks share it, its retries leave out timeouts, cut bodies and 429s, it
 chokes on a fractional rate-limit header, and its RequestException carries the client secret. So everything below

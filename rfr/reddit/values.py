@@ -1,4 +1,4 @@
-"""One reading of values for every source: a number, a flag, a time, a text or an id as it is, or sent as text, or absent.
+"""Parses single values for every source: a number, a flag, a time, a text or an id, also sent as text.
 
 Raises (all functions):
     ValueError: the value is none of what it should be; the message has its name.
@@ -123,7 +123,7 @@ def is_absent(value: Any) -> bool:
 
 
 def _number(value: Any) -> Decimal | None:
-    """What a number says, exactly; None: it is none."""
+    """The exact number in a value; None if it has none."""
     if isinstance(value, bool) or not isinstance(value, int | float | Decimal | str):
         return None
     if isinstance(value, str):

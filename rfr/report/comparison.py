@@ -1,4 +1,4 @@
-"""Runs side by side on one self-contained HTML page: a table, curves, parallel coordinates, stories. It asks no network."""
+"""The HTML page that compares runs: a table, curves, parallel coordinates, stories."""
 
 from __future__ import annotations
 

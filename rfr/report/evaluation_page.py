@@ -1,4 +1,4 @@
-"""One self-contained HTML page: what an evaluation found. Stories are shown as text whatever they hold."""
+"""The HTML page of `report=policy`. It shows stories as text, whatever they contain."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What an evaluation says, in plain words: only what its figures bear out."""
+"""Says in plain sentences what an evaluation found, and only what its figures support."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The page of the karma report: a bar of shares, a table of correlations, a recommendation with its reasons."""
+"""The HTML page of `report=karma`: a bar of shares, a table of correlations, a recommendation."""
 
 from __future__ import annotations
 

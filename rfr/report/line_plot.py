@@ -1,4 +1,4 @@
-"""A line plot as SVG, for pages that show a few curves and need no script."""
+"""Line plots as SVG, for pages that need no script."""
 
 from __future__ import annotations
 

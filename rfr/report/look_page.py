@@ -1,4 +1,4 @@
-"""What preparation made of a few stories, in the terminal and as one self-contained HTML page.
+"""The table and the HTML page of `look=`.
 
 Stories are text, whatever they hold: no markup of theirs is read, no escape sequence reaches the terminal.
 """

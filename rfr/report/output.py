@@ -1,4 +1,4 @@
-"""Where an evaluation is written: looked at before the work, and never another evaluation's place."""
+"""The output folder of an evaluation: checked before the work; another evaluation's report is never replaced."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The reward the project began with: rank in the thread, made up for by when the reply was posted."""
+"""`reward=adjusted_rank`: the rank in the thread, corrected for when the reply was posted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The contract of a reward, and the statistics several rewards share."""
+"""The contract of a reward, and statistics that several rewards share."""
 
 from __future__ import annotations
 

@@ -1,5 +1,7 @@
-"""What moves karma and is no merit of the story: when it came, how many saw it, how long it is. Its place in Reddit's listing
-is no cause but a trace of karma, and is never looked at."""
+"""What moves karma but is no merit of the story: when it was posted, how many saw it, its length.
+
+The position in Reddit's listing is a trace of karma, not a cause, and is never read.
+"""
 
 from __future__ import annotations
 
@@ -20,7 +22,7 @@ NAMES = (
 
 
 def confounders(thread: ReplyThread) -> np.ndarray:
-    """Of each reply, what `NAMES` says: float64 of shape (replies, len(NAMES)), NaN where it is not known."""
+    """The confounders `NAMES` of each reply: float64 of shape (replies, len(NAMES)), NaN where unknown."""
     delays, ages = delays_s(thread), _known(story.score_age_s for story in thread)
     columns = (
         delays / 3600, arrivals(delays), _known(story.post_score for story in thread), np.full(len(thread), float(len(thread))),

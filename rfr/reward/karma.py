@@ -1,4 +1,4 @@
-"""Rewards that read a reply's karma alone. The baselines: a popular thread lifts all its replies."""
+"""Rewards that read a reply's karma alone: `karma` and `log_karma`."""
 
 from __future__ import annotations
 

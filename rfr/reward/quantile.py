@@ -1,4 +1,4 @@
-"""Rewards that keep of another one only where it stands among all training replies."""
+"""Rewards that keep only the quantile, or tier, of another reward among all training replies."""
 
 from __future__ import annotations
 

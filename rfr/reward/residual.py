@@ -1,4 +1,4 @@
-"""Karma without what explains it: the part that delay, crowd, length and hour do not predict."""
+"""`reward=residual`: karma minus what delay, crowd, length and hour predict, cross-fitted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rewards relative to the thread: what the same prompt's readers preferred. A lone reply gets 0."""
+"""Rewards relative to the thread: `thread_rank` and `thread_zscore`. A lone reply gets 0."""
 
 from __future__ import annotations
 

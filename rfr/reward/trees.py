@@ -1,4 +1,4 @@
-"""Gradient-boosted trees on what is known of replies. Stages share them, so that all fit alike."""
+"""Gradient-boosted trees on the confounders of replies."""
 
 from __future__ import annotations
 

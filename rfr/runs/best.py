@@ -1,4 +1,4 @@
-"""The best of each: runs that differ in their seed alone taken together, with an interval."""
+"""Ranks the settings of a sweep: runs that differ in their seed alone are pooled, with an interval."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ from rfr.runs.results import ResultTable
 
 SEED = "seed"
 HIGHER_IS_BETTER = {"quality", "val/pair_accuracy"}
-METRICS = ("quality", "val/pair_accuracy", "val/nll_per_token", "val/pair_loss")  # the first that all finished runs have
+METRICS = ("quality", "val/pair_accuracy", "val/nll_per_token", "val/pair_loss")  # runs are ranked by the first that all have
 
 
 def metric_of(runs: ResultTable) -> str | None:
-    """What to rank the runs by; None where nothing is known of all that are finished."""
+    """The metric to rank the runs by: the first that all finished runs have; None if there is none."""
     finished = [row for row in runs.rows if row["state"] == FINISHED]
     return next((metric for metric in METRICS if finished and all(row.get(metric) is not None for row in finished)), None)
 

@@ -1,4 +1,4 @@
-"""What a run logged on its way: columns of numbers, and the last stories it wrote."""
+"""Reads what a run logged: columns of numbers, and the last stories it wrote."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One writer for a run folder: a lock that the kernel frees when its holder, and the processes it has started, are gone."""
+"""The lock of a run folder, which the kernel frees when its holder and the holder's children are gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How a run ended, as its folder tells: what it found, why it failed, or neither. Files are there whole, or not at all."""
+"""How a run ended: its result, its failure, or neither yet."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ FINISHED, FAILED, INTERRUPTED, NEW = "finished", "failed", "interrupted", "new"
 
 
 def result_of(run_dir: Path) -> dict | None:
-    """What a finished run left behind, None for an unfinished one.
+    """The result of a finished run; None for an unfinished one.
 
     Raises:
         UserError: the file is damaged.

@@ -1,4 +1,4 @@
-"""Runs as rows of a table: what differs in their configs, and what they found."""
+"""Runs as rows of a table: the keys in which they differ, and their figures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def run_dirs_in(folder: Path) -> list[Path]:
 
 
 def collect_results(run_dirs: Sequence[Path]) -> ResultTable:
-    """What sets the runs apart, and what became of each.
+    """The runs as a table: the keys in which they differ, and their figures.
 
     Raises:
         UserError: one is no run folder.

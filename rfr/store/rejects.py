@@ -1,4 +1,4 @@
-"""What was rejected while collecting, as a file that people can look at."""
+"""Writes the rejects of a store to a file that people can read."""
 
 from __future__ import annotations
 

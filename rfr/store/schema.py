@@ -1,4 +1,4 @@
-"""The store's tables, and the way from each older version to the present one."""
+"""The store's tables, and the steps from each older version to this one."""
 
 from __future__ import annotations
 

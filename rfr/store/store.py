@@ -1,4 +1,4 @@
-"""The SQLite ledger: items, append-only observations of their scores, cursors. The only state that can't be recomputed."""
+"""The SQLite store: items, append-only observations of their scores, and cursors."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ FLAGS = {"stickied", "hidden", "missing", "archived", "deleted"}
 
 
 class Store(StoreFile):
-    """What a store holds. Writes go through `transaction()`, so that a page and its cursor commit together."""
+    """A store. Writes go through `transaction()`, so that a page and its cursor commit together."""
 
     def add(self, records: Iterable[Post | Reply | Observation]) -> None:
         """Append observations, each once; keep the best version of a post or reply, and none of what was erased."""
@@ -57,7 +57,7 @@ class Store(StoreFile):
         )
 
     def forget_rejects(self, source: str, file: str, columns: str = "") -> None:
-        """What a file was rejected for when it was read before: it is read again, which is on record."""
+        """Delete the rejects of a file's earlier reading, and record that it is read again."""
         key = hashlib.sha256(f"{source}\0{file}\0{columns}".encode()).hexdigest()[:16]
         self.set_cursor(f"{READ}{key}", json.dumps([source, file, columns]))
         self._db.execute("DELETE FROM reject WHERE source = ? AND file = ? AND columns = ?", (source, file, columns))
@@ -67,7 +67,7 @@ class Store(StoreFile):
         return self.rows("SELECT ifnull(max(import_number), 0) + 1 FROM observation")[0][0]
 
     def drop_repeated(self, import_number: int) -> None:
-        """Of an import, the readings that say what the import before said of the item: a file read again changes nothing."""
+        """Drop the readings of an import that repeat the import before: a file read again changes nothing."""
         self._db.execute(
             f"DELETE FROM observation WHERE import_number = :number AND (kind, item_id) IN ({REPEATED})",
             {"number": import_number},

@@ -1,4 +1,4 @@
-"""The SQLite file of a store: opened, locked and written to so that a page is there whole or not at all."""
+"""The SQLite file of a store: opened, locked, and written page by page, whole or not at all."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ class StoreFile:
         self._db.close()
         for path in (self.path, Path(f"{self.path}.rejects.jsonl")):
             path.unlink(missing_ok=True)
-        Path(f"{self.path}.lock").unlink()  # still held: who waits for it will see that it lost its name
+        Path(f"{self.path}.lock").unlink()  # unlink while locked: a waiter finds its lock file gone and takes a new one
         self.close()
 
     def __enter__(self) -> Self:
@@ -122,7 +122,7 @@ class StoreFile:
             raise UserError(f"can't write to {self.path} ({error}): what was committed is kept, make room, go on") from None
 
     def rows(self, query: str, parameters: Mapping[str, Any] | Sequence[Any] = ()) -> list[tuple]:
-        """What a SELECT finds; schema.py has the tables."""
+        """The rows of a SELECT; schema.py has the tables."""
         return self._db.execute(query, parameters).fetchall()
 
 

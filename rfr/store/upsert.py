@@ -1,4 +1,4 @@
-"""How a record enters the store: readings are appended, texts replace older ones, what was erased stays out.
+"""How a record enters the store: readings are appended, newer texts replace older ones, erased ones stay out.
 
 Of two versions of a text the better one stays: one whose source knows that it was deleted later, then one that knows its author
 and its time (a table may know neither), then the one read later, then a placeholder for what is gone, then the greater content.

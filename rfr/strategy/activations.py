@@ -1,4 +1,4 @@
-"""How much a forward pass keeps for its backward pass: found out by running one and two layers on shapes alone."""
+"""Measures the bytes that a forward pass keeps for its backward pass, on shapes alone."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from rfr.model.recompute import recompute_activations
 from rfr.records import Batch
 from rfr.strategy.precision import DTYPE
 
-OFFSET = 3  # tokens fewer than a block: no activation then has the shape of a weight, by which casts of weights are told
+OFFSET = 3  # measured on block - 3 tokens, so that only casts of weights have the shape of a weight
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,7 +35,7 @@ def activation_bytes(
     config: PretrainedConfig, rows: int, block: int, precision: str, *, autocast: bool, checkpointing: bool,
     recompute: bool = True, attention: str = ATTENTION,
 ) -> ActivationBytes:  # fmt: skip
-    """Of a micro-batch of `rows` full rows.
+    """Bytes kept for a micro-batch of `rows` full rows.
 
     Args:
         autocast: parameters stay in fp32, matrix products are in `precision`.
@@ -44,7 +44,7 @@ def activation_bytes(
         attention: its implementation.
     """
     shape = config.to_json_string(use_diff=False)
-    kind: Any = type(config)  # whose instances can't be hashed, and so, mypy thinks, it can't
+    kind: Any = type(config)  # mypy takes the class for unhashable because its instances are
     one, two = (
         _kept(kind, shape, layers, rows, block, precision, autocast, checkpointing, recompute, attention) for layers in (1, 2)
     )  # fmt: skip

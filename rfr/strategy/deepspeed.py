@@ -1,4 +1,4 @@
-"""Lightning's DeepSpeed strategy, on GPUs as it is and on CPUs too."""
+"""Lightning's DeepSpeed strategy, on GPUs and on CPUs."""
 
 from __future__ import annotations
 
@@ -129,7 +129,7 @@ def gathered_parameters(trainer: pl.Trainer) -> Iterator[None]:
     import deepspeed
 
     assert isinstance(trainer.strategy, DeepSpeedStrategy)
-    # What was fetched ahead for a backward pass that a validation has not can neither be gathered nor given back.
+    # Validation leaves parameters that were prefetched for a backward pass; gathering fails until they are dropped.
     trainer.strategy.deepspeed_engine.empty_partition_cache()
     with deepspeed.zero.GatheredParameters(parameters):
         yield

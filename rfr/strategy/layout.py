@@ -1,4 +1,4 @@
-"""How a run is laid out over devices and memory: `conf/strategy/` names one of these functions."""
+"""How a run is spread over devices and memory: `conf/strategy/*.yaml` names one of these functions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The loss scale of fp16, whether gradients overflowed under it so that a step was skipped, and the norm of the gradients."""
+"""The loss scale of fp16, whether a step was skipped under it, and the gradient norm."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy
 
 
 def loss_scale(trainer: pl.Trainer) -> float | None:
-    """What the loss is multiplied with before it is differentiated; None where nothing is scaled."""
+    """The factor by which the loss is multiplied before the backward pass; None without a scaler."""
     if isinstance(trainer.strategy, DeepSpeedStrategy):
         engine: Any = trainer.strategy.deepspeed_engine
         return float(engine.optimizer.loss_scale) if engine.fp16_enabled() else None
@@ -30,7 +30,7 @@ def step_was_taken(trainer: pl.Trainer, scale_before: float | None) -> bool:
 
 
 def deepspeed_grad_norm(trainer: pl.Trainer) -> float | None:
-    """Of the step just taken, before clipping; None under another strategy."""
+    """The gradient norm of the step just taken, before clipping; None under another strategy."""
     if not isinstance(trainer.strategy, DeepSpeedStrategy):
         return None
     norm = trainer.strategy.deepspeed_engine.get_global_grad_norm()

@@ -62,7 +62,7 @@ class MemorySetup:
 
 
 def memory_items(setup: MemorySetup) -> list[MemoryItem]:
-    """Of one rank."""
+    """The memory items of one rank."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(setup.config)
     count = model.num_parameters()
@@ -119,14 +119,14 @@ def _at(tier: str, name: str, size: float) -> MemoryItem:
 
 
 def _activations(setup: MemorySetup, count: int) -> list[MemoryItem]:
-    """What the forward pass keeps, weights that autocast casts, and on a CPU what malloc has lying about."""
+    """Activations that the forward pass keeps, weights that autocast casts, and on a CPU malloc's overhead."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
     keep = partial(
         activation_bytes, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, attention=setup.attention
     )
     kept = keep(checkpointing=setup.checkpointing)
     total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
-    if setup.checkpointing:  # one layer at a time has all of them again, after casts have ended with the forward pass
+    if setup.checkpointing:  # backward recomputes one layer at a time; autocast's copies are freed by then
         again = keep(checkpointing=False, recompute=False)
         total, casts = total + again.layer, max(0, casts - again.layer)
     # Freed activations lie between what stays and serve the next step only in part: as much again was measured.

@@ -1,4 +1,4 @@
-"""Optimizer states on a disk: what that needs, and what DeepSpeed leaves out when such a run is resumed."""
+"""Optimizer states on a disk: what they need, and what DeepSpeed forgets when such a run resumes."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the processor can compute in, and what `precision=auto` means on it."""
+"""The precisions that a processor computes in, and what `precision=auto` means on it."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which of several processes this is, where torchrun or SLURM started them; one machine or many."""
+"""Which rank this process is, started by torchrun, by SLURM or alone."""
 
 from __future__ import annotations
 

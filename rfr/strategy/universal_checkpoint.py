@@ -1,4 +1,4 @@
-"""DeepSpeed checkpoints that any number of ranks can go on from."""
+"""Converts DeepSpeed checkpoints so that any number of ranks can resume from them."""
 
 from __future__ import annotations
 

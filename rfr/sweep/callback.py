@@ -1,4 +1,4 @@
-"""What happens around a multirun: its points checked before, its runs compared after."""
+"""Hydra's callback around a multirun: checks the points before it, compares the runs after it."""
 
 from __future__ import annotations
 

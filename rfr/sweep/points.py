@@ -1,4 +1,4 @@
-"""The points of a sweep, composed before the first one starts."""
+"""Composes the points of a sweep before the first one starts."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ class Point:
 
 
 def overrides_text(varied: Mapping[str, str]) -> str:
-    """What sets a point apart, as it would be written in a command."""
+    """The overrides that make a point differ, as a user would type them."""
     return " ".join(f"{key}={value}" for key, value in varied.items()) or "the only point"
 
 

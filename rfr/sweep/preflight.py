@@ -1,4 +1,4 @@
-"""Before a sweep starts: nothing does unless everything can."""
+"""Checks a sweep before it starts: nothing starts unless every point can."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _say_what_starts(points: list[Point]) -> None:
 
 
 def _now(run_dir: Path) -> str:
-    """What becomes of it now."""
+    """What happens to a run now: trained, skipped, resumed or repeated."""
     if (state := state_of(run_dir)) in (FINISHED, NEW):
         return {FINISHED: "skipped", NEW: "trained"}[state]
     checkpoint = latest_intact(run_dir / "checkpoints")

@@ -1,4 +1,4 @@
-"""A recipe, its data and its model: all that a run is made of, before the first file is written."""
+"""Builds a run from a recipe: prepares the data and builds the model, before the first file is written."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from rfr.utils.malloc import trim_freed_memory
 
 @dataclass(frozen=True, kw_only=True)
 class Run:
-    """What a recipe has become on this machine, ready to be fitted."""
+    """A recipe with its data and model on this machine, ready to be fitted."""
 
     recipe: Recipe
     run_dir: Path
@@ -58,7 +58,7 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     require_masters(recipe.make_optimizer.func, precision, layout)
     resume_from = latest_intact(run_dir / "checkpoints")
     prepared = prepare(recipe)
-    loss, data = recipe.objective.loss, recipe.objective.material(prepared, recipe.reward)
+    loss, data = recipe.objective.loss, recipe.objective.training_data(prepared, recipe.reward)
     with trim_freed_memory():
         model = build_policy(recipe, prepared.tokenizer, layout.dtype, attention)
     if loss.needs_reference:

@@ -1,4 +1,4 @@
-"""What happens beside the training: throughput, samples, a stop that can be resumed, a progress display."""
+"""The callbacks of a training: throughput, samples, the best policy, a graceful stop, progress lines."""
 
 from __future__ import annotations
 
@@ -177,7 +177,7 @@ class GracefulStop(Callback):
             self._before[number] = signal.signal(number, self._on_signal)
 
     def on_train_start(self, *_: Any) -> None:
-        """By now Lightning has put its own before it, which at the next batch ends all without a checkpoint."""
+        """Lightning has installed its own SIGTERM handler by now; it would stop without a checkpoint."""
         signal.signal(signal.SIGTERM, self._on_signal)
 
     def _on_signal(self, number: int, _: Any) -> None:
@@ -186,7 +186,7 @@ class GracefulStop(Callback):
             if ranks().rank == 0:
                 print("\nstopping after this step (again: at once) ...", flush=True)
         elif number == signal.SIGINT and time.monotonic() - self._signalled_at > 1.0:
-            # Sooner it is the same stop, sent to the process and to its group; and a SIGTERM may follow from a Ctrl-C.
+            # Within a second it is the same stop, delivered to the process and to its group; a SIGTERM may also follow a Ctrl-C.
             raise KeyboardInterrupt
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:

@@ -1,4 +1,4 @@
-"""Checkpoints: a folder `step-N` that is complete or absent, with a manifest by which damage is noticed."""
+"""Checkpoints: folders `step-N`, complete or absent, with a manifest that shows damage."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rfr.strategy.ranks import ranks
 STATE, FINGERPRINT, MANIFEST = "state", "about.json", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")
 TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter")  # in the words of its RuntimeError
-READ = 1 << 24  # bytes at a time
+READ_BYTES = 1 << 24
 
 
 class Checkpoints(Callback):
@@ -142,7 +142,7 @@ def latest_intact(folder: Path) -> Path | None:
 
 
 def fingerprint(model: PreTrainedModel, rows_per_step: int) -> dict[str, Any]:
-    """What a checkpoint and the run that goes on from it must have in common."""
+    """The facts that a checkpoint and the run that resumes from it must share."""
     shapes = [f"{name} {tuple(parameter.shape)}" for name, parameter in sorted(model.named_parameters())]
     return {
         "rows_per_step": rows_per_step, "parameters": model.num_parameters(),
@@ -176,7 +176,7 @@ def write_manifest(checkpoint: Path) -> None:
 
 
 def find_damage(checkpoint: Path) -> str | None:
-    """What is not as it was written, None if all is."""
+    """The first damage in a checkpoint, in words; None if it is intact."""
     try:
         contents = json.loads((checkpoint / MANIFEST).read_text())
         for name, known in contents.items():
@@ -193,16 +193,16 @@ def find_damage(checkpoint: Path) -> str | None:
 
 
 def _crc32(path: Path) -> int:
-    """Of a file, which is on the disk for good when this returns."""
+    """The CRC-32 of a file; also fsyncs it."""
     with path.open("rb") as file:
         os.fsync(file.fileno())
         total = 0
-        while part := file.read(READ):
+        while part := file.read(READ_BYTES):
             total = zlib.crc32(part, total)
     return total
 
 
 def inside_accumulation(trainer: pl.Trainer) -> bool:
-    """Whether gradients of a step that has not been taken lie about."""
+    """Whether the last batch was not the end of an accumulation."""
     batches = trainer.fit_loop.epoch_loop.batch_progress.current.ready
     return batches % trainer.accumulate_grad_batches != 0

@@ -1,4 +1,4 @@
-"""How a model is trained exactly, if at all: the probe's verdict on its architecture, remembered beside what was prepared."""
+"""Which attention trains an architecture exactly, by the probe's cached verdict."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def exact_attention(config: PretrainedConfig, data_dir: str | Path, *, remedy: s
 
 
 def _verdict_on(config: PretrainedConfig, cache_root: Path) -> Verdict:
-    """What the probe says of an architecture, or said before."""
+    """The probe's verdict on an architecture, cached."""
     about = {name: value for name, value in config.to_dict().items() if name not in NOT_HASHED}
     key = key_of("probe", FORMAT, version("transformers"), version("torch"), type(config).__name__, about)
     folder = build_once(cache_root, key, lambda folder: _record(_probed(config), folder))

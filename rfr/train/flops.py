@@ -1,4 +1,4 @@
-"""How much of what the processor can multiply a run uses: model FLOPs utilisation (Chowdhery et al. 2022)."""
+"""Model FLOPs utilisation (Chowdhery et al. 2022)."""
 
 from __future__ import annotations
 

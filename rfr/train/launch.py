@@ -1,4 +1,4 @@
-"""The processes of a run with several ranks, started by torchrun's launcher. It adds nothing to what they say themselves.
+"""Starts the processes of a run with several ranks through torchrun's launcher.
 
 `python -m rfr.train.launch <torchrun's arguments>` ends as the first process that failed did.
 """

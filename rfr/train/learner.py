@@ -1,4 +1,4 @@
-"""The LightningModule: a model, an objective, an optimizer and a schedule; it knows nothing of rewards or Reddit."""
+"""The LightningModule: a model, a loss, an optimizer and a schedule. It knows nothing of rewards or Reddit."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ from rfr.records import Batch, PreferenceBatch
 from rfr.strategy.loss_scale import deepspeed_grad_norm, loss_scale, step_was_taken
 from rfr.utils.malloc import trim_freed_memory
 
-SKIPPED_IN_A_ROW = 40  # a loss scale of 2^16 and a step is skipped at each halving: what no scale can save
+SKIPPED_IN_A_ROW = 40  # 2^16 halves 16 times to 1; after 40 skipped steps no loss scale will help
 
 
 class Learner(pl.LightningModule):
@@ -59,7 +59,7 @@ class Learner(pl.LightningModule):
         self.grad_norm: torch.Tensor | float | None = None  # of the last step, before clipping
 
     def on_train_batch_start(self, batch: Batch | PreferenceBatch, batch_idx: int) -> None:
-        """What dropout draws depends on the place in the run alone: a resumed run draws the same."""
+        """Seed dropout by the position in the run alone, so that a resumed run draws the same."""
         position = np.random.SeedSequence([self._seed, batch_idx, self.global_rank])
         torch.manual_seed(int(position.generate_state(1)[0]))
 
@@ -73,7 +73,7 @@ class Learner(pl.LightningModule):
         return loss * self.trainer.accumulate_grad_batches * self.trainer.world_size
 
     def _log_shares(self, batch_idx: int, shares: dict[str, torch.Tensor]) -> None:
-        """Of all micro-batches of a step and of all ranks together, so that curves do not depend on the layout."""
+        """Log sums over all micro-batches of a step and all ranks, so that curves do not depend on the layout."""
         if batch_idx % self.trainer.accumulate_grad_batches == 0:
             self._shares = {name: torch.zeros_like(share) for name, share in shares.items()}
         for name, share in shares.items():
@@ -82,7 +82,7 @@ class Learner(pl.LightningModule):
 
     @property
     def step_loss(self) -> float:
-        """Of the optimizer batch so far, on this rank."""
+        """The loss of the optimizer batch so far, on this rank."""
         return float(self._shares["loss"])
 
     def _require_finite(self) -> None:

@@ -1,4 +1,4 @@
-"""The policy that a recipe names, random or pretrained: checked before anything is prepared, and built afterwards."""
+"""The policy that a recipe names, random or pretrained: checked first, built later."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def require_trainable(recipe: Recipe) -> str:
 
 
 def _remedy_for_shared_rows(recipe: Recipe) -> str | None:
-    """What to set where stories can't share a row exactly; None where they do not share one."""
+    """The setting that helps where stories can't share a row exactly; None where they share none."""
     if isinstance(recipe.objective, PairwiseObjective):
         return f"objective={recipe.objective.name} compares stories of one row, so take another, such as bc or rwr"
     return "set packing=off" if isinstance(recipe.preprocess.packing, BestFit) else None

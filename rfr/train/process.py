@@ -1,4 +1,4 @@
-"""A training in a process tree of its own: watched, its failure put on record."""
+"""Trains in a child process tree: watches it and records its failure."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ def train_in_child(config: Mapping[str, Any], run_dir: Path, lock: int, *, again
     """
     forget_failure(run_dir)
     code = _run(config, run_dir, at_once, lock, again)
-    if (run_dir / RESULT).exists():  # written last: how a process fell over after that says nothing
+    if (run_dir / RESULT).exists():  # result.json is written last, so a crash after it does not matter
         code = 0
     if code not in (0, INTERRUPTED):
         record_failure(run_dir, _ended(code))

@@ -1,4 +1,4 @@
-"""How likely stories were under the policy that training began with, worked out once and kept."""
+"""The log-probabilities of stories under the reference policy, computed once and cached."""
 
 from __future__ import annotations
 

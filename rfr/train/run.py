@@ -1,4 +1,4 @@
-"""One training run, from the first step to its result."""
+"""Fits one run, from the first step to its result."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The keys of train.py's own config; groups with a `_target_` declare theirs where the target is defined.
+"""The keys of train.py's config that belong to no group with a `_target_`.
 
 Keys that other keys refer to come first, so that a wrong value is reported under the key that holds it.
 """

@@ -1,4 +1,4 @@
-"""What a run prints before its first step: where the replies went, and what is trained on what."""
+"""Prints what a run is made of before its first step."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""No process outlives the command that started it, however that ended."""
+"""Stops this process when the command that started it is gone."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Records as Arrow tables: one place that knows the columns of each."""
+"""Records as Arrow tables: the one place that knows the columns of each."""
 
 from __future__ import annotations
 

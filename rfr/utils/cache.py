@@ -1,4 +1,4 @@
-"""A folder per key, complete or absent: built under a lock beside its place, sealed with checksums, renamed into it."""
+"""A cache of folders by key, complete or absent: built under a lock, sealed with checksums, then renamed."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from filelock import FileLock
 from rfr.utils.hashing import key_of
 
 SEAL = "seal.json"
-YOUNG = 2.0  # seconds
+YOUNG_S = 2.0
 
 
 def build_once(root: Path, key: str, build: Callable[[Path], None]) -> Path:
@@ -41,7 +41,7 @@ def build_once(root: Path, key: str, build: Callable[[Path], None]) -> Path:
 
 
 def memoised(root: Path, file: Path, work: Callable[[], str]) -> str:
-    """What `work()` says about a SQLite file; what it said before, where the file has not been written to since."""
+    """The result of `work()` on a SQLite file, memoised until the file changes."""
     note = root / f"{key_of(str(file.resolve()))}.digest"
     state = _state(file)
     known, _, said = note.read_text("utf-8", "replace").partition(" ") if note.is_file() else ("", "", "")
@@ -49,7 +49,7 @@ def memoised(root: Path, file: Path, work: Callable[[], str]) -> str:
         return said
     said = work()
     # A file changed within a clock's tick would look the same before and after, so a young one is not remembered.
-    if state == _state(file) and time.time() - state[1] / 1e9 > YOUNG:
+    if state == _state(file) and time.time() - state[1] / 1e9 > YOUNG_S:
         root.mkdir(parents=True, exist_ok=True)
         partial = note.with_suffix(f".{os.getpid()}")
         partial.write_text(f"{key_of(state)} {said}")

@@ -1,4 +1,4 @@
-"""Where the config groups lie. A module of its own: `--help` needs it before anything heavy is imported."""
+"""Where the config groups are. A module of its own, since `--help` needs it before any heavy import."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Rich's console, whose reader may leave."""
+"""Rich's console, for readers that may leave (`| head`)."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""HTML's entities, of any length."""
+"""Decodes HTML entities of any length."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files that are there with all of their text, or not at all."""
+"""Writes files that are complete or absent."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Short hashes of settings, for the names of runs and of cached folders."""
+"""Short hashes of settings, for the names of runs and cached folders."""
 
 from __future__ import annotations
 

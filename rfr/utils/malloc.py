@@ -1,4 +1,4 @@
-"""What glibc does with freed memory: given back at once while models are built, kept for the next step while they are trained.
+"""Tells glibc when to return freed memory, and reads how much a process holds.
 
 A model that is built, cast and handed to an optimizer would leave gigabytes of freed blocks behind; a training loop that gives
 back and asks anew for the same blocks at every layer loses a twelfth of its speed. Elsewhere than on glibc nothing happens here.
@@ -44,7 +44,7 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def memory_gib(device: torch.device) -> float:
-    """What a GPU has held at most, or what this process holds in main memory now."""
+    """The most that a GPU has held, or what this process holds in main memory now."""
     if device.type == "cuda":
         return torch.cuda.max_memory_allocated(device) / GIB
     return float(psutil.Process().memory_info().rss / GIB)

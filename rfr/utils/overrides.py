@@ -1,4 +1,4 @@
-"""Arguments of the form key=value, as Hydra's grammar reads them and as a shell and Hydra take a text that they would not."""
+"""Reads key=value arguments by Hydra's grammar, and says how a refused value must be quoted."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A map over all cores that keeps its order, and never more than a few items of a long input in memory; work done ahead."""
+"""A map over all cores that keeps the order and reads only a few items ahead."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from rfr.errors import RunFailed
 
 Item = TypeVar("Item")
 Result = TypeVar("Result")
-WORTH_IT = 8  # items; starting processes takes as long as working on a few
+FEWEST_ITEMS = 8  # starting processes takes as long as working on a few
 
 
 def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], processes: int | None = None) -> Iterator[Result]:
@@ -29,7 +29,7 @@ def ordered_map(function: Callable[[Item], Result], items: Iterable[Item], proce
     """
     processes = processes or len(os.sched_getaffinity(0))
     waiting = peekable(items)
-    if processes == 1 or not waiting or len(waiting[:WORTH_IT]) < WORTH_IT:
+    if processes == 1 or not waiting or len(waiting[:FEWEST_ITEMS]) < FEWEST_ITEMS:
         yield from map(function, waiting)
         return
     # Spawned, not forked: the process that asks may have threads, and locks that they hold.

@@ -1,4 +1,4 @@
-"""What libraries may print beside rfr."""
+"""Silences what libraries print beside rfr."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Text and tables on their way to a terminal."""
+"""Prints text and tables to a terminal."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Config values held against the annotations of what they configure, one clear line for the first that does not fit."""
+"""Checks config values against the annotations of what they configure; the first wrong one ends in one line."""
 
 from __future__ import annotations
 
@@ -74,7 +74,7 @@ def _checked_section(values: Mapping[str, Any], annotation: Any, key: str, calls
 
 
 def _checked_call(values: Mapping[str, Any], key: str) -> dict[str, Any]:
-    """What a target is to be called with."""
+    """The arguments that a target is called with, checked."""
     target = get_object(str(values[TARGET]))
     parameters = _parameters(target)
     arguments: dict[str, Any] = {}
@@ -110,7 +110,7 @@ def _evaluated(annotation: Any, names: dict[str, Any]) -> Any:
 
 
 def _members(annotation: Any) -> tuple[Any, ...]:
-    """What a union joins, or the annotation alone."""
+    """The members of a union, or the annotation itself."""
     return get_args(annotation) if get_origin(annotation) in (Union, UnionType) else (annotation,)
 
 
@@ -132,7 +132,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def described(annotation: Any, value: Any = None) -> str:
-    """What a setting takes, in words; bounds that are far away only where `value` breaks them."""
+    """What a setting accepts, in words; far bounds are named only where `value` breaks them."""
     return ", or ".join(dict.fromkeys(_described(annotation, value)))
 
 

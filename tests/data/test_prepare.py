@@ -17,7 +17,7 @@ import pytest
 from rfr.data.batches import WeightedRows
 from rfr.data.clean.cleaner import Clean
 from rfr.data.ledger import shift_rows
-from rfr.data.loader import BUCKET, TrainBatches, ValidationBatches
+from rfr.data.loader import BUCKET_STEPS, TrainBatches, ValidationBatches
 from rfr.data.pack.fit import STORY_TOO_LONG, Drop, Segment, Strict
 from rfr.data.pack.packing import Off
 from rfr.data.prepare import Prepared, Preprocess
@@ -67,7 +67,7 @@ def _batches(split_of: Prepared, **layout: int) -> TrainBatches:
 
 def test_batches_without_packing_hold_rows_of_about_one_length(unpacked: Prepared) -> None:
     batches, rows = _batches(unpacked, micro_batch=4, accumulate=2, rank=0, ranks=1), unpacked.train.rows
-    shown = [batches[i] for i in range(2 * BUCKET * (len(rows) // (8 * BUCKET)))]
+    shown = [batches[i] for i in range(2 * BUCKET_STEPS * (len(rows) // (8 * BUCKET_STEPS)))]
     padding = sum(int((batch.documents_BT == 0).sum()) for batch in shown) / sum(batch.documents_BT.numel() for batch in shown)
     rng = np.random.default_rng(0)
     mixed = [rows.take(rng.choice(len(rows), 4, replace=False)).documents == 0 for _ in shown]
@@ -82,7 +82,7 @@ def test_batches_without_packing_hold_rows_of_about_one_length(unpacked: Prepare
 def test_a_step_without_packing_is_the_same_for_every_layout(unpacked: Prepared) -> None:
     whole = _batches(unpacked, micro_batch=8, accumulate=1, rank=0, ranks=1)
     parts = [_batches(unpacked, micro_batch=2, accumulate=2, rank=rank, ranks=2) for rank in range(2)]
-    for step in (0, 1, BUCKET, 79, 5):  # in any order: a resumed run asks for the middle first
+    for step in (0, 1, BUCKET_STEPS, 79, 5):  # in any order: a resumed run asks for the middle first
         expected = whole[step]
         pieces = [parts[rank][2 * step + part] for part in range(2) for rank in range(2)]
         found = np.concatenate([np.pad(p.labels_BT, ((0, 0), (0, 128)), constant_values=IGNORE)[:, :128] for p in pieces])
@@ -94,10 +94,10 @@ def test_a_step_without_packing_is_the_same_for_every_layout(unpacked: Prepared)
 
 def test_an_epoch_without_packing_shows_every_row_once(unpacked: Prepared) -> None:
     rows = unpacked.train.rows
-    per_step = len(rows) // BUCKET
+    per_step = len(rows) // BUCKET_STEPS
     batches = _batches(unpacked, micro_batch=1, accumulate=per_step, rank=0, ranks=1)
-    seen = [int(batches[i].target_tokens) for i in range(0, BUCKET * per_step, per_step)]
-    assert abs(sum(seen) - int(rows.row_targets.sum())) <= (len(rows) - per_step * BUCKET) * 129
+    seen = [int(batches[i].target_tokens) for i in range(0, BUCKET_STEPS * per_step, per_step)]
+    assert abs(sum(seen) - int(rows.row_targets.sum())) <= (len(rows) - per_step * BUCKET_STEPS) * 129
     validation = unpacked.validation.rows
     loader = ValidationBatches(WeightedRows(validation), micro_batch=4, rank=0, ranks=1)
     found = sum(int((loader[i].labels_BT != IGNORE).sum()) for i in range(len(loader)))
@@ -179,7 +179,7 @@ CHILD = """
 import sys
 from pathlib import Path
 import rfr.data.filtering
-from rfr.utils.parallel import WORTH_IT
+from rfr.utils.parallel import FEWEST_ITEMS
 from rfr.data.tokenise import train_bpe
 from rfr.store.store import Store
 from tests.data.test_prepare import HERE

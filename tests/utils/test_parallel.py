@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from rfr.errors import RunFailed
-from rfr.utils.parallel import WORTH_IT, ordered_map, prefetch
+from rfr.utils.parallel import FEWEST_ITEMS, ordered_map, prefetch
 from tests.helpers.mapped import kill_at_twelve, refuse_twelve, square
 
 ROOT = Path(__file__).resolve().parent.parent.parent
@@ -25,7 +25,7 @@ def test_many_items_are_shared_out_and_come_back_in_order() -> None:
 
 
 def test_few_items_are_worked_on_here() -> None:
-    assert {pid for _, pid in ordered_map(square, range(WORTH_IT - 1), processes=2)} == {os.getpid()}
+    assert {pid for _, pid in ordered_map(square, range(FEWEST_ITEMS - 1), processes=2)} == {os.getpid()}
     assert list(ordered_map(square, [], processes=2)) == []
 
 
@@ -33,7 +33,7 @@ def test_a_long_input_is_not_read_ahead() -> None:
     read: list[int] = []
     items = (read.append(number) or number for number in range(200))  # type: ignore[func-returns-value]
     for number, _ in enumerate(ordered_map(square, items, processes=2)):
-        assert len(read) - number <= WORTH_IT + 5
+        assert len(read) - number <= FEWEST_ITEMS + 5
 
 
 def test_what_is_worked_ahead_keeps_its_order_is_not_far_ahead_and_tells_errors() -> None:

@@ -1,4 +1,4 @@
-"""Bytes of a file, whatever it was compressed with; a file that is cut off or damaged is told apart from its end."""
+"""Reads a file's bytes, whatever it was compressed with, and tells a damaged file from its end."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ PIECE_SIZE = 1 << 21  # of what comes out, at most: the next read is as much sma
 WRITE_SIZE = 1 << 22  # room for what 64 KiB become, so that nothing is joined
 AHEAD_BYTES = 1 << 23  # decoded while a piece is being searched or stored
 BOM = b"\xef\xbb\xbf"  # of UTF-8, with which some programs begin a text
-BEGINNING = 512  # bytes that tell what a file is
+SNIFFED_BYTES = 512  # enough to tell a file's compression
 SWITCH_S = 0.0002  # the decoder needs the GIL between two chunks, and would wait for it longer than a chunk takes
 
 
@@ -57,7 +57,7 @@ def decompressed(path: Path) -> Iterator[bytes]:
         file.seek(0)
         pieces = decode(file)
         first = next(pieces, b"")
-        refuse_archives(first[:BEGINNING], path)
+        refuse_archives(first[:SNIFFED_BYTES], path)
         if first:
             yield first
         yield from pieces
@@ -179,7 +179,7 @@ def in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
 
 
 def told_of(error: BaseException, path: Path) -> BaseException:
-    """What the user hears of an error in decoding a file."""
+    """Turn an error of a decoder into the error that the user gets."""
     if isinstance(error, EOFError | OSError | zlib.error | lzma.LZMAError):
         return Damaged(f"{path} is cut off or damaged ({error}): fetch it again; what was committed before is kept")
     if isinstance(error, MemoryError):

@@ -1,4 +1,4 @@
-"""Monthly dumps (RS_*, RC_*): the lines of one subreddit into the store, every line accounted for, resumable."""
+"""Imports monthly dumps (RS_*, RC_*): the lines of one subreddit, every line counted, resumable."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The lines of a stream of bytes that hold a name, found without looking at the others."""
+"""Finds the lines of a byte stream that contain a name, without parsing the others."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import numpy as np
 
 NEWLINE = ord("\n")
-LONGEST = 16 << 20  # bytes of a line; Reddit's own limit for a text is 40,000 characters
-KEPT_OF_LONG = 1000  # bytes of a longer one that are shown
+LONGEST_LINE_BYTES = 16 << 20  # Reddit's own limit for a text is 40,000 characters
+SHOWN_BYTES = 1000  # of a longer line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -17,7 +17,7 @@ class Block:
     """Some whole lines of the stream.
 
     `end` is the offset behind them, `lines` their number; `hits` are (offset, line) of those that hold the needle,
-    `too_long` likewise of those above LONGEST, cut to their beginning.
+    `too_long` likewise of those above LONGEST_LINE_BYTES, cut to their beginning.
     """
 
     end: int
@@ -45,8 +45,8 @@ def blocks_with(needle: bytes, chunks: Iterable[bytes], skip: int = 0) -> Iterat
             tail.extend(position, chunk[:first])
             hits, too_long = tail.take()
             for offset, line in _hits(needle, memoryview(chunk), chunk, first, last + 1, position):
-                if len(line) > LONGEST:
-                    too_long.append((offset, line[:KEPT_OF_LONG]))
+                if len(line) > LONGEST_LINE_BYTES:
+                    too_long.append((offset, line[:SHOWN_BYTES]))
                 else:
                     hits.append((offset, line))
             yield Block(end=position + last + 1, lines=lines, hits=hits, too_long=too_long)
@@ -72,7 +72,7 @@ def _hits(needle: bytes, view: memoryview, chunk: bytes, start: int, end: int, p
 
 
 class _Tail:
-    """The line that crosses chunks; beyond LONGEST only its beginning is kept."""
+    """The line that crosses chunks; beyond LONGEST_LINE_BYTES only its beginning is kept."""
 
     def __init__(self, needle: bytes) -> None:
         self._needle = needle
@@ -90,16 +90,16 @@ class _Tail:
         self.length += len(piece)
         self._content = self.length - piece.endswith(b"\n")
         self._pieces.append(piece)
-        if self.length > LONGEST:
+        if self.length > LONGEST_LINE_BYTES:
             whole = b"".join(self._pieces)
             self._seen = self._seen or self._needle in whole
             # What may hold the needle's first half stays at the end.
-            self._pieces = [whole[:KEPT_OF_LONG], whole[KEPT_OF_LONG:][-len(self._needle) :]]
+            self._pieces = [whole[:SHOWN_BYTES], whole[SHOWN_BYTES:][-len(self._needle) :]]
 
     def take(self) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:
         """(hits, too_long) of the finished line."""
-        line, start, long = b"".join(self._pieces).removesuffix(b"\n"), self._start, self._content > LONGEST
+        line, start, long = b"".join(self._pieces).removesuffix(b"\n"), self._start, self._content > LONGEST_LINE_BYTES
         seen = self._seen or self._needle in line
         self._reset()
-        lines = [(start, line[:KEPT_OF_LONG] if long else line)] if seen else []
+        lines = [(start, line[:SHOWN_BYTES] if long else line)] if seen else []
         return ([], lines) if long else (lines, [])

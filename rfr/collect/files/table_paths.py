@@ -1,4 +1,4 @@
-"""Which files a path to a table means, of what kind they are, and what their store is called; all by their names."""
+"""Finds the files that a table's path means, their kind, and the name of their store."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def files_at(path: Path) -> list[Path]:
 
 
 def table_name(path: Path) -> str:
-    """What the store of a table is called: as its file or folder; of a pattern what is no pattern of it, else its folder."""
+    """The name of a table's store: that of its file or folder; for a pattern its fixed part, else its folder's name."""
     if path.is_dir():
         return path.resolve().name
     name = path.name.removesuffix(".rejects.jsonl")

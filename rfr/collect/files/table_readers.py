@@ -1,4 +1,4 @@
-"""Rows of the files that tables come in: Parquet, JSON lines, CSV, and pairs of line-aligned text files."""
+"""Reads rows from Parquet, JSON lines, CSV and pairs of line-aligned text files."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A row of a table into records, by a mapping from our field names to its columns. What the mapping does not name is not read."""
+"""Turns a row of a table into records, by a mapping from our fields to its columns."""
 
 from __future__ import annotations
 

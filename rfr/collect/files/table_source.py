@@ -1,4 +1,4 @@
-"""Tables as a source: `conf/source/table.yaml`, `threads.yaml` and `source_target.yaml`."""
+"""The sources that read tables: `conf/source/table.yaml`, `threads.yaml` and `source_target.yaml`."""
 
 from __future__ import annotations
 
@@ -89,7 +89,7 @@ LOST = {  # where a column is not there
 
 
 def _about(imported: Imported, path: Path, columns: Mapping[str, str | None], store: Store) -> Iterator[str]:
-    """What the user should know of an import, a line each."""
+    """The notes on an import that the user should read, a line each."""
     if imported.missing:
         without = ", ".join(str(columns[name]) for name in imported.missing)
         yield f"{path.name} has no {without}: {', '.join(LOST[name] for name in imported.missing)}"

@@ -1,4 +1,4 @@
-"""Tables people already have, into the store: whole, or not at all."""
+"""Imports a table into a store: all of it, or nothing."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ KEPT_COLUMNS = 1000  # of a file whose every row may have others
 
 @dataclass(kw_only=True)
 class Imported:
-    """What came of an import: stories read = kept + rejected.
+    """The counts of an import: stories read = kept + rejected.
 
     `scored` stories have a score, `missing` are the fields whose columns are nowhere; `threads` has the posts of each title,
     where rows are whole threads.
@@ -101,7 +101,7 @@ class _Columns:
         self._any_row = False
 
     def add_header(self, names: list[str] | None) -> None:
-        """Of a file that names its columns before its rows.
+        """Note the columns of a file that names them before its rows.
 
         Raises:
             UserError: one that must be there is not.

@@ -1,4 +1,4 @@
-"""What authors write around their stories, to their readers: edits, apologies, thanks, where to find more of theirs."""
+"""Removes what authors write to their readers around a story: edits, thanks, apologies, links to more."""
 
 from __future__ import annotations
 

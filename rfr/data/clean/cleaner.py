@@ -1,4 +1,4 @@
-"""Story -> cleaned story, or the reason why it is left out. Pure; the caller counts the reasons."""
+"""Cleans a story, or gives the reason why it is left out. Pure; the caller counts the reasons."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ _COMMON = """the and a to of i in was he it you that his her she my for with as 
     about did down can its us will how now more know has than only time over"""
 COMMON = frozenset(_COMMON.split())
 FEW_COMMON, NEXT_TO_NONE = 0.18, 0.03  # shares of the words: below the one it is doubtful, below the other it is clear
-SAMPLE = 400  # words
+SAMPLE_WORDS = 400
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -80,7 +80,7 @@ def clean_story(text: str, removals: Removals | None = None) -> str:
 
 
 def is_english(words: list[str]) -> bool:
-    bare = [word.strip(".,;:!?\"“”‘’'()[]*—–-…").lower() for word in words[:SAMPLE]]
+    bare = [word.strip(".,;:!?\"“”‘’'()[]*—–-…").lower() for word in words[:SAMPLE_WORDS]]
     common = sum(word in COMMON for word in bare) / max(1, len(bare))
     return common >= FEW_COMMON or (common >= NEXT_TO_NONE and _language(words) == "en")
 
@@ -89,4 +89,4 @@ def _language(words: list[str]) -> str:
     """For the one story in a thousand that is written in lists, commands or dialect; the classifier is slow."""
     from py3langid import classify
 
-    return classify(" ".join(words[:SAMPLE]))[0]
+    return classify(" ".join(words[:SAMPLE_WORDS]))[0]

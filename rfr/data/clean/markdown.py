@@ -1,4 +1,4 @@
-"""Markdown, entities and what can't be seen, out of a text. Everything that goes is told, so that people can look at it."""
+"""Removes markdown, entities and invisible characters, and can list everything that it removed."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from rfr.utils.entities import unescape
 
 @dataclass(kw_only=True)
 class Removals:
-    """What cleaning took out of a text: the kinds, and where `listed` all of it in order, (kind, the characters)."""
+    """The kinds of text that cleaning removed and, where `listed`, every (kind, removed text) in order."""
 
     listed: bool = True
     kinds: set[str] = field(default_factory=set)

@@ -1,4 +1,4 @@
-"""Stories that repeat another one, exactly or nearly: MinHash signatures, compared where a band of them agrees.
+"""Finds stories that repeat another one, exactly or nearly: MinHash signatures, compared band by band.
 
 A. Broder (1997), "On the resemblance and containment of documents": of two texts' smallest hashed shingles, the share that agrees
 estimates how many of all their shingles they have in common (Jaccard). Leskovec, Rajaraman, Ullman, "Mining of Massive Datasets",
@@ -12,7 +12,7 @@ import zlib
 
 import numpy as np
 
-SHINGLE = 5  # words
+SHINGLE_WORDS = 5
 BANDS, ROWS = 16, 4
 HASHES = BANDS * ROWS
 AT_ONCE = 1 << 14  # shingles; all hashes of a text of a megabyte would take half a gigabyte
@@ -30,7 +30,7 @@ def signature(text: str) -> np.ndarray:
     A text without any word, such as a row of emoji, counts as one.
     """
     words = np.fromiter(map(zlib.crc32, map(str.encode, WORD.findall(text.lower()) or [text])), np.uint64)
-    length = min(SHINGLE, len(words))
+    length = min(SHINGLE_WORDS, len(words))
     shingles = np.zeros(max(1, len(words) - length + 1), np.uint64)
     for offset in range(length):
         shingles = shingles * _MIX + words[offset : offset + len(shingles)]

@@ -1,4 +1,4 @@
-"""Titles into prompts of one form, `[TAG] text`; the tag is the post's flair, which moderators set, else the title's own."""
+"""Turns titles into prompts of one form, `[TAG] text`; the tag is the post's flair, else the title's own."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def canonical_prompt(title: str) -> str:
 
 
 def without_tag(prompt: str) -> str:
-    """What a prompt says beside its tag."""
+    """The prompt without its tag."""
     return _tag_and_rest(prompt)[1]
 
 

@@ -1,4 +1,4 @@
-"""Where long stories are cut and which row every piece goes to, decided together, so that pieces are made to fill gaps.
+"""Best-fit packing: chooses together where long stories are cut and which row each piece goes to.
 
 Whole stories go first, longest first, each into the smallest gap that holds it (best-fit decreasing). What is left of their
 rows is filled by the pieces of stories that are too long: of all places where such a story may be cut, each piece ends where
@@ -14,14 +14,14 @@ from dataclasses import dataclass
 
 import numpy as np
 
-WORTHLESS = 1 / 8  # of a row
+WORTHLESS_SHARE = 1 / 8  # of a row: smaller gaps are worth nothing
 FEWEST = 1 / 16  # of a row: new tokens of a piece, where there is a choice
 SLACK = 0.01  # of a row: what a full piece loses on average, because a sentence ends earlier
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoryLengths:
-    """What a plan must know of the stories; int arrays, tokens.
+    """The lengths that packing needs; int arrays, in tokens.
 
     `cuts[cut_offsets[i]:cut_offsets[i + 1]]` are the places where story i may be cut, ascending, never further apart than
     a piece is long.
@@ -87,7 +87,7 @@ def _cut(story: int, lengths: StoryLengths, gaps: _Gaps, context: int) -> list[t
 
 
 def _cost_of_rest(gaps: _Gaps, prompt: int, length: int, context: int, cuts: np.ndarray) -> np.ndarray:
-    """What the story from each of these cuts on will cost: full rows, and a last piece where it fits best."""
+    """The cost of a story's rest, from each of these cuts on: full rows, and a last piece where it fits best."""
     targets = length + 1 - cuts
     before = prompt + np.minimum(cuts, context)
     at_once = targets <= gaps.block + 1 - before
@@ -105,7 +105,7 @@ class _Gaps:
         self.block, self.rows = block, 0
         self._open: list[list[int]] = [[] for _ in range(block + 1)]
         self._sizes = np.array([block])  # of the gaps there are, ascending; a new row is always one
-        worthless = WORTHLESS * block
+        worthless = WORTHLESS_SHARE * block
         self._price = np.maximum(0, np.arange(block + 1) - worthless) * block / (block - worthless)
 
     def cost(self, sizes: np.ndarray) -> np.ndarray:

@@ -1,6 +1,6 @@
-"""Fit policies: which stories come in, and where they may be cut. None of them truncates a story.
+"""The policies for long stories: which are refused, and where the others may be cut. None truncates a story.
 
-A piece of n tokens takes n - 1 places, the last being only a label; so a block of T places rooms T + 1 tokens.
+A piece of n tokens takes n - 1 places, the last being only a label; so a block of T positions holds T + 1 tokens.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ KINDS = (SENTENCE, WORD, INSIDE_WORD)
 
 
 class Fit(Protocol):
-    """What preparation asks of a policy. `context_tokens`: how many tokens before a piece are shown, not trained on, again."""
+    """The policy for long stories, as preparation uses it. `context_tokens`: tokens before each piece that are not trained on."""
 
     @property
     def context_tokens(self) -> int: ...

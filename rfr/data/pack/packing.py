@@ -1,4 +1,4 @@
-"""Which stretch of which story stands in which row: `conf/packing/` chooses."""
+"""The ways to pack: `conf/packing/*.yaml` names one."""
 
 from __future__ import annotations
 

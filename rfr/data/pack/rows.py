@@ -1,4 +1,4 @@
-"""A packed split on disk: the tokens of all stories, and which stretch of which story stands in which row.
+"""A packed split on disk: the tokens of all stories, and which piece of which story is in which row.
 
 Rows are put together when they are asked for, so that a split takes its tokens and no padding.
 """
@@ -117,7 +117,7 @@ class PackedRows:
 
     @classmethod
     def load(cls, folder: Path) -> PackedRows:
-        """What `save` left, memory-mapped."""
+        """Load what `save` wrote, memory-mapped."""
         block, context, eos, packed = (int(value) for value in np.load(folder / "shape.npy"))
         story, start, end, row = np.load(folder / "pieces.npy", mmap_mode="r")
         return cls(

@@ -1,4 +1,4 @@
-"""Where a text may be cut: behind sentences that have surely ended. A doubtful end counts as none, since there are plenty."""
+"""Finds where a text may be cut: after sentences that have surely ended."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A split's stories on their way into rows."""
+"""Writes a split's tokenised stories to disk and packs them into rows."""
 
 from __future__ import annotations
 
