@@ -115,7 +115,7 @@ def main(table: Path, tokenizer_name: str) -> None:
         prepared = prepare(store, AutoTokenizer.from_pretrained(tokenizer_name), folder / "cache")
         figures = [*exactness(prepared), cuts(prepared), lost_by_trl(prepared, folder / "trl")]
         figures += [*speeds(store, tokenizer_name, folder), *memory(store, tokenizer_name, folder)]
-        ledger = {name: account["kept"]["pairs"] for name, account in prepared.ledger.items()}
+        ledger = {name: account["kept"]["stories"] for name, account in prepared.ledger.items()}
     record("data", figures, ["tokenizers", "pysbd", "trl"], {"kept pairs": json.dumps(ledger)})
 
 

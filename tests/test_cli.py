@@ -29,7 +29,7 @@ from tests.conftest import ROOT
 GROUPS = sorted(
     f"{path.parent.name}={path.stem}"
     for path in (ROOT / "conf").glob("*/*.yaml")
-    if path.parent.name not in ("base", "source", "mode")
+    if path.parent.name not in ("_base", "source", "mode", "report")
 )
 MODES, SOURCES = (sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")) for group in ("mode", "source"))
 

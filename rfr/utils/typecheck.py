@@ -117,6 +117,8 @@ def _members(annotation: Any) -> tuple[Any, ...]:
 def _fits(value: Any, annotation: Any) -> bool:
     if annotation is not Any and isinstance(annotation, type) and annotation not in NOUNS:
         return False  # an object, which a config can only give as a section with a target
+    if get_origin(annotation) in (dict, Mapping):
+        return False  # `_checked_section` takes the sections
     if isinstance(value, bool) and get_origin(annotation) is Literal:  # to Python 1 and true are alike
         return any(value is member for member in get_args(annotation))
     try:

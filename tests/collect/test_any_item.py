@@ -415,4 +415,4 @@ def test_the_ledger_has_every_reply_of_the_store(tmp_path: Path) -> None:
     with Store(tmp_path / "s.db") as store:
         ledger = preprocess.prepare(store, lambda _: train_bpe([PLAIN], 300), "any", tmp_path / "cache").ledger
     assert sum(account["came_in"]["stories"] for account in ledger.values()) == 60
-    assert sum(account["left_out"].get(POST_UNKNOWN, {"pairs": 0})["pairs"] for account in ledger.values()) == 20
+    assert sum(account["left_out"].get(POST_UNKNOWN, {"stories": 0})["stories"] for account in ledger.values()) == 20

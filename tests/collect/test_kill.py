@@ -57,7 +57,7 @@ asyncio.run(main(*sys.argv[1:]))
 """
 IMPORT = """
 import sys, time
-from rfr.reddit import dumps, lines
+from rfr.collect.files import dumps
 from rfr.store.store import Store
 
 dumps.COMMIT_BYTES = 20_000

@@ -123,13 +123,13 @@ def test_bad_input(command: Callable[..., tuple[int, str, str]], arguments: tupl
 
 def test_the_preview_is_what_training_follows(folders: list[str]) -> None:
     run_dir, _ = train_small(folders, "previewed", "schedule=wsd", "schedule.warmup_steps=2")
-    steps, curve = rates(small_config(folders, "previewed", "schedule=wsd", "schedule.warmup_steps=2"))
+    steps, curve = rates(Recipe.of(small_config(folders, "previewed", "schedule=wsd", "schedule.warmup_steps=2")))
     assert steps == [0, 1, 2, 3, 4, 5]
     assert curve == pytest.approx(column(run_dir, "lr"))
 
 
 def test_a_long_run_is_drawn_by_some_of_its_steps(folders: list[str]) -> None:
-    steps, curve = rates(small_config(folders, "long", "trainer.max_steps=100000"))
+    steps, curve = rates(Recipe.of(small_config(folders, "long", "trainer.max_steps=100000")))
     assert 400 <= len(steps) <= 402
     assert steps[-1] == 99_999
     assert curve[-1] == pytest.approx(0.1 * 6e-3, rel=1e-3)

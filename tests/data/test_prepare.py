@@ -111,7 +111,7 @@ def test_drop_says_what_it_did_to_length_and_karma(demo_store: Path, prepared: P
     done = _prepare(replace(HERE, fit=Drop()), demo_store, prepared, tmp_path)
     train = done.ledger["train"]
     before, after, lost = train["would_have_been_kept"], train["kept"], train["left_out"][STORY_TOO_LONG]
-    assert before["pairs"] == after["pairs"] + lost["pairs"] == prepared.ledger["train"]["kept"]["stories"]
+    assert before["stories"] == after["stories"] + lost["stories"] == prepared.ledger["train"]["kept"]["stories"]
     assert before["tokens_per_story"] == prepared.ledger["train"]["kept"]["tokens_per_story"]
     assert before["karma"] == prepared.ledger["train"]["kept"]["karma"]
     assert before["tokens_per_story"]["mean"] > after["tokens_per_story"]["mean"]
@@ -121,7 +121,7 @@ def test_drop_says_what_it_did_to_length_and_karma(demo_store: Path, prepared: P
     ]
     assert rows[0]["median"] == before["tokens_per_story"]["median"]
     assert rows[3]["mean"] == after["karma"]["mean"]
-    assert rows[1]["pairs"] == f"{after['pairs'] / before['pairs']:.1%}"
+    assert rows[1]["stories"] == f"{after['stories'] / before['stories']:.1%}"
     assert shift_rows(prepared.ledger) == []
     with pytest.raises(ValueError, match="raise it, or choose preprocess=segment"):
         _prepare(replace(HERE, fit=Strict()), demo_store, prepared, tmp_path)

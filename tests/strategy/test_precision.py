@@ -74,7 +74,7 @@ def test_bf16_without_masters_is_warned_of(
 ) -> None:
     monkeypatch.setattr(rfr.strategy.precision, "native_precisions", lambda: ["bf16"])  # slow where it is emulated, but right
     train_small(folders, "warned", "precision=bf16_pure", "trainer.max_steps=3")
-    assert "warning: adamw rounds bf16 parameters to the nearest, so updates below a 256th" in capsys.readouterr().out
+    assert "warning: torch_adamw rounds bf16 parameters to the nearest, so updates below a 256th" in capsys.readouterr().out
     train_small(folders, "not-warned", "precision=bf16_pure", "optimizer=stochastic_adamw", "trainer.max_steps=3")
     assert "warning" not in capsys.readouterr().out
 

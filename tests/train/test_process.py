@@ -123,13 +123,13 @@ def test_a_result_is_whole_or_absent(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_a_process_ends_with_the_one_that_started_it() -> None:
     """However that ended, and through a process in between that knows nothing of it."""
     sleeper = (
-        "from rfr.train.watchdog import end_with_starter; import time\n"
-        "end_with_starter(); print('up', flush=True); time.sleep(60)"
+        "from rfr.train.watchdog import exit_with_parent; import time\n"
+        "exit_with_parent(); print('up', flush=True); time.sleep(60)"
     )
     between = f"import subprocess, sys; subprocess.run([sys.executable, '-c', {sleeper!r}])"
     starter = (
-        "import os, subprocess, sys; from rfr.train.watchdog import started_by_this\n"
-        "env = dict(os.environ); started_by_this(env)\n"
+        "import os, subprocess, sys; from rfr.train.watchdog import mark_parent\n"
+        "env = dict(os.environ); mark_parent(env)\n"
         f"subprocess.Popen([sys.executable, '-c', {between!r}], env=env).wait()"
     )
     process = subprocess.Popen([sys.executable, "-c", starter], cwd=ROOT, stdout=subprocess.PIPE, text=True)

@@ -210,7 +210,7 @@ def test_a_line_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch, our
     assert sum(block.lines for block in blocks) == 3
     assert [hit for block in blocks for hit in block.hits] == [(2 + len(endless) + 1, b"NEEDLE")]
     too_long = [long for block in blocks for long in block.too_long]
-    assert too_long == ([(2, b"x" * line_search.KEPT_OF_LONG)] if ours else [])
+    assert too_long == ([(2, b"x" * line_search.SHOWN_BYTES)] if ours else [])
 
 
 @pytest.mark.parametrize(

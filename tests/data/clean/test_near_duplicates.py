@@ -86,7 +86,7 @@ def _prepare(folder: Path, replies: list[Reply], prepared: Prepared) -> dict:
         store.add([Observation(kind="reply", item_id=reply.id, seen_at=90000.0, source="t", score=3) for reply in replies])
         done = preprocess.prepare(store, lambda stories: prepared.tokenizer, "x", folder)
     return {
-        name: ({story.reply_id for story in split.stories}, {r: g["pairs"] for r, g in done.ledger[name]["left_out"].items()})
+        name: ({story.reply_id for story in split.stories}, {r: g["stories"] for r, g in done.ledger[name]["left_out"].items()})
         for name, split in (("train", done.train), ("validation", done.validation))
     }
 

@@ -100,14 +100,14 @@ def test_the_ledger_accounts_for_everything(prepared: Prepared) -> None:
     for name, split in (("train", prepared.train), ("validation", prepared.validation)):
         account = prepared.ledger[name]
         kept, left_out = account["kept"], account["left_out"]
-        for unit in ("pairs", "tokens"):
+        for unit in ("stories", "tokens"):
             assert account["came_in"][unit] == kept[unit] + sum(group[unit] for group in left_out.values()) > kept[unit]
-        assert left_out["moderator"]["pairs"] > 0
+        assert left_out["moderator"]["stories"] > 0
         assert left_out["moderator"]["tokens"] > 0
-        assert kept["pairs"] == len(split.stories)
-        assert account["target_tokens"] == kept["tokens"] + kept["pairs"] == split.target_tokens.sum()
+        assert kept["stories"] == len(split.stories)
+        assert account["target_tokens"] == kept["tokens"] + kept["stories"] == split.target_tokens.sum()
         assert kept["karma"]["median"] == np.median([story.score for story in split.stories if story.score is not None])
-        assert account["cuts"]["at a sentence"] == account["segments"] - kept["pairs"] > 0  # some are longer than the block
+        assert account["cuts"]["at a sentence"] == account["segments"] - kept["stories"] > 0  # some are longer than the block
         assert account["cuts"]["inside a word"] == 0
     assert {p.thread_id for p in prepared.train.stories}.isdisjoint({p.thread_id for p in prepared.validation.stories})
     rows = ledger_rows(prepared.ledger)
