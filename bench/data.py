@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.lib.data_costs import memory, prepare, speeds
 from bench.lib.report import ROOT, Figure, record
-from rfr.collect.files.tables import import_table
+from rfr.collect.files.table_import import import_table
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import PROMPT_END, Encoder
 from rfr.records import IGNORE

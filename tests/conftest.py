@@ -13,7 +13,7 @@ from transformers import AutoModelForCausalLM, GPT2Config, PreTrainedModel
 
 from rfr import cli
 from rfr.data.clean.cleaner import Clean
-from rfr.data.pack.fit import Segment
+from rfr.data.pack.long_stories import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import train_bpe

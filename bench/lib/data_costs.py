@@ -15,7 +15,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.lib.report import ROOT, Figure
 from rfr.data.clean.cleaner import Clean
-from rfr.data.pack.fit import Segment
+from rfr.data.pack.long_stories import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.data.tokenise import Encoder

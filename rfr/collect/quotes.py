@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable
 
-from rfr.utils.entities import unescape
+from rfr.utils.html_entities import unescape
 
 RUN_WORDS = 8  # rare enough to come from the same text, short enough to survive a cut
 LEAST_WORDS = 3  # shorter texts are too common to search for

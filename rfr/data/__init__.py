@@ -6,7 +6,7 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "clean.cleaner": ["Clean"],
     "corpus": ["StoreCorpus"],
-    "pack.fit": ["Drop", "Segment", "Strict"],
+    "pack.long_stories": ["Drop", "Segment", "Strict"],
     "pack.packing": ["BestFit", "Off"],
     "preference_pairs": ["Pairing"],
     "prepare": ["Preprocess"],

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rfr.data.pack.fit import STORY_TOO_LONG
+from rfr.data.pack.long_stories import STORY_TOO_LONG
 from rfr.data.replies import POST_UNKNOWN
 
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}

@@ -18,7 +18,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from rfr.data.filtering import NO_SCORE, ReplyFilter, read_filtered, remove_files, score_counts
 from rfr.data.ledger import Ledger, no_posts, too_young_scores
-from rfr.data.pack.fit import Fit
+from rfr.data.pack.long_stories import Fit
 from rfr.data.pack.packing import BestFit, Packing
 from rfr.data.pack.rows import PackedRows
 from rfr.data.pack.writer import SplitWriter

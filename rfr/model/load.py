@@ -25,7 +25,7 @@ from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.dropout import set_dropout
 from rfr.model.embedding import replace_ends
-from rfr.model.loading import READING, draw_embeddings, load_weights, require_files, require_tokenizer, require_whole
+from rfr.model.load_checks import READING, draw_embeddings, load_weights, require_files, require_tokenizer, require_whole
 
 MakeConfig = Callable[[], PretrainedConfig]
 

@@ -8,5 +8,5 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
     "losses": ["BradleyTerry", "DPO", "WeightedNLL"],
     "quantiles": ["Quantiles"],
     "training_data": ["PairwiseObjective", "WeightedObjective"],
-    "weights": ["Constant", "Exponential", "Linear", "Positive", "Top"],
+    "raw_weights": ["Constant", "Exponential", "Linear", "Positive", "Top"],
 })  # fmt: skip

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfr.errors import UserError, require_whole
-from rfr.objective.weights import require_preferences
+from rfr.objective.raw_weights import require_preferences
 from rfr.ranges import Several
 
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfr.errors import UserError
-from rfr.objective.weights import WeightFunction, effective_sample_size
+from rfr.objective.raw_weights import WeightFunction, effective_sample_size
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,8 +18,8 @@ from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.objective.baselines import Baseline, advantages
 from rfr.objective.losses import Loss
 from rfr.objective.quantiles import Quantiles
+from rfr.objective.raw_weights import WeightFunction
 from rfr.objective.story_weights import story_weights
-from rfr.objective.weights import WeightFunction
 from rfr.reward.base import Reward
 
 LogProbabilities = Callable[[PackedRows], np.ndarray]  # of each piece's targets, summed

@@ -11,7 +11,7 @@ from typing import Any
 
 from rfr.errors import UserError
 from rfr.records import Kind, Observation, Post, Reply, Thread
-from rfr.store.store_file import StoreFile
+from rfr.store.sqlite_file import StoreFile
 from rfr.store.upsert import INSERTIONS, table_of
 
 READ = "read/"  # before the names of the cursors that hold which files were read with which columns

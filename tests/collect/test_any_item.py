@@ -18,16 +18,16 @@ from hypothesis import strategies as st
 from more_itertools import chunked
 
 from rfr.collect.export import Export
-from rfr.collect.files import dumps, tables
+from rfr.collect.files import dumps, table_import
 from rfr.collect.files.dumps import ImportState, import_dump
-from rfr.collect.files.tables import import_table
+from rfr.collect.files.table_import import import_table
 from rfr.collect.purge import Purge
 from rfr.collect.quotes import QuoteFinder
 from rfr.collect.sources import DumpSource
 from rfr.data.clean.cleaner import Clean, clean_story
 from rfr.data.clean.near_duplicates import signature
 from rfr.data.clean.titles import canonical_prompt
-from rfr.data.pack.fit import Segment
+from rfr.data.pack.long_stories import Segment
 from rfr.data.pack.sentences import sentence_ends
 from rfr.data.prepare import Preprocess
 from rfr.data.replies import POST_UNKNOWN
@@ -310,7 +310,7 @@ ROWS = ("good", "broken", "no object", "bad score", "no title", "blank", "thread
 @_many(60, 600)
 def test_every_row_of_every_table_is_accounted_for(tmp_path: Path, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of good and bad rows beside a dump, read again and killed on the way: what comes in is whole, or nothing."""
-    monkeypatch.setattr(tables, "CHUNK", 5)
+    monkeypatch.setattr(table_import, "CHUNK", 5)
     number, seen = 0, Counter[str]()
 
     @_thorough(examples)

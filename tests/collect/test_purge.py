@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from rfr.collect.export import Export
 from rfr.collect.files.dumps import import_dump
-from rfr.collect.files.tables import import_table
+from rfr.collect.files.table_import import import_table
 from rfr.collect.purge import Purge
 from rfr.collect.quotes import QuoteFinder
 from rfr.collect.shards import new_shard

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from rfr.data.clean.cleaner import Clean
-from rfr.data.pack.fit import Segment
+from rfr.data.pack.long_stories import Segment
 from rfr.data.pack.packing import BestFit, Off, Packing
 from rfr.data.prepare import Prepared, PreparedSplit, Preprocess
 from rfr.data.split import Split

@@ -18,7 +18,7 @@ from rfr.data.batches import WeightedRows
 from rfr.data.clean.cleaner import Clean
 from rfr.data.ledger import shift_rows
 from rfr.data.loader import BUCKET_STEPS, TrainBatches, ValidationBatches
-from rfr.data.pack.fit import STORY_TOO_LONG, Drop, Segment, Strict
+from rfr.data.pack.long_stories import STORY_TOO_LONG, Drop, Segment, Strict
 from rfr.data.pack.packing import Off
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split

@@ -15,8 +15,8 @@ from rfr.model.embedding import Head
 from rfr.model.output_layer import weighted_nll
 from rfr.objective.baselines import PromptValue, ThreadMean, advantages
 from rfr.objective.losses import WeightedNLL
+from rfr.objective.raw_weights import Constant, Exponential, Linear, Positive, Top, effective_sample_size, exponential_weights
 from rfr.objective.story_weights import story_weights
-from rfr.objective.weights import Constant, Exponential, Linear, Positive, Top, effective_sample_size, exponential_weights
 from rfr.records import IGNORE, Batch, Story
 
 RNG = np.random.default_rng(0)

@@ -48,7 +48,7 @@ def test_a_run_leaves_what_the_design_promises(folders: list[str], cloned: Path)
 
 
 def test_cloning_is_reward_weighting_with_constant_weights_to_the_bit(folders: list[str], cloned: Path) -> None:
-    constant = "{_target_: rfr.objective.weights.Constant}"
+    constant = "{_target_: rfr.objective.raw_weights.Constant}"
     same, _ = train_small(folders, "constant", "objective=rwr", "~objective.weight", f"+objective.weight={constant}")
     other, _ = train_small(folders, "weighted", "objective=rwr")
     assert largest_difference(cloned, same) == 0

@@ -34,7 +34,7 @@ def own_store(demo_store: Path, tmp_path: Path) -> Path:
 
 
 def test_an_unchanged_stores_digest_is_remembered(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    monkeypatch.setattr(cache, "YOUNG_S", 0.0)
     with Store(own_store) as store:
         work = Digest(store)
         assert len({memoised(tmp_path / "cache", own_store, work) for _ in range(3)}) == 1
@@ -46,7 +46,7 @@ def test_a_store_that_was_only_read_in_between_is_remembered(
     own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """As from one run to the next: SQLite makes a log when a store is opened, and removes it when it is closed."""
-    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    monkeypatch.setattr(cache, "YOUNG_S", 0.0)
     for times in (1, 0, 0):
         with Store(own_store) as store:
             assert list(store.threads()), "reading opens the log"
@@ -58,7 +58,7 @@ def test_a_store_that_was_only_read_in_between_is_remembered(
 
 
 def test_a_change_that_is_only_in_the_log_is_seen(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    monkeypatch.setattr(cache, "YOUNG_S", 0.0)
     with Store(own_store) as store:
         before, size = memoised(tmp_path, own_store, Digest(store)), own_store.stat().st_size
     with Store(own_store, write=True) as store:
@@ -105,7 +105,7 @@ def test_what_is_in_the_way_is_removed_and_a_failed_build_leaves_nothing(tmp_pat
 
 @pytest.mark.parametrize("note", ["", "not json", "[]", '{"state": []}'])
 def test_a_damaged_note_is_worked_out_again(own_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, note: str) -> None:
-    monkeypatch.setattr(cache, "YOUNG", 0.0)
+    monkeypatch.setattr(cache, "YOUNG_S", 0.0)
     with Store(own_store) as store:
         memoised(tmp_path / "cache", own_store, Digest(store))
         (left,) = (tmp_path / "cache").iterdir()

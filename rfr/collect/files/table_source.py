@@ -15,7 +15,7 @@ from rfr.store.rejects import rejects_file, write_rejects
 from rfr.store.store import Store
 
 if TYPE_CHECKING:
-    from rfr.collect.files.tables import Imported
+    from rfr.collect.files.table_import import Imported
     from rfr.reddit.crawler import Report
 
 
@@ -66,7 +66,7 @@ class TableSource(FileSource):
         return table_name(given_path(self.path, TABLE))
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        from rfr.collect.files.tables import import_table
+        from rfr.collect.files.table_import import import_table
 
         path, seen_at = given_path(self.path, TABLE), time_of(self.seen_at, "source.seen_at")
         imported = import_table(

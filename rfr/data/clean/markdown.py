@@ -6,7 +6,7 @@ import re
 import unicodedata
 from dataclasses import dataclass, field
 
-from rfr.utils.entities import unescape
+from rfr.utils.html_entities import unescape
 
 
 @dataclass(kw_only=True)

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rfr.data.pack.best_fit import StoryLengths
-from rfr.data.pack.fit import KINDS, allowed_cuts
+from rfr.data.pack.long_stories import KINDS, allowed_cuts
 from rfr.data.pack.packing import Packing
 from rfr.data.pack.rows import PackedRows
 from rfr.data.pack.sentences import sentence_ends

@@ -204,7 +204,7 @@ def test_lines_are_found_however_the_bytes_come(seed: int) -> None:
 
 @pytest.mark.parametrize("ours", [True, False])
 def test_a_line_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch, ours: bool) -> None:
-    monkeypatch.setattr(line_search, "LONGEST", 5000)
+    monkeypatch.setattr(line_search, "LONGEST_LINE_BYTES", 5000)
     endless = b"x" * 20_000 + (b"NEEDLE" if ours else b"") + b"x" * 20_000
     blocks = list(blocks_with(b"NEEDLE", _pieces(b"a\n" + endless + b"\nNEEDLE\n", 997)))
     assert sum(block.lines for block in blocks) == 3
@@ -296,7 +296,7 @@ def test_parts_that_an_interrupted_multirun_left_are_merged_by_the_next(tmp_path
 
 
 def test_a_line_too_long_is_a_reject_however_it_was_compressed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(line_search, "LONGEST", 5000)
+    monkeypatch.setattr(line_search, "LONGEST_LINE_BYTES", 5000)
     data = b"\n".join(json.dumps({**REPLY, "id": f"r{n}", "body": "x" * n}).encode() for n in (10, 4000, 5000, 20_000, 100_000))
     (tmp_path / "plain").write_bytes(data)
     (tmp_path / "gz").write_bytes(gzip.compress(data))

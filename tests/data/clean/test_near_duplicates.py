@@ -12,7 +12,7 @@ import pytest
 from rfr.data.clean.cleaner import Clean
 from rfr.data.clean.near_duplicates import LEAST_IN_COMMON, repeated, signature
 from rfr.data.filtering import DUPLICATE_REASONS
-from rfr.data.pack.fit import Segment
+from rfr.data.pack.long_stories import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
 from rfr.records import Observation, Post, Reply

@@ -14,7 +14,7 @@ from rfr.data.batches import WeightedRows
 from rfr.data.clean.cleaner import Clean
 from rfr.data.ledger import ledger_rows
 from rfr.data.loader import TrainBatches, ValidationBatches
-from rfr.data.pack.fit import Drop
+from rfr.data.pack.long_stories import Drop
 from rfr.data.pack.rows import PackedRows
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.replies import thread_stories

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from transformers import PreTrainedTokenizerFast
 
 from rfr.data.pack.best_fit import Placement, StoryLengths, best_fit
-from rfr.data.pack.fit import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
+from rfr.data.pack.long_stories import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TOO_LONG, Drop, Segment, Strict, allowed_cuts
 from rfr.data.pack.rows import shift_targets
 from rfr.data.pack.sentences import sentence_ends
 from rfr.data.tokenise import Encoder, Tokens, byte_positions, train_bpe

@@ -20,9 +20,9 @@ from hydra.utils import instantiate
 
 from rfr import config
 from rfr.collect.files.dumps import import_dump
+from rfr.collect.files.table_import import import_table
 from rfr.collect.files.table_paths import table_name
 from rfr.collect.files.table_source import TableSource
-from rfr.collect.files.tables import import_table
 from rfr.collect.purge import EVERYTHING
 from rfr.collect.shards import merge, new_shard
 from rfr.errors import UserError
