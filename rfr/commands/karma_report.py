@@ -43,7 +43,10 @@ class KarmaReport:
         out, about = Path(self.out or Path(self.runs_dir) / "karma"), {"corpus": self.corpus.name}
         require_place(out, "karma.json", about)
         findings = self._findings()
-        causes = [{"cause": name, "share of its variance": _share(share)} for name, share in findings["variance_shares"].items()]
+        causes = [
+            {"cause": name, "share of its variance": "n/a" if share is None else f"{share:.1%}"}
+            for name, share in findings["variance_shares"].items()
+        ]
         print_table(causes, title="what log karma is made of")
         print_table(
             _by_reward(findings["correlations"]), title="rank correlation within threads of each reward with what is no merit"
@@ -65,10 +68,6 @@ class KarmaReport:
             "correlations": correlations(threads, rewards), "unavailable_rewards": unavailable,
             "recommended": vars(recommend(threads, shares)),
         }  # fmt: skip
-
-
-def _share(share: float | None) -> str:
-    return "n/a" if share is None else f"{share:.1%}"
 
 
 def _by_reward(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

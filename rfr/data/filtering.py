@@ -53,7 +53,9 @@ class ReplyFilter:
             write = [files.enter_context(writing(folder / name / _REPLIES, _COLUMNS)) for name in SPLITS]
             traces = files.enter_context((folder / _TRACES).open("wb"))
             threads = chain(store.threads(), store.threads_without_post())
-            lots = constrained_batches(threads, LOT_CHARACTERS, get_len=_characters, strict=False)
+            lots = constrained_batches(
+                threads, LOT_CHARACTERS, get_len=lambda thread: sum(len(reply.body) for reply in thread.replies), strict=False
+            )
             for trace, rows, lot_scores in ordered_map(partial(_filter_threads, self), lots):
                 traces.write(trace.tobytes())
                 scores += lot_scores
@@ -69,10 +71,6 @@ class ReplyFilter:
             reason = NO_SCORE
         cleaned = reason or self.clean(story)
         return vars(story) | {"reason": cleaned} if isinstance(cleaned, str) else vars(cleaned) | {"reason": None}
-
-
-def _characters(thread: Thread) -> int:
-    return sum(len(reply.body) for reply in thread.replies)
 
 
 def _filter_threads(

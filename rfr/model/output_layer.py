@@ -81,7 +81,11 @@ class _WeightedNLL(torch.autograd.Function):
         ctx: Any, hidden_ND: Any, unembedding_VD: Any, bias_V: Any, labels_N: Any, weights_N: Any, transform: LogitTransform,
         spare: BufferPool, grad: bool,
     ) -> Any:  # fmt: skip
-        dtype = torch.get_autocast_dtype(hidden_ND.device.type) if _autocasts(hidden_ND) else unembedding_VD.dtype
+        dtype = (
+            torch.get_autocast_dtype(hidden_ND.device.type)
+            if torch.is_autocast_enabled(hidden_ND.device.type)
+            else unembedding_VD.dtype
+        )
         hidden, unembedding = hidden_ND.to(dtype), unembedding_VD.to(dtype)
         nll_N = torch.empty(len(labels_N), dtype=torch.float32, device=hidden.device)
         wanted = grad and any(ctx.needs_input_grad[:3])  # where gradients are off it doesn't tell
@@ -134,10 +138,6 @@ def _add_product(total: Any, left: torch.Tensor, right: torch.Tensor, *, first: 
         total.copy_(left @ right)
     else:
         total += left @ right
-
-
-def _autocasts(tensor: torch.Tensor) -> bool:
-    return torch.is_autocast_enabled(tensor.device.type)
 
 
 def _to_gradient(

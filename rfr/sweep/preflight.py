@@ -38,17 +38,11 @@ def preflight(master: DictConfig, group: str) -> None:
             require_trainable(Recipe.of(point.cfg))
         except ValueError as error:
             raise UserError(f"{point.overrides_text}: {error}") from error
-    if not is_grid(master):
-        _require_metric(str(master.metric))
-    else:
+    if is_grid(master):
         _require_distinct(sweep_points)
-        _say_what_starts(sweep_points)
-
-
-def _require_metric(metric: str) -> None:
-    """A search would learn after its first training that there is no such figure."""
-    if metric not in METRICS:
-        raise UserError(f"metric={metric}: a search goes by one of {', '.join(METRICS)}")
+        _print_plan(sweep_points)
+    elif str(master.metric) not in METRICS:  # a search would notice only after its first training
+        raise UserError(f"metric={master.metric}: a search goes by one of {', '.join(METRICS)}")
 
 
 def _require_distinct(points: list[Point]) -> None:
@@ -60,7 +54,7 @@ def _require_distinct(points: list[Point]) -> None:
             raise UserError(f"{other.overrides_text} and {point.overrides_text} would share a run folder: {why}")
 
 
-def _say_what_starts(points: list[Point]) -> None:
+def _print_plan(points: list[Point]) -> None:
     run_dirs = [run_folder(point.cfg) for point in points]
     rows = [
         {"run": run_dir.name, **point.varied, "state": state_of(run_dir), "now": _now(run_dir)}
