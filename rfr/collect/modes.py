@@ -1,4 +1,4 @@
-"""What `collect.py` does with a source and a store: `conf/mode/*.yaml` names one of these classes."""
+"""The modes of `collect.py`: each does one job with a source and a store. `conf/mode/*.yaml` names one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What every pass over a subreddit shares: the session, the store, and how items become records."""
+"""The crawler that every pass over a subreddit uses: it holds the session and the store, and turns items into records."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What moves karma but is no merit of the story: when it was posted, how many saw it, its length.
+"""The confounders of karma: the time of posting, the number of readers, the length. None is a merit of the story.
 
 The position in Reddit's listing is a trace of karma, not a cause, and is never read.
 """

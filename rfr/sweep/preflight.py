@@ -65,7 +65,7 @@ def _print_plan(points: list[Point]) -> None:
 
 
 def _now(run_dir: Path) -> str:
-    """What happens to a run now: trained, skipped, resumed or repeated."""
+    """The action that a run gets now: trained, skipped, resumed or repeated."""
     if (state := state_of(run_dir)) in (FINISHED, NEW):
         return {FINISHED: "skipped", NEW: "trained"}[state]
     checkpoint = latest_intact(run_dir / "checkpoints")

@@ -134,7 +134,7 @@ def _adapter(annotation: Any) -> TypeAdapter[Any]:
 
 
 def described(annotation: Any, value: Any = None) -> str:
-    """What a setting accepts, in words; far bounds are named only where `value` breaks them."""
+    """Describe the values that a setting accepts; name far bounds only where `value` breaks them."""
     return ", or ".join(dict.fromkeys(_described(annotation, value)))
 
 
