@@ -13,6 +13,7 @@ from functools import partial
 from typing import TYPE_CHECKING
 
 from rfr import __version__
+from rfr.commands.help import print_help
 from rfr.reddit.credentials import refuse_on_command_line
 from rfr.utils.conf_folder import CONF
 from rfr.utils.exits import INTERRUPTED, exit_code
@@ -68,26 +69,6 @@ def _evaluate(cfg: DictConfig) -> None:
     evaluate(cfg)
 
 
-def _help(name: str, overrides: list[str]) -> None:
-    """Print what a command does, its groups with their choices, and its config; Hydra's own help takes twice as long."""
-    from hydra import compose, initialize_config_dir
-    from omegaconf import OmegaConf
-
-    with initialize_config_dir(str(CONF), version_base="1.3", job_name=name):
-        cfg = compose(name, overrides, return_hydra_config=True)
-    chosen = {group: choice for group, choice in cfg.hydra.runtime.choices.items() if "/" not in group}
-    example = (CONF / f"{name}.yaml").read_text().splitlines()[0].removeprefix("# ")
-    print(f"usage: {name}.py [group=choice ...] [key=value ...]   e.g. {example}\n")
-    if groups := [group for group in chosen if (CONF / group).is_dir()]:
-        print("groups (* is chosen):")
-        for group in groups:
-            choices = sorted(path.stem for path in (CONF / group).glob("*.yaml"))
-            print(f"  {group:<12}" + "  ".join(f"*{c}" if c in str(chosen[group]) else c for c in choices))
-    keys = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
-    print("\nkeys:\n\n" + OmegaConf.to_yaml(keys))
-    print("also: -m sweeps over comma-separated values; --cfg job prints the config; --info explains it (Hydra's flags)")
-
-
 def _command(name: str, task: Callable[[DictConfig], float | None]) -> None:
     """Compose the config, run the task (once per point of a sweep) and exit with the worst of its codes."""
     arguments = sys.argv[1:]
@@ -97,7 +78,7 @@ def _command(name: str, task: Callable[[DictConfig], float | None]) -> None:
         print(f"rfr {__version__}")
         sys.exit(0)
     if {"--help", "-h"} & set(arguments):
-        sys.exit(exit_code(partial(_help, name, [argument for argument in arguments if "=" in argument])))
+        sys.exit(exit_code(partial(print_help, name, [argument for argument in arguments if "=" in argument])))
     if unreadable := exit_code(partial(_require_readable, arguments)):
         sys.exit(unreadable)
     sys.exit(max(_run(name, task)))

@@ -19,7 +19,7 @@ GROUND = {"errors", "records", "ranges"}  # every room may import these
 # A room, or a file in the root, and the rooms that it may import.
 ALLOWED: dict[str, set[str]] = {
     "__init__": set(), "errors": set(), "records": set(), "ranges": set(),
-    "utils": set(), "store": set(), "reward": set(), "optimizer": set(), "loggers": set(), "model": set(),
+    "utils": set(), "reward": set(), "optimizer": set(), "store": {"utils"}, "loggers": {"utils"}, "model": {"utils"},
     "config": {"utils"}, "report": {"utils"}, "runs": {"config", "utils"}, "strategy": {"model", "utils"}, "reddit": {"store"},
     "data": {"store", "utils"}, "collect": {"reddit", "store", "utils"}, "objective": {"data", "reward"},
     "generation": {"data", "model", "utils"}, "evaluate": {"data", "generation", "model", "objective", "reward"},

@@ -11,6 +11,7 @@ from filelock import FileLock, Timeout
 
 from rfr.collect.quotes import QuoteFinder
 from rfr.errors import UserError
+from rfr.utils.files import write_atomically
 
 # What commands tell people in. Anything else in a run folder (weights, tokenizers, settings, stores) quotes no story, or is not
 # ours to remove.
@@ -60,9 +61,7 @@ def remove_from(path: Path, fragments: QuoteFinder) -> bool:
         return False
     if path.suffix == ".jsonl":
         lines = text.split("\n")  # and at nothing else: a story may hold other line breaks
-        partial = path.with_suffix(".partial")
-        partial.write_text("\n".join(line for line in lines if not fragments.found_in(line)))
-        os.replace(partial, path)
+        write_atomically(path, "\n".join(line for line in lines if not fragments.found_in(line)))
     else:
         path.unlink()
     return True

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from more_itertools import chunked
 from rfr.records import Observation, Post, Reply
 from rfr.store.store import Store
 from rfr.utils.arrow import schema_of
+from rfr.utils.files import new_file
 
 ROWS = 1 << 16  # in memory at once, and per row group
 ORDER = {
@@ -59,8 +59,6 @@ def write(store: Store, folder: Path) -> None:
     for record, clause in ORDER.items():
         schema = schema_of(record)
         table_path = folder / f"{record.__name__.lower()}.parquet"
-        partial = table_path.with_suffix(".partial")
-        with pq.ParquetWriter(partial, schema, compression="zstd") as writer:
+        with new_file(table_path) as partial, pq.ParquetWriter(partial, schema, compression="zstd") as writer:
             for rows in chunked(map(asdict, store.select(record, clause)), ROWS):
                 writer.write_table(pa.Table.from_pylist(rows, schema=schema))
-        os.replace(partial, table_path)

@@ -47,7 +47,7 @@ def evaluate(cfg: DictConfig) -> None:
     """Make the report.
 
     Raises:
-        ValueError: a value is wrong, or the report can't be made.
+        UserError: a value is wrong, or the report can't be made.
     """
     silence_libraries()
     report_of(cfg).run()
@@ -57,6 +57,6 @@ def report_of(cfg: DictConfig) -> Any:
     """The report that a composed config names, every value checked before a model or a store is opened.
 
     Raises:
-        ValueError: a value is wrong.
+        UserError: a value is wrong.
     """
     return instantiate(check_types(resolve(cfg), EvaluateConfig).report)

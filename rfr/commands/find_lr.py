@@ -19,7 +19,7 @@ import numpy as np
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
 
-from rfr.errors import RunFailed
+from rfr.errors import RunFailed, UserError
 from rfr.report.line_plot import lines_page
 from rfr.strategy.ranks import ranks
 from rfr.train.build import build
@@ -41,7 +41,7 @@ def find_lr(recipe: Recipe, steps: int) -> None:
 
     Raises:
         UserError: too few steps.
-        ValueError: the loss never fell.
+        UserError: the loss never fell.
     """
     silence_libraries()
     rates, losses = range_test(recipe, steps)
@@ -111,19 +111,19 @@ def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float:
     1 / h.
 
     Raises:
-        ValueError: the loss never fell, or never turned.
+        UserError: the loss never fell, or never turned.
     """
     curve = smoothed(losses)
     noise = float(np.std(np.diff(losses[: max(3, len(losses) // 10)])))
     if not curve.min() < curve[0] - 2 * noise:
-        raise ValueError("the loss never fell: is there anything to learn, and are there enough steps? find_lr=200 takes more")
+        raise UserError("the loss never fell: is there anything to learn, and are there enough steps? find_lr=200 takes more")
     lowest = int(curve.argmin())
     risen = curve[lowest:] > curve[lowest] + max(RISEN * (curve[0] - curve[lowest]), noise)
     turn = lowest + int(risen.argmax()) if risen.any() else len(curve) - 1
     while turn > lowest and curve[turn - 1] < curve[turn]:
         turn -= 1
     if turn == len(curve) - 1:
-        raise ValueError(f"the loss still fell at a rate of {rates[-1]:.3g}: find_lr=200 takes more steps")
+        raise UserError(f"the loss still fell at a rate of {rates[-1]:.3g}: find_lr=200 takes more steps")
     return rates[turn] / BELOW_THE_TURN
 
 

@@ -11,6 +11,7 @@ from omegaconf import DictConfig
 
 from rfr.config import check_types, plain, resolve
 from rfr.data.clean.titles import canonical_prompt
+from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
 from rfr.ranges import Block, Count
@@ -40,12 +41,12 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     """Print one JSON line per story: prompt, response, settings.
 
     Raises:
-        ValueError: no model at the path, an empty prompt, or one longer than the model's block.
+        UserError: no model at the path, an empty prompt, or one longer than the model's block.
     """
     cfg, sampling = checked(cfg)
     silence_libraries()
     if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise ValueError('nothing to answer: give prompt="[WP] ..."')
+        raise UserError('nothing to answer: give prompt="[WP] ..."')
     settings = {
         "weights": cfg.model.weights,
         **{name: value for name, value in plain(cfg.sampling).items() if name != "_target_"},
@@ -60,7 +61,7 @@ def checked(cfg: DictConfig) -> tuple[DictConfig, Sampling]:
     """The config, resolved, with every value checked, and how to sample.
 
     Raises:
-        ValueError: a value is wrong.
+        UserError: a value is wrong.
     """
     cfg = check_types(resolve(cfg), GenerateConfig)
     return cfg, instantiate(cfg.sampling)

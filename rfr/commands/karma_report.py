@@ -38,7 +38,7 @@ class KarmaReport:
         """Leave `karma.json` and `karma.html`, print tables and one JSON line.
 
         Raises:
-            ValueError: too few threads, or karma that is all alike.
+            UserError: too few threads, or karma that is all alike.
         """
         out, about = Path(self.out or Path(self.runs_dir) / "karma"), {"corpus": self.corpus.name}
         require_place(out, "karma.json", about)

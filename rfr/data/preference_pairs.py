@@ -38,7 +38,7 @@ class Pairing:
             lengths can't teach that longer is better.
 
     Raises:
-        ValueError: a margin below 0, a group of less than 2, a ratio below 1.
+        UserError: a margin below 0, a group of less than 2, a ratio below 1.
     """
 
     margin: ZeroOrMore = 0.0
@@ -49,9 +49,9 @@ class Pairing:
     def __post_init__(self) -> None:
         require_whole("objective.pairing.group", self.group, least=2)
         if not self.margin >= 0:
-            raise ValueError(f"objective.pairing.margin must be 0 or more, not {self.margin}")
+            raise UserError(f"objective.pairing.margin must be 0 or more, not {self.margin}")
         if self.length_ratio is not None and not self.length_ratio >= 1:
-            raise ValueError(f"objective.pairing.length_ratio must be 1 or more, not {self.length_ratio}")
+            raise UserError(f"objective.pairing.length_ratio must be 1 or more, not {self.length_ratio}")
 
     def __call__(self, rewards: np.ndarray, threads: np.ndarray, tokens: np.ndarray) -> PreferencePairs:
         """All pairs of a split.
@@ -62,11 +62,11 @@ class Pairing:
             tokens: of each story.
 
         Raises:
-            ValueError: a reward is NaN or infinite.
+            UserError: a reward is NaN or infinite.
             UserError: there is no such pair.
         """
         if not np.isfinite(rewards).all():
-            raise ValueError(f"{int((~np.isfinite(rewards)).sum())} rewards are NaN or infinite: check the scores in the store")
+            raise UserError(f"{int((~np.isfinite(rewards)).sum())} rewards are NaN or infinite: check the scores in the store")
         generator, groups = np.random.default_rng(self.seed), []
         for members in np.split(np.arange(len(threads)), np.flatnonzero(threads[1:] != threads[:-1]) + 1):
             dealt = generator.permutation(members)

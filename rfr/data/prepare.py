@@ -105,7 +105,7 @@ class Preprocess:
             tokenizer_identity: JSON-able: what tells the tokenizer from others, for the cache's key.
 
         Raises:
-            ValueError: a split is empty.
+            UserError: a split is empty.
         """
         key = key_of(FORMAT, memoised(cache_root, store.path, store.digest), describe(self), tokenizer_identity)
         return load(build_once(cache_root, key, lambda folder: self._build(store, make_tokenizer, folder)))
@@ -153,7 +153,7 @@ class Preprocess:
         summary = ledger.summary() | {"scores": score_counts(folder)}
         remove_files(folder)
         if not summary["kept"]["stories"]:
-            raise ValueError(self._why_empty(folder.name, summary))
+            raise UserError(self._why_empty(folder.name, summary))
         return summary
 
     def _why_empty(self, split: str, ledger: dict[str, Any]) -> str:

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 
 from rfr.data.clean.titles import canonical_prompt, without_tag
+from rfr.errors import UserError
 from rfr.ranges import Share
 from rfr.records import Post
 
@@ -30,7 +31,7 @@ class Split:
 
     def __post_init__(self) -> None:
         if not (isinstance(self.validation_share, float) and 0 < self.validation_share < 1):
-            raise ValueError(f"preprocess.split.validation_share must lie between 0 and 1, not {self.validation_share}")
+            raise UserError(f"preprocess.split.validation_share must lie between 0 and 1, not {self.validation_share}")
         _ = self._cutoff_utc
 
     @property
@@ -41,7 +42,7 @@ class Split:
             day = datetime.fromisoformat(self.cutoff)
             return (day if day.tzinfo else day.replace(tzinfo=UTC)).timestamp()
         except (TypeError, ValueError):
-            raise ValueError(f"preprocess.split.cutoff must be a date such as 2023-06-01, not {self.cutoff}") from None
+            raise UserError(f"preprocess.split.cutoff must be a date such as 2023-06-01, not {self.cutoff}") from None
 
     def __call__(self, post: Post) -> tuple[str, str | None]:
         """One of SPLITS, and why the thread can't be in it, or None."""

@@ -11,6 +11,7 @@ from tokenizers import Encoding, Tokenizer, decoders, models, pre_tokenizers, tr
 from transformers import PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
 from rfr.data.control_tokens import control_ids
+from rfr.errors import UserError
 from rfr.utils.hashing import key_of
 
 PROMPT_END = "\n\n"
@@ -82,12 +83,12 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, quantile: int
         quantile: for a conditional policy, how good the story is to be, 1 being the worst; None: the best.
 
     Raises:
-        ValueError: the policy knows no such quantile.
+        UserError: the policy knows no such quantile.
     """
     controls = control_ids(tokenizer)
     if quantile is not None and quantile not in range(1, len(controls) + 1):
         known = f"1 to {len(controls)}" if controls else "none: it was not trained with objective=conditional"
-        raise ValueError(f"sampling.quantile={quantile}: of quantiles, this policy knows {known}")
+        raise UserError(f"sampling.quantile={quantile}: of quantiles, this policy knows {known}")
     control = controls[-1:] if quantile is None else [controls[quantile - 1]]
     return control + tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -15,6 +14,7 @@ from rfr.collect.sources import subreddit_name
 from rfr.demo.grammar import true_quality
 from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
+from rfr.utils.files import new_file
 from rfr.utils.hashing import key_of
 
 if TYPE_CHECKING:  # asyncpraw takes a while to import
@@ -95,9 +95,7 @@ def build_demo_store(path: Path, demo: DemoSubreddit) -> None:
     with FileLock(f"{path}.lock"):
         if path.exists():
             return
-        partial_path = path.with_suffix(".partial")
-        partial_path.unlink(missing_ok=True)
-        with Store(partial_path, write=True) as store:
-            DemoSource(demo=demo).collect(store, silent)
-        os.replace(partial_path, path)
-        Path(f"{partial_path}.lock").unlink()
+        with new_file(path) as partial:
+            with Store(partial, write=True) as store:
+                DemoSource(demo=demo).collect(store, silent)
+            Path(f"{partial}.lock").unlink()

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
+from rfr.errors import UserError
 from rfr.evaluate.correlation import over_all, within_threads
 from rfr.reward.base import ReplyThread, log_scores, scores, symmetric_log
 from rfr.reward.confounders import KNOWN, NAMES, confounders
@@ -44,14 +45,14 @@ def variance_shares(threads: SequenceOf[ReplyThread], read_again: SequenceOf[tup
         read_again: scores of one reply at two readings, both when voting was over; fewer than `FEW_READINGS` tell nothing.
 
     Raises:
-        ValueError: fewer than `FOLDS` threads, or karma that does not vary.
+        UserError: fewer than `FOLDS` threads, or karma that does not vary.
     """
     if len(threads) < FOLDS:
-        raise ValueError(f"the report takes {FOLDS} threads or more, and there are {len(threads)}")
+        raise UserError(f"the report takes {FOLDS} threads or more, and there are {len(threads)}")
     y = [log_scores(thread) for thread in threads]
     whole = np.concatenate(y)
     if np.ptp(whole) == 0:
-        raise ValueError("all karma is equal: there is no variance to explain")
+        raise UserError("all karma is equal: there is no variance to explain")
     thread_share = _between(y, whole)
     within = 1 - thread_share
     shares: dict[str, float | None] = {"thread": thread_share}

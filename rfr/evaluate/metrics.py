@@ -30,7 +30,7 @@ class PromptRanking:
     many as there are threads.
 
     Raises:
-        ValueError: fewer than 2 candidates.
+        UserError: fewer than 2 candidates.
     """
 
     stories: Whole = 100
@@ -39,7 +39,7 @@ class PromptRanking:
 
     def __post_init__(self) -> None:
         if self.candidates < 2:
-            raise ValueError(f"ranking.candidates must be 2 or more, not {self.candidates}")
+            raise UserError(f"ranking.candidates must be 2 or more, not {self.candidates}")
 
 
 def likelihood_findings(

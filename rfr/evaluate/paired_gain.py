@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from rfr.errors import UserError
+
 DRAWS = 10_000
 
 
@@ -42,7 +44,7 @@ def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Ite
     is a in d = a + b l (as AlpacaEval 2 does, Dubois et al. 2024).
 
     Raises:
-        ValueError: the two have not written on the same prompts.
+        UserError: the two have not written on the same prompts.
     """
     differences = [_differences(one, other) for one, other in zip(better, worse, strict=True)]
     generator = np.random.default_rng(seed)
@@ -59,7 +61,7 @@ def _differences(better: Iterable[ScoredStory], worse: Iterable[ScoredStory]) ->
     """The difference of each prompt's mean score and mean words, shape (prompts, 2)."""
     one, other = _by_prompt(better), _by_prompt(worse)
     if one.keys() != other.keys() or not one:
-        raise ValueError("policies are compared on the same prompts, and these have written on others")
+        raise UserError("policies are compared on the same prompts, and these have written on others")
     return np.array([np.subtract(one[prompt], other[prompt]) for prompt in one])
 
 

@@ -8,6 +8,7 @@ import numpy as np
 
 from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
+from rfr.errors import UserError
 from rfr.evaluate.bootstrap import interval_of_ratio
 
 
@@ -28,11 +29,11 @@ def among_other_prompts(rows: PackedRows, chosen: np.ndarray, threads: np.ndarra
         threads: of each story of the split, its thread's number; int array.
 
     Raises:
-        ValueError: there are fewer threads than candidates.
+        UserError: there are fewer threads than candidates.
     """
     first_of_thread = np.unique(threads, return_index=True)[1]
     if len(first_of_thread) < candidates:
-        raise ValueError(f"{candidates} prompts to choose from, and there are {len(first_of_thread)}: lower ranking.candidates")
+        raise UserError(f"{candidates} prompts to choose from, and there are {len(first_of_thread)}: lower ranking.candidates")
     generator, tokens, places, start = np.random.default_rng(seed), [], [], 0
     for story in chosen:
         others = first_of_thread[threads[first_of_thread] != threads[story]]

@@ -11,6 +11,7 @@ import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.tokenise import prompt_tokens
+from rfr.errors import UserError
 from rfr.model.positions import block_of, positions_of
 from rfr.ranges import AboveZero, Count, PositiveShare, Seed, Whole
 
@@ -36,7 +37,7 @@ class Sampling:
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
-            raise ValueError(f"sampling.temperature must be above 0, not {self.temperature}")
+            raise UserError(f"sampling.temperature must be above 0, not {self.temperature}")
 
 
 @torch.no_grad()
@@ -44,13 +45,13 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     """One story per prompt, drawn token by token; the global random state is left as it was.
 
     Raises:
-        ValueError: a prompt leaves no room for a story, or there is no such quantile.
+        UserError: a prompt leaves no room for a story, or there is no such quantile.
     """
     conditions = [prompt_tokens(tokenizer, prompt, sampling.quantile) for prompt in prompts]
     block = positions_of(model.config) or block_of(model.config)
     longest = max(map(len, conditions))
     if longest >= block:
-        raise ValueError(f"the prompt has {longest} tokens, the model's block {block}: shorten the prompt")
+        raise UserError(f"the prompt has {longest} tokens, the model's block {block}: shorten the prompt")
     stories: list[str] = []
     with _drawing(model, sampling):
         for start in range(0, len(conditions), sampling.batch_size):

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import os
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,8 @@ from typing import Any
 import numpy as np
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
+
+from rfr.utils.files import new_file
 
 
 class MetricsCsv(Logger):
@@ -45,12 +46,10 @@ class MetricsCsv(Logger):
     @rank_zero_only
     def save(self) -> None:
         columns = list(dict.fromkeys(["step", *(name for row in self._rows.values() for name in row)]))
-        partial = self._path.with_suffix(".partial")
-        with partial.open("w", newline="") as lines:
+        with new_file(self._path) as partial, partial.open("w", newline="") as lines:
             writer = csv.DictWriter(lines, columns)
             writer.writeheader()
             writer.writerows(self._rows[step] for step in sorted(self._rows))
-        os.replace(partial, self._path)
 
     @rank_zero_only
     def finalize(self, status: str) -> None:

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +10,7 @@ from safetensors import SafetensorError
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.errors import UserError
+from rfr.utils.files import new_folder
 
 EXPORT_INFO = "rfr.json"  # in an exported folder: the step and how well the policy does
 
@@ -22,16 +21,12 @@ def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: P
     Raises:
         UserError: there was no room.
     """
-    partial = folder.with_suffix(".partial")
-    shutil.rmtree(partial, ignore_errors=True)
     try:
-        model.save_pretrained(partial)
-        tokenizer.save_pretrained(partial)
-        (partial / EXPORT_INFO).write_text(json.dumps(info, indent=2) + "\n")
+        with new_folder(folder) as partial:
+            model.save_pretrained(partial)
+            tokenizer.save_pretrained(partial)
+            (partial / EXPORT_INFO).write_text(json.dumps(info, indent=2) + "\n")
     except (OSError, SafetensorError) as error:
-        shutil.rmtree(partial, ignore_errors=True)
         raise UserError(
             f"can't write the model to {folder} ({error}): make room and go on with resume={folder.parent}"
         ) from error
-    shutil.rmtree(folder, ignore_errors=True)
-    os.replace(partial, folder)

@@ -30,12 +30,12 @@ class ThreadMean:
         shrinkage: k, in replies: so much is a small thread pulled towards the mean of all.
 
     Raises:
-        ValueError: k <= 0; a lone reply would have no baseline.
+        UserError: k <= 0; a lone reply would have no baseline.
     """
 
     def __init__(self, shrinkage: AboveZero = 1.0) -> None:
         if not shrinkage > 0:
-            raise ValueError(f"objective.baseline.shrinkage must be above 0, not {shrinkage}")
+            raise UserError(f"objective.baseline.shrinkage must be above 0, not {shrinkage}")
         self._shrinkage = shrinkage
 
     def __call__(self, rewards: np.ndarray, stories: SequenceOf[Story]) -> np.ndarray:
@@ -57,13 +57,13 @@ class PromptValue:
         seed: of the folds.
 
     Raises:
-        ValueError: fewer than 2 folds.
+        UserError: fewer than 2 folds.
         UserError: fewer prompts than folds.
     """
 
     def __init__(self, folds: Several = 5, ridge: ZeroOrMore = 10.0, seed: Seed = 0) -> None:
         if folds < 2:
-            raise ValueError(f"objective.baseline.folds must be 2 or more, not {folds}")
+            raise UserError(f"objective.baseline.folds must be 2 or more, not {folds}")
         self._folds, self._ridge, self._seed = folds, ridge, seed
 
     def __call__(self, rewards: np.ndarray, stories: SequenceOf[Story]) -> np.ndarray:

@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Protocol
 import torch
 from torch.nn.functional import logsigmoid
 
+from rfr.errors import UserError
 from rfr.ranges import AboveZero
 from rfr.records import IGNORE, Batch, PreferenceBatch
 
@@ -54,7 +55,7 @@ class DPO:
     (Rafailov et al. 2023).
 
     Raises:
-        ValueError: beta <= 0.
+        UserError: beta <= 0.
     """
 
     monitor: ClassVar[str] = "pair_loss"
@@ -63,7 +64,7 @@ class DPO:
 
     def __init__(self, beta: AboveZero = 0.1) -> None:
         if not beta > 0:
-            raise ValueError(f"objective.loss.beta must be above 0, not {beta}")
+            raise UserError(f"objective.loss.beta must be above 0, not {beta}")
         self._beta = beta
 
     def __call__(self, hidden_BTD: torch.Tensor, head: PolicyHead, batch: PreferenceBatch) -> LossAndFigures:

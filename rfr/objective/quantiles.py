@@ -16,7 +16,7 @@ class Quantiles:
     """`count` parts of the training stories by reward, equally large but for ties, which stay together.
 
     Raises:
-        ValueError: less than 2.
+        UserError: less than 2.
     """
 
     count: Several = 5
@@ -31,11 +31,11 @@ class Quantiles:
             training: the rewards that the parts are made of.
 
         Raises:
-            ValueError: these are all equal, or one of either is NaN or infinite.
+            UserError: these are all equal, or one of either is NaN or infinite.
             UserError: for ties, a part would be empty.
         """
         if not (np.isfinite(rewards).all() and np.isfinite(training).all()):
-            raise ValueError("rewards are NaN or infinite: check the scores in the store")
+            raise UserError("rewards are NaN or infinite: check the scores in the store")
         require_preferences(training)
         seen = np.sort(training)
         if missing := self.count - len(np.unique(self._quantile_numbers(training, seen))):

@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 import numpy as np
 from scipy.optimize import brentq
 
+from rfr.errors import UserError
 from rfr.ranges import AboveZero, Share
 
 
@@ -36,7 +37,7 @@ class Exponential:
     Either `beta` is given, or it is solved for so that the effective sample size is `target_ess` of the stories.
 
     Raises:
-        ValueError: beta <= 0, both or neither given, all rewards equal, or a target ties put out of reach.
+        UserError: beta <= 0, both or neither given, all rewards equal, or a target ties put out of reach.
     """
 
     uses_rewards: ClassVar[bool] = True
@@ -45,11 +46,11 @@ class Exponential:
 
     def __post_init__(self) -> None:
         if (self.beta is None) == (self.target_ess is None):
-            raise ValueError("give objective.weight.beta or objective.weight.target_ess, and set the other to null")
+            raise UserError("give objective.weight.beta or objective.weight.target_ess, and set the other to null")
         if self.beta is not None and not self.beta > 0:
-            raise ValueError(f"objective.weight.beta must be above 0, not {self.beta}")
+            raise UserError(f"objective.weight.beta must be above 0, not {self.beta}")
         if self.target_ess is not None and not 0 < self.target_ess < 1:
-            raise ValueError(f"objective.weight.target_ess must lie between 0 and 1, not {self.target_ess}")
+            raise UserError(f"objective.weight.target_ess must lie between 0 and 1, not {self.target_ess}")
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         require_preferences(rewards)
@@ -65,7 +66,7 @@ class Exponential:
 
         low, high = np.log(spread * 1e-4), np.log(spread * 1e4)
         if excess(low) > 0:
-            raise ValueError(
+            raise UserError(
                 f"objective.weight.target_ess={target} is out of reach: {excess(low) + target:.3f} of the stories tie for the "
                 "best reward; raise it"
             )
@@ -78,7 +79,7 @@ class Top:
     its last, 0 for the others.
 
     Raises:
-        ValueError: a share outside (0, 1), all rewards equal.
+        UserError: a share outside (0, 1), all rewards equal.
     """
 
     uses_rewards: ClassVar[bool] = True
@@ -86,7 +87,7 @@ class Top:
 
     def __post_init__(self) -> None:
         if not 0 < self.share < 1:
-            raise ValueError(f"objective.weight.share must lie between 0 and 1, not {self.share}")
+            raise UserError(f"objective.weight.share must lie between 0 and 1, not {self.share}")
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         require_preferences(rewards)
@@ -99,7 +100,7 @@ class Positive:
     """w = max(A, 0): what is no better than its baseline is left out (A-LoL, Baheti et al. 2024, without importance ratios).
 
     Raises:
-        ValueError: no advantage is above 0.
+        UserError: no advantage is above 0.
     """
 
     uses_rewards: ClassVar[bool] = True
@@ -107,7 +108,7 @@ class Positive:
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         require_preferences(rewards)
         if not (rewards > 0).any():
-            raise ValueError("no story is better than its baseline: use objective=rwr, or another reward")
+            raise UserError("no story is better than its baseline: use objective=rwr, or another reward")
         return np.maximum(rewards, 0.0), {}
 
 
@@ -116,7 +117,7 @@ class Linear:
     """w = max(0, 1 + slope z), z the reward in standard deviations from the mean: the gentlest.
 
     Raises:
-        ValueError: slope <= 0, all rewards equal.
+        UserError: slope <= 0, all rewards equal.
     """
 
     uses_rewards: ClassVar[bool] = True
@@ -124,7 +125,7 @@ class Linear:
 
     def __post_init__(self) -> None:
         if not self.slope > 0:
-            raise ValueError(f"objective.weight.slope must be above 0, not {self.slope}")
+            raise UserError(f"objective.weight.slope must be above 0, not {self.slope}")
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         require_preferences(rewards)
@@ -144,7 +145,7 @@ def effective_sample_size(weights: np.ndarray) -> float:
 def require_preferences(rewards: np.ndarray) -> None:
     """
     Raises:
-        ValueError: all rewards are equal.
+        UserError: all rewards are equal.
     """
     if np.ptp(rewards) == 0:
-        raise ValueError("all rewards are equal, so there is nothing to prefer: use objective=bc or another reward")
+        raise UserError("all rewards are equal, so there is nothing to prefer: use objective=bc or another reward")

@@ -48,15 +48,15 @@ def story_weights(
         ess_floor: effective sample size, in [0, 1), below which there is no run.
 
     Raises:
-        ValueError: a reward is NaN or infinite; `clip` is not above 1, or `ess_floor` not in [0, 1).
+        UserError: a reward is NaN or infinite; `clip` is not above 1, or `ess_floor` not in [0, 1).
         UserError: the effective sample size is below the floor.
     """
     if clip is not None and not clip > 1:
-        raise ValueError(f"objective.clip must be above 1, the mean weight, not {clip}")
+        raise UserError(f"objective.clip must be above 1, the mean weight, not {clip}")
     if not 0 <= ess_floor < 1:
-        raise ValueError(f"objective.ess_floor must be at least 0 and below 1, not {ess_floor}")
+        raise UserError(f"objective.ess_floor must be at least 0 and below 1, not {ess_floor}")
     if not np.isfinite(rewards).all():
-        raise ValueError(f"{int((~np.isfinite(rewards)).sum())} rewards are NaN or infinite: check the scores in the store")
+        raise UserError(f"{int((~np.isfinite(rewards)).sum())} rewards are NaN or infinite: check the scores in the store")
     unclipped, figures = function(np.asarray(rewards, dtype=np.float64))
     raw = unclipped if clip is None else np.minimum(unclipped, clip * unclipped.mean())
     # Divide the two sums, not w by their quotient: constant weights then come out as exactly 1.0.

@@ -16,6 +16,7 @@ from typing import Annotated
 
 from annotated_types import Ge, Le
 
+from rfr.errors import UserError
 from rfr.ranges import AboveZero, Count, Fraction, PositiveShare, Share, Whole
 
 Schedule = Callable[[int, int], float]
@@ -27,14 +28,14 @@ class Warmup:
     """Base of the schedules that begin with a linear warm-up.
 
     Raises:
-        ValueError: (when called) the warm-up is as long as the run, or longer.
+        UserError: (when called) the warm-up is as long as the run, or longer.
     """
 
     warmup_steps: Whole = 0
 
     def __call__(self, step: int, total: int) -> float:
         if not 0 <= self.warmup_steps < total:
-            raise ValueError(f"schedule.warmup_steps={self.warmup_steps} must be below trainer.max_steps={total}")
+            raise UserError(f"schedule.warmup_steps={self.warmup_steps} must be below trainer.max_steps={total}")
         if step < self.warmup_steps:
             return (step + 1) / self.warmup_steps
         return self.curve(min(step, total) - self.warmup_steps, total - self.warmup_steps)
@@ -61,7 +62,7 @@ class Polynomial(Warmup):
 
     def __post_init__(self) -> None:
         if not self.power > 0:
-            raise ValueError(f"schedule.power must be above 0, not {self.power}")
+            raise UserError(f"schedule.power must be above 0, not {self.power}")
 
     def curve(self, step: int, total: int) -> float:
         return _between(1.0, self.final, 1 - (1 - step / total) ** self.power)
@@ -97,15 +98,15 @@ class CosineRestarts(Warmup):
 
     def __post_init__(self) -> None:
         if not (type(self.cycles) is int and self.cycles >= 1 and self.growth > 0):
-            raise ValueError(f"schedule.cycles={self.cycles} must be 1 or more, schedule.growth={self.growth} above 0")
+            raise UserError(f"schedule.cycles={self.cycles} must be 1 or more, schedule.growth={self.growth} above 0")
         if self.cycles * math.log(self.growth) > MOST_GROWTH:
-            raise ValueError(f"schedule.growth={self.growth} makes the last of schedule.cycles={self.cycles} longer than any run")
+            raise UserError(f"schedule.growth={self.growth} makes the last of schedule.cycles={self.cycles} longer than any run")
 
     def curve(self, step: int, total: int) -> float:
         lengths = [self.growth**cycle for cycle in range(self.cycles)]
         ends = [round(total * end / sum(lengths)) for end in accumulate(lengths)]  # a restart falls on a step
         if len({0, *ends}) <= self.cycles:
-            raise ValueError(f"schedule.cycles={self.cycles} leaves a cycle without a step: there are {total} after the warm-up")
+            raise UserError(f"schedule.cycles={self.cycles} leaves a cycle without a step: there are {total} after the warm-up")
         cycle = min(bisect_right(ends, step), self.cycles - 1)
         start = ends[cycle - 1] if cycle else 0
         return _between(1.0, self.final, _half_cosine((step - start) / (ends[cycle] - start)))
@@ -120,7 +121,7 @@ class InverseSqrt(Warmup):
 
     def __post_init__(self) -> None:
         if not (self.timescale or self.warmup_steps) > 0:
-            raise ValueError("schedule=inverse_sqrt needs schedule.timescale or schedule.warmup_steps above 0")
+            raise UserError("schedule=inverse_sqrt needs schedule.timescale or schedule.warmup_steps above 0")
 
     def curve(self, step: int, total: int) -> float:
         scale = self.timescale or self.warmup_steps
@@ -139,7 +140,7 @@ class WarmupStableDecay(Warmup):
 
     def __post_init__(self) -> None:
         if not 0 < self.decay_share <= 1:
-            raise ValueError(f"schedule.decay_share must lie above 0 and not above 1, not {self.decay_share}")
+            raise UserError(f"schedule.decay_share must lie above 0 and not above 1, not {self.decay_share}")
 
     def curve(self, step: int, total: int) -> float:
         decaying = 1 - (total - step) / (self.decay_share * total)
@@ -159,7 +160,7 @@ class OneCycle:
 
     def __post_init__(self) -> None:
         if not 0 < self.up_share < 1:
-            raise ValueError(f"schedule.up_share must lie between 0 and 1, not {self.up_share}")
+            raise UserError(f"schedule.up_share must lie between 0 and 1, not {self.up_share}")
 
     def __call__(self, step: int, total: int) -> float:
         top, last = self.up_share * total - 1, max(1, total - 1)  # the last step that is taken is at `final`

@@ -7,6 +7,7 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 from scipy.stats import rankdata
 
+from rfr.errors import UserError
 from rfr.ranges import Fraction
 from rfr.reward.base import ReplyThread, scores, zscores
 from rfr.reward.confounders import delays_s, require_times
@@ -22,13 +23,13 @@ class AdjustedRank:
         time_share: m, in [0, 1]; None: fitted.
 
     Raises:
-        ValueError: m lies outside.
+        UserError: m lies outside.
         UserError: the corpus has no reply times.
     """
 
     def __init__(self, time_share: Fraction | None = None) -> None:
         if time_share is not None and not 0 <= time_share <= 1:
-            raise ValueError(f"reward.time_share must lie between 0 and 1, not {time_share}")
+            raise UserError(f"reward.time_share must lie between 0 and 1, not {time_share}")
         self._given, self.time_share = time_share, time_share or 0.0
 
     def fit(self, threads: SequenceOf[ReplyThread]) -> None:

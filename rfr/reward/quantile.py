@@ -8,6 +8,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import MinLen
 
+from rfr.errors import UserError
 from rfr.ranges import Share
 from rfr.reward.base import ReplyThread, Reward
 
@@ -44,13 +45,13 @@ class Tiers:
         cuts: quantiles of the training replies, in (0, 1), rising.
 
     Raises:
-        ValueError: cuts that are none.
+        UserError: cuts that are none.
     """
 
     def __init__(self, inner: Reward, cuts: Annotated[SequenceOf[Share], MinLen(1)] = (1 / 3, 2 / 3)) -> None:
         cuts = tuple(cuts)
         if not cuts or not all(0 < cut < 1 for cut in cuts) or list(cuts) != sorted(set(cuts)):
-            raise ValueError(f"reward.cuts must rise and lie between 0 and 1, not {list(cuts)}")
+            raise UserError(f"reward.cuts must rise and lie between 0 and 1, not {list(cuts)}")
         self._quantile, self._cuts = Quantile(inner), np.array(cuts)
 
     def fit(self, threads: SequenceOf[ReplyThread]) -> None:

@@ -26,7 +26,7 @@ class Residual:
         seed: of the folds.
 
     Raises:
-        ValueError: fewer than 2 folds.
+        UserError: fewer than 2 folds.
         UserError: the corpus has no reply times, or fewer threads than folds.
     """
 
@@ -34,7 +34,7 @@ class Residual:
         self, folds: Several = 5, iterations: Count = 200, learning_rate: AboveZero = 0.05, leaves: Several = 15, seed: Seed = 0
     ) -> None:
         if folds < 2:
-            raise ValueError(f"reward.folds must be 2 or more, not {folds}")
+            raise UserError(f"reward.folds must be 2 or more, not {folds}")
         self._folds, self._seed = folds, seed
         self._trees = {"max_iter": iterations, "learning_rate": learning_rate, "max_leaf_nodes": leaves}
         self._models: list[HistGradientBoostingRegressor] = []

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import json
-import os
 from pathlib import Path
 
 from rfr.store.store import Store
+from rfr.utils.files import new_file, partial_of, remove
 
 REJECTS = "SELECT source, file, columns, offset, part, reason, line FROM reject ORDER BY source, file, columns, offset, part"
 
@@ -19,17 +19,15 @@ def rejects_file(store: Store) -> Path:
 def write_rejects(store: Store) -> None:
     """All rejects, as JSON lines beside the store; no file where there are none."""
     path = rejects_file(store)
-    partial = path.with_suffix(".partial")
-    partial.unlink(missing_ok=True)  # of a process that was killed
     rejects = store.rows(REJECTS)
     if not rejects:
-        path.unlink(missing_ok=True)
+        for old in (path, partial_of(path)):  # the partial one of a process that was killed
+            remove(old)
         return
-    with partial.open("w") as lines:
+    with new_file(path) as partial, partial.open("w") as lines:
         for source, file, columns, offset, part, reason, line in rejects:
             shown = {
                 "source": source, "file": file or None, "columns": json.loads(columns) if columns else None, "offset": offset,
                 "part": part, "reason": reason, "line": line.decode("utf-8", "backslashreplace"),
             }  # fmt: skip
             lines.write(json.dumps(shown) + "\n")
-    os.replace(partial, path)

@@ -7,6 +7,8 @@ from typing import Any
 
 import torch
 
+from rfr.errors import UserError
+
 LIGHTNING = {"fp16": "16-mixed", "bf16": "bf16-mixed", "fp32": "32-true"}
 PURE = "bf16_pure"  # parameters, gradients and optimizer states too; the others keep fp32 masters
 DTYPE = {"fp16": torch.float16, "bf16": torch.bfloat16, "fp32": torch.float32, PURE: torch.bfloat16}
@@ -46,11 +48,11 @@ def resolve_precision(name: str) -> str:
     """`auto`, fp16, bf16, bf16_pure or fp32 into one of the latter four.
 
     Raises:
-        ValueError: the processor lacks the precision asked for.
+        UserError: the processor lacks the precision asked for.
     """
     native = native_precisions()
     if name == "auto":
         return native[0]
     if (name == PURE and "bf16" not in native) or name not in (*native, PURE):
-        raise ValueError(f"this processor has no native {name}: choose precision=auto or one of {', '.join(native)}")
+        raise UserError(f"this processor has no native {name}: choose precision=auto or one of {', '.join(native)}")
     return name

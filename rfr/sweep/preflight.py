@@ -36,7 +36,7 @@ def preflight(master: DictConfig, group: str) -> None:
     for point in sweep_points:
         try:
             require_trainable(Recipe.of(point.cfg))
-        except ValueError as error:
+        except UserError as error:
             raise UserError(f"{point.overrides_text}: {error}") from error
     if is_grid(master):
         _require_distinct(sweep_points)

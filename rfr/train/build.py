@@ -50,7 +50,7 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     """Prepare the data and build the model.
 
     Raises:
-        ValueError: something does not fit; nothing has been written into the run folder then.
+        UserError: something does not fit; nothing has been written into the run folder then.
     """
     attention = require_trainable(recipe)
     precision = resolve_precision(recipe.precision)
@@ -109,7 +109,7 @@ def prepare(recipe: Recipe) -> Prepared:
     """The corpus as rows, prepared now or before.
 
     Raises:
-        ValueError: a split is empty.
+        UserError: a split is empty.
     """
     model, control = recipe.model, recipe.objective.control
 

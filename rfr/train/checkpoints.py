@@ -9,6 +9,7 @@ import re
 import shutil
 import zlib
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ from transformers import PreTrainedModel
 
 from rfr.errors import UserError
 from rfr.strategy.ranks import ranks
+from rfr.utils.files import discard, new_folder, partial_of
 
 STATE, FINGERPRINT, MANIFEST = "state", "about.json", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")
@@ -64,22 +66,19 @@ class Checkpoints(Callback):
             UserError: there was no room; what was saved before is still there.
         """
         target = self._folder / f"step-{trainer.global_step:08d}"
-        partial = target.with_suffix(".partial")
+        first = trainer.is_global_zero
         try:
-            self._write(trainer, partial, {name: float(value) for name, value in metrics.items()})
+            with new_folder(target) if first else nullcontext(partial_of(target)) as partial:
+                self._write(trainer, partial, {name: float(value) for name, value in metrics.items()})
         except (OSError, RuntimeError) as error:  # torch tells a full disk as RuntimeError
-            self._give_up(partial, error)
-        if trainer.is_global_zero:
-            shutil.rmtree(target, ignore_errors=True)
-            os.replace(partial, target)
+            discard(partial_of(target))
+            self._give_up(target, error)
+        if first:
             for old in checkpoints(self._folder)[: -self._keep]:
                 shutil.rmtree(old)
         self._last_saved = trainer.global_step
 
     def _write(self, trainer: pl.Trainer, partial: Path, metrics: dict[str, float]) -> None:
-        if trainer.is_global_zero:
-            shutil.rmtree(partial, ignore_errors=True)
-            partial.mkdir(parents=True)
         trainer.strategy.barrier()
         trainer.save_checkpoint(partial / STATE)
         trainer.strategy.barrier()
@@ -87,11 +86,7 @@ class Checkpoints(Callback):
             (partial / FINGERPRINT).write_text(json.dumps(self._fingerprint | {"metrics": metrics}))
             write_manifest(partial)
 
-    def _give_up(self, partial: Path, error: Exception) -> None:
-        for path in partial.rglob("*"):  # emptied, since a writer that failed may still hold it open
-            if path.is_file():
-                os.truncate(path, 0)
-        shutil.rmtree(partial, ignore_errors=True)
+    def _give_up(self, target: Path, error: Exception) -> None:
         if isinstance(error, RuntimeError) and not any(word in str(error) for word in TORCH_CANT_WRITE):
             raise error
         kept = checkpoints(self._folder)
@@ -99,7 +94,7 @@ class Checkpoints(Callback):
             f"{kept[-1].name} is whole, so make room and go on with resume=" if kept else "there is none before it: make room"
         )
         reason = getattr(error, "strerror", None) or "is the disk full?"
-        raise UserError(f"can't write the checkpoint {partial.stem} ({reason}); {advice}") from error
+        raise UserError(f"can't write the checkpoint {target.name} ({reason}); {advice}") from error
 
 
 class StreamedCheckpointIO(TorchCheckpointIO):

@@ -37,7 +37,7 @@ def require_trainable(recipe: Recipe) -> str:
         The implementation of attention with which the model is trained exactly.
 
     Raises:
-        ValueError: weights are missing or damaged, or the model can't be trained exactly.
+        UserError: weights are missing or damaged, or the model can't be trained exactly.
     """
     model = recipe.model
     require_weights(model.weights, model.hub_name)

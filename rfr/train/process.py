@@ -13,7 +13,7 @@ from typing import Any
 from omegaconf import OmegaConf
 
 from rfr.config import load_yaml
-from rfr.errors import Interrupted, RunFailed
+from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.runs.outcome import RESULT, forget_failure, record_failure
 from rfr.strategy.ranks import ranks
 from rfr.train.watchdog import exit_with_parent, mark_parent
@@ -75,7 +75,7 @@ def _ended(code: int) -> str:
 
 
 def _reason(error: Exception) -> str:
-    if isinstance(error, RunFailed | ValueError):
+    if isinstance(error, RunFailed | UserError):
         return in_one_line(error)
     return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
 

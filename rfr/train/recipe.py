@@ -68,7 +68,7 @@ class Recipe:
         """Build it from a resolved config.
 
         Raises:
-            ValueError: a value is wrong, alone or beside the others; the message names its key.
+            UserError: a value is wrong, alone or beside the others; the message names its key.
         """
         cfg = check_types(cfg, TrainConfig)
         schedule, trainer = instantiate(cfg.schedule), TrainerSettings(**cfg.trainer)

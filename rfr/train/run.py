@@ -41,7 +41,7 @@ def train(recipe: Recipe, run_dir: Path, *, again: str | None = None) -> dict:
         again: how to go on with the run where it is interrupted; None: with `resume=`.
 
     Raises:
-        ValueError: a value is wrong; nothing has been written then.
+        UserError: a value is wrong; nothing has been written then.
         Interrupted: stopped by a signal; the message says how to resume.
     """
     again = again or f"go on with: python train.py resume={run_dir}"

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-import os
-import shutil
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock
 
+from rfr.utils.files import new_folder, remove, write_atomically
 from rfr.utils.hashing import key_of
 
 SEAL = "seal.json"
@@ -25,18 +24,11 @@ def build_once(root: Path, key: str, build: Callable[[Path], None]) -> Path:
     with FileLock(root / f"{key}.lock"):
         if folder.exists() and not is_sealed(folder):
             print(f"{folder} is damaged: made again", flush=True)
-            _remove(folder)
+            remove(folder)
         if not folder.exists():
-            partial = root / f"{key}.partial"
-            _remove(partial)  # of a process that was killed
-            partial.mkdir()
-            try:
+            with new_folder(folder) as partial:
                 build(partial)
-            except BaseException:
-                _remove(partial)
-                raise
-            (partial / SEAL).write_text(json.dumps(_checksums(partial), indent=2))
-            os.replace(partial, folder)
+                (partial / SEAL).write_text(json.dumps(_checksums(partial), indent=2))
     return folder
 
 
@@ -51,19 +43,8 @@ def memoised(root: Path, file: Path, work: Callable[[], str]) -> str:
     # A file changed within a clock's tick would look the same before and after, so a young one is not remembered.
     if state == _state(file) and time.time() - state[1] / 1e9 > YOUNG_S:
         root.mkdir(parents=True, exist_ok=True)
-        partial = note.with_suffix(f".{os.getpid()}")
-        partial.write_text(f"{key_of(state)} {said}")
-        if note.is_dir():
-            _remove(note)
-        os.replace(partial, note)
+        write_atomically(note, f"{key_of(state)} {said}")
     return said
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path)
-    else:
-        path.unlink(missing_ok=True)
 
 
 def _state(file: Path) -> list[int]:

@@ -6,6 +6,7 @@ import errno
 import os
 import sqlite3
 import sys
+import traceback
 from collections.abc import Callable
 
 from rfr.errors import Interrupted, RunFailed, UserError
@@ -14,23 +15,15 @@ from rfr.utils.terminal import printable
 FULL = {errno.ENOSPC, errno.EDQUOT, errno.EROFS}
 NO_PLACE = {errno.EACCES, errno.EPERM, errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EEXIST, errno.ENAMETOOLONG}
 INTERRUPTED = 130  # what shells report of a process that Ctrl-C ended
+FAULT = "rfr: this is a fault in rfr or in a library, not in your input. Please open an issue that holds the lines above."
 
 
 def exit_code(main: Callable[[], object]) -> int:
-    """Run something; tell what went wrong in one line where it was the user's input, or an installation cut short."""
-    try:
-        return _exit_code(main)
-    except ModuleNotFoundError as error:
-        if os.environ.get("RFR_DEBUG") or (error.name or "").startswith("rfr"):
-            raise
-        print(f"rfr: the module {error.name} is missing, the installation is not whole: run `make setup`", file=sys.stderr)
-        return 2
+    """Run `main` and return its exit code.
 
-
-def _exit_code(main: Callable[[], object]) -> int:
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
+    An error that the user can mend is printed in one line. Any other is a fault: its traceback is printed, with a line that says
+    where to report it.
+    """
     try:
         main()
     except (Interrupted, KeyboardInterrupt) as stop:
@@ -39,33 +32,48 @@ def _exit_code(main: Callable[[], object]) -> int:
     except RunFailed as failure:
         print(f"rfr: {printable(str(failure))}", file=sys.stderr)
         return failure.code
-    except (UserError, ValueError, HydraException, OmegaConfBaseException) as error:
-        if os.environ.get("RFR_DEBUG"):
-            raise
-        print(f"rfr: {in_one_line(error)}", file=sys.stderr)
-        return 2
-    except sqlite3.DatabaseError as error:
-        if type(error) not in (sqlite3.DatabaseError, sqlite3.OperationalError):  # the others are our mistakes
-            raise
-        print(f"rfr: the store can't be used ({error}): is it damaged, or locked by another program?", file=sys.stderr)
-        return 2
     except BrokenPipeError:  # who read our output has seen enough
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
-    except OSError as error:
-        if error.errno in FULL:
-            print(f"rfr: {error.strerror}: {error.filename or 'an output'} could not be written whole", file=sys.stderr)
-        elif error.errno in NO_PLACE and error.filename:
-            print(f"rfr: {error.strerror}: {printable(str(error.filename))}", file=sys.stderr)
-        else:
-            raise
-        return 2
+    except Exception as error:
+        message = remedy(error)
+        if message and not os.environ.get("RFR_DEBUG"):
+            print(f"rfr: {message}", file=sys.stderr)
+            return 2
+        traceback.print_exception(error)
+        print(f"rfr: {message}" if message else FAULT, file=sys.stderr)
+        return 2 if message else 1
     return 0
+
+
+def remedy(error: Exception) -> str | None:
+    """The line that tells the user what to mend; None where the error is a fault."""
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    cause = _cause(error)
+    if isinstance(cause, UserError | HydraException | OmegaConfBaseException):
+        return in_one_line(cause)
+    if cause is not error and isinstance(cause, TypeError):  # a key that the class of a config does not know
+        return in_one_line(cause)
+    if isinstance(cause, ModuleNotFoundError) and not (cause.name or "").startswith("rfr"):
+        return f"the module {cause.name} is missing, the installation is not whole: run `make setup`"
+    if type(cause) in (sqlite3.DatabaseError, sqlite3.OperationalError):  # the others are our mistakes
+        return f"the store can't be used ({cause}): is it damaged, or locked by another program?"
+    if isinstance(cause, OSError) and cause.errno in FULL:
+        return f"{cause.strerror}: {cause.filename or 'an output'} could not be written whole"
+    if isinstance(cause, OSError) and cause.errno in NO_PLACE and cause.filename:
+        return f"{cause.strerror}: {printable(str(cause.filename))}"
+    return None
 
 
 def in_one_line(error: Exception) -> str:
     """The message on one line; of errors that Hydra wraps, the cause."""
-    cause = error.__cause__ if type(error).__name__ == "InstantiationException" and error.__cause__ else error
-    message = str(cause).split("Config search path:")[0]
+    message = str(_cause(error)).split("Config search path:")[0]
     lines = [line.strip() for line in message.splitlines() if line.strip() and "HYDRA_FULL_ERROR" not in line]
     return printable("; ".join(lines).replace(":; ", ": "))
+
+
+def _cause(error: Exception) -> Exception:
+    """The error that a constructor raised, where Hydra has wrapped it."""
+    wrapped = type(error).__name__ == "InstantiationException" and isinstance(error.__cause__, Exception)
+    return error.__cause__ if wrapped else error  # type: ignore[return-value]

@@ -12,7 +12,7 @@ from typing import Protocol
 import numpy as np
 
 from rfr.data.tokenise import Tokens
-from rfr.errors import require_whole
+from rfr.errors import UserError, require_whole
 from rfr.ranges import Whole
 
 PROMPT_TOO_LONG = "prompt leaves less than a quarter of the block"
@@ -32,7 +32,7 @@ class Fit(Protocol):
         """Why a story of so many tokens stays out; None if it comes in.
 
         Raises:
-            ValueError: the policy allows no such story.
+            UserError: the policy allows no such story.
         """
         ...
 
@@ -79,7 +79,7 @@ class Strict:
 
     def refuses(self, prompt: int, story: int, block: int) -> str | None:
         if reason := Drop().refuses(prompt, story, block):
-            raise ValueError(
+            raise UserError(
                 f"a prompt of {prompt} and a story of {story} tokens does not fit block_size={block} ({reason}): "
                 "raise it, or choose preprocess=segment or preprocess=drop"
             )
