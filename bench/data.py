@@ -17,7 +17,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerBase
 
 from bench.lib.data_costs import memory, prepare, speeds
 from bench.lib.report import ROOT, Figure, record
-from rfr.collect.files.table_import import import_table
+from rfr.collect.files.table_import import TableContent, import_table
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.tokenise import PROMPT_END, Encoder
 from rfr.records import IGNORE
@@ -111,7 +111,7 @@ def main(table: Path, tokenizer_name: str) -> None:
     with tempfile.TemporaryDirectory(prefix="rfr-bench-") as scratch:
         folder, store = Path(scratch), Path(scratch) / "real.db"
         with Store(store, write=True) as opened:
-            import_table(opened, table, {name: name for name in COLUMNS}, subreddit="WritingPrompts")
+            import_table(opened, table, TableContent({name: name for name in COLUMNS}, "WritingPrompts"))
         prepared = prepare(store, AutoTokenizer.from_pretrained(tokenizer_name), folder / "cache")
         figures = [*exactness(prepared), cuts(prepared), lost_by_trl(prepared, folder / "trl")]
         figures += [*speeds(store, tokenizer_name, folder), *memory(store, tokenizer_name, folder)]

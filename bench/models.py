@@ -27,7 +27,7 @@ from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.errors import UserError
 from rfr.evaluate.perplexity import story_nll
-from rfr.model.load import build_model, pretrained_config
+from rfr.model.load import WeightSource, build_model, pretrained_config
 from rfr.model.probe import draw_weights
 from rfr.model.shrink import shrink
 from rfr.train.exactness import exact_attention
@@ -104,7 +104,7 @@ def _as_trained(model_type: str, folder: Path, data_dir: Path) -> Row:
         exact_attention(config, data_dir, remedy="set packing=off")
     except UserError as error:
         packed, note = False, str(error)
-    model = build_model(str(folder), None, _never, seed=0, dropout=0.0, attention=attention).eval()
+    model = build_model(WeightSource(str(folder)), attention=attention).eval()
     rows = _rows(len(model.get_input_embeddings().weight), packed)
     ours, _ = story_nll(model, rows, micro_batch=2)
     eager, default = (_alone(folder, rows, **options) for options in ({"attn_implementation": "eager"}, {}))

@@ -22,7 +22,7 @@ from rfr.collect.sources import AUTO, say
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.store.rejects import write_rejects
-from rfr.store.store import READ, Store
+from rfr.store.store import READ, Origin, Store
 
 BEGUN = "begun/"  # before the name of a mark in a part: what it was in the store when the part began
 MOVED = """SELECT name, value FROM cursor AS mark WHERE name NOT LIKE :begun || '%'
@@ -121,11 +121,11 @@ def _merge_unlocked(path: Path, shard: Path) -> bool:
             for name, value in source.rows(MOVED, {"begun": BEGUN}):
                 store.set_cursor(name, value)
             for (what,) in source.rows("SELECT value FROM cursor WHERE name LIKE ? || '%'", (READ,)):
-                store.forget_rejects(*json.loads(what))
-            for *first, file, columns, piece in source.rows(
-                "SELECT source, offset, reason, line, file, columns, part FROM reject"
+                store.forget_rejects(Origin(*json.loads(what)))
+            for *origin, offset, reason, line, part in source.rows(
+                "SELECT source, file, columns, offset, reason, line, part FROM reject"
             ):
-                store.reject(*first, file=file, columns=columns, part=piece)
+                store.reject(Origin(*origin), offset, reason, line, part)
         write_rejects(store)
         source.discard()
     return True

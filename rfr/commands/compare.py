@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from rfr.errors import UserError
-from rfr.report.comparison import comparison_page
+from rfr.report.comparison import Comparison, comparison_page
 from rfr.runs.best import best_groups, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.outcome import FINISHED, failure_of, result_of
@@ -70,13 +70,17 @@ def _write(runs: ResultTable, out: Path, *, title: str) -> Path:
     (out / "summary.json").write_text(json.dumps(summary, indent=2) + "\n")
     _print(runs, title)
     page = out / "comparison.html"
-    page.write_text(
-        comparison_page(
-            title=title, rows=runs.rows, varied=runs.varied, figures=runs.figures, metric=metric_of(runs),
-            best=best_groups(runs), failures=list(map(failure_of, runs.run_dirs)),
-            curves=list(map(curves, runs.run_dirs)), samples=samples(runs.run_dirs),
-        )
-    )  # fmt: skip
+    comparison = Comparison(
+        rows=runs.rows,
+        varied=runs.varied,
+        figures=runs.figures,
+        metric=metric_of(runs),
+        best=best_groups(runs),
+        failures=list(map(failure_of, runs.run_dirs)),
+        curves=list(map(curves, runs.run_dirs)),
+        samples=samples(runs.run_dirs),
+    )
+    page.write_text(comparison_page(title, comparison))
     return page
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import lru_cache
 
 import numpy as np
@@ -16,6 +17,28 @@ from rfr.utils.parallel import prefetch
 BUCKET_STEPS = 16
 
 
+@dataclass(frozen=True, kw_only=True)
+class Batching:
+    """How the rows of a run become its micro-batches.
+
+    Args:
+        micro_batch: rows of one rank in a micro-batch.
+        accumulate: micro-batches of a rank in an optimizer step.
+        steps: optimizer steps of the run.
+        seed: seeds the order of the rows.
+    """
+
+    micro_batch: int
+    accumulate: int
+    steps: int
+    seed: int
+
+    @property
+    def micro_batches(self) -> int:
+        """Those of one rank in the whole run."""
+        return self.steps * self.accumulate
+
+
 class TrainBatches(Dataset[Batch | PreferenceBatch]):
     """Micro-batch i of a run, for one rank. Row order depends on the seed and the epoch, never on the rank layout.
 
@@ -24,45 +47,35 @@ class TrainBatches(Dataset[Batch | PreferenceBatch]):
     packed, the rows of each BUCKET_STEPS steps are dealt to these steps by length, so that little is padded.
     """
 
-    def __init__(
-        self,
-        rows: BatchSource,
-        *,
-        micro_batch: int,
-        accumulate: int,
-        steps: int,
-        seed: int,
-        rank: int,
-        ranks: int,
-    ) -> None:
-        self._rows, self._seed = rows, seed
-        self._micro, self._accumulate, self._rank, self._ranks = micro_batch, accumulate, rank, ranks
-        self._length = steps * accumulate
-        self._bucket = -1, np.zeros((0, 0), np.int64)  # the latest, by its number
+    def __init__(self, rows: BatchSource, batching: Batching, *, rank: int, ranks: int) -> None:
+        self._rows = rows
+        self._batching = batching
+        self._rank, self._ranks = rank, ranks
+        self._bucket = -1, np.zeros((0, 0), np.int64)  # number and rows of the latest bucket
 
     def __len__(self) -> int:
-        return self._length
+        return self._batching.micro_batches
 
     def __getitem__(self, index: int) -> Batch | PreferenceBatch:
-        step, part = divmod(index, self._accumulate)
-        per_step = self._accumulate * self._ranks * self._micro
-        of_step = self._rows_of(step, per_step)
-        start = (part * self._ranks + self._rank) * self._micro
-        return self._rows.batch(of_step[start : start + self._micro], of_step)
+        step, part = divmod(index, self._batching.accumulate)
+        rows = self._rows_of(step, self._batching.accumulate * self._ranks * self._batching.micro_batch)
+        start = (part * self._ranks + self._rank) * self._batching.micro_batch
+        return self._rows.batch(rows[start : start + self._batching.micro_batch], rows)
 
     def _rows_of(self, step: int, per_step: int) -> np.ndarray:
         if self._rows.packed:
             return self._row_indices(np.arange(step * per_step, (step + 1) * per_step))
-        bucket, place = divmod(step, BUCKET_STEPS)
+        bucket, step_in_bucket = divmod(step, BUCKET_STEPS)
         if bucket != self._bucket[0]:
             rows = self._row_indices(np.arange(bucket * BUCKET_STEPS * per_step, (bucket + 1) * BUCKET_STEPS * per_step))
             by_length = rows[np.argsort(self._rows.row_lengths[rows], kind="stable")].reshape(BUCKET_STEPS, per_step)
-            self._bucket = bucket, np.random.default_rng([self._seed, bucket, BUCKET_STEPS]).permutation(by_length)
-        return self._bucket[1][place]
+            self._bucket = bucket, np.random.default_rng([self._batching.seed, bucket, BUCKET_STEPS]).permutation(by_length)
+        return self._bucket[1][step_in_bucket]
 
     def _row_indices(self, slots: np.ndarray) -> np.ndarray:
-        epochs, places = np.divmod(slots, len(self._rows))
-        return np.array([_permutation(self._seed, e, len(self._rows))[p] for e, p in zip(epochs, places, strict=True)])
+        epochs, positions = np.divmod(slots, len(self._rows))
+        seed, count = self._batching.seed, len(self._rows)
+        return np.array([_permutation(seed, e, count)[p] for e, p in zip(epochs, positions, strict=True)])
 
 
 @lru_cache(maxsize=4)
@@ -117,26 +130,31 @@ class RowDataModule(pl.LightningDataModule):
     """
 
     def __init__(
-        self, train: BatchSource, validation: BatchSource, *, micro_batch: int, accumulate: int, steps: int, seed: int,
-        start_step: int = 0, validation_rows: int | None = None,
-    ) -> None:  # fmt: skip
+        self,
+        train: BatchSource,
+        validation: BatchSource,
+        batching: Batching,
+        start_step: int = 0,
+        validation_rows: int | None = None,
+    ) -> None:
         super().__init__()
         self._train, self._validation = train, validation
-        self._micro, self._accumulate, self._steps, self._seed = micro_batch, accumulate, steps, seed
-        self._start, self._validation_rows = start_step * accumulate, validation_rows
+        self._batching = batching
+        self._start = start_step * batching.accumulate
+        self._validation_rows = validation_rows
 
     def train_dataloader(self) -> Prefetched:
         assert self.trainer is not None
-        batches = TrainBatches(
-            self._train, micro_batch=self._micro, accumulate=self._accumulate, steps=self._steps, seed=self._seed,
-            rank=self.trainer.global_rank, ranks=self.trainer.world_size,
-        )  # fmt: skip
+        batches = TrainBatches(self._train, self._batching, rank=self.trainer.global_rank, ranks=self.trainer.world_size)
         return Prefetched(batches, len(batches), self._start)
 
     def val_dataloader(self) -> Prefetched:
         assert self.trainer is not None
         batches = ValidationBatches(
-            self._validation, micro_batch=self._micro, rank=self.trainer.global_rank, ranks=self.trainer.world_size,
+            self._validation,
+            micro_batch=self._batching.micro_batch,
+            rank=self.trainer.global_rank,
+            ranks=self.trainer.world_size,
             limit=self._validation_rows,
-        )  # fmt: skip
+        )
         return Prefetched(batches, len(batches))

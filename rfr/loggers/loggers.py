@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -56,21 +57,38 @@ class MetricsCsv(Logger):
         self.save()
 
 
-def csv_logger(run_dir: Path, **_: Any) -> Logger:
+@dataclass(frozen=True, kw_only=True)
+class RunInfo:
+    """The entries of a run in a logger's list of runs.
+
+    Args:
+        run_id: stays the same when the run is resumed.
+        config: its settings, and the figures known before the first step.
+        group: the sweep it belongs to.
+    """
+
+    run_id: str
+    name: str
+    config: Mapping[str, Any]
+    tags: Sequence[str]
+    group: str | None
+
+
+def csv_logger(run_dir: Path, info: RunInfo) -> Logger:
     """`metrics.csv` in the run folder."""
     return MetricsCsv(run_dir)
 
 
-def tensorboard_logger(run_dir: Path, **_: Any) -> Logger:
+def tensorboard_logger(run_dir: Path, info: RunInfo) -> Logger:
     """Event files in the run folder."""
     return TensorBoardLogger(save_dir=run_dir, name="", version="tensorboard")
 
 
-def wandb_logger(run_dir: Path, *, project: str, corpus_text: bool = False, **about: Any) -> Logger:
+def wandb_logger(run_dir: Path, info: RunInfo, *, project: str, corpus_text: bool = False) -> Logger:
     """W&B online where the user is logged in, else offline in the run folder; the same run id on resume."""
     from rfr.loggers.wandb_run import start
 
-    return start(run_dir, project=project, corpus_text=corpus_text, **about)
+    return start(run_dir, vars(info), project, corpus_text=corpus_text)
 
 
 def log_start(loggers: Sequence[Any], figures: dict[str, float], arrays: dict[str, np.ndarray]) -> None:

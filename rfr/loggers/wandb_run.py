@@ -74,13 +74,16 @@ class WandbLog(WandbLogger):
             print(f"logged offline; upload with: wandb sync {Path(run.settings.wandb_dir)}", flush=True)
 
 
-def start(
-    run_dir: Path, config: dict, run_id: str, name: str, group: str | None, tags: Sequence[str], project: str, corpus_text: bool
-) -> WandbLog:  # fmt: skip
-    """Online where the user is logged in and the server answers, else offline in the run's folder."""
+def start(run_dir: Path, info: Mapping[str, Any], project: str, *, corpus_text: bool) -> WandbLog:
+    """Online where the user is logged in and the server answers, else offline in the run's folder.
+
+    Args:
+        info: the fields of `RunInfo`.
+    """
     earlier = sorted(run_dir.glob("wandb/offline-run-*/run-*.wandb"))
-    run_id = os.environ.get("WANDB_RUN_ID", run_id)  # a W&B sweep's agent names its runs itself
-    run = _init(dir=run_dir, config=config, id=run_id, name=name, group=group, tags=tags, project=project, job_type="train")
+    about = dict(info)
+    run_id = os.environ.get("WANDB_RUN_ID", about.pop("run_id"))  # a W&B sweep's agent names its runs itself
+    run = _init(dir=run_dir, id=run_id, project=project, job_type="train", **about)
     run.define_metric(STEP)
     run.define_metric("*", step_metric=STEP, step_sync=True)
     log = WandbLog(run, _last_step(earlier) if run.offline else run.step - 1, corpus_text=corpus_text)

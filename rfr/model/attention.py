@@ -87,26 +87,29 @@ def isolated_documents(
         attention_mask = attention_mask.triu(1 - sliding_window)  # the mask of a generation's step has the window in it
     if softcap is None and s_aux is None:
         return sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **named)
-    return _capped_or_sinking(query, key, value, attention_mask, dropout, scaling, softcap, s_aux), None
-
-
-def _capped_or_sinking(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor | None, dropout: float, scaling: float,
-    softcap: float | None, sinks_H: torch.Tensor | None,
-) -> torch.Tensor:  # fmt: skip
-    """Attention with a cap or a sink, for which SDPA has no argument; probabilities are in fp32, as in transformers."""
     key, value = (repeat_kv(tensor, query.shape[1] // tensor.shape[1]) for tensor in (key, value))
-    scores = query @ key.transpose(2, 3) * scaling
-    if softcap is not None:
-        scores = softcap * torch.tanh(scores / softcap)
+    probabilities = _probabilities(query, key, attention_mask, Rule(scaling, sliding_window, softcap), s_aux)
+    probabilities = torch.nn.functional.dropout(probabilities, dropout)[..., : key.shape[2]].to(value.dtype)
+    return (probabilities @ value).transpose(1, 2), None
+
+
+def _probabilities(
+    query: torch.Tensor, key: torch.Tensor, mask: torch.Tensor | None, rule: Rule, sinks_H: torch.Tensor | None
+) -> torch.Tensor:
+    """Attention's probabilities with a cap or a sink, for which SDPA has no argument; in fp32, as in transformers.
+
+    The last column is that of the sink, where there is one. `mask` has the window in it.
+    """
+    scores = query @ key.transpose(2, 3) * rule.scaling
+    if rule.softcap is not None:
+        scores = rule.softcap * torch.tanh(scores / rule.softcap)
     if mask is None:  # a generation's first step without padding
         mask = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril(scores.shape[-1] - scores.shape[-2])
     scores = scores.float().masked_fill(~mask, torch.finfo(torch.float32).min)
     if sinks_H is not None:
         sink = sinks_H.float().view(1, -1, 1, 1).expand(len(scores), -1, scores.shape[2], 1)
         scores = torch.cat([scores, sink], dim=-1)
-    probabilities = torch.nn.functional.dropout(scores.softmax(-1), dropout)[..., : key.shape[2]]
-    return (probabilities.to(value.dtype) @ value).transpose(1, 2)
+    return scores.softmax(-1)
 
 
 AttentionInterface.register(NAME, isolated_documents)

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from rfr.errors import UserError
 from rfr.model.experts import pad_experts
 from rfr.model.logit_transform import measure_transform
-from rfr.model.output_layer import IDENTITY, BufferPool, LogitTransform, accumulates_in_place, weighted_nll
+from rfr.model.output_layer import IDENTITY, BufferPool, LogitTransform, Unembedding, accumulates_in_place, weighted_nll
 
 
 class Head(nn.Linear):
@@ -28,12 +28,14 @@ class Head(nn.Linear):
 
     def __init__(self, *arguments: Any, transform: LogitTransform = IDENTITY, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self._spare, self._transform = BufferPool(), transform
+        self._pool = BufferPool()
+        self._transform = transform
 
     def forward(self, hidden: torch.Tensor, labels_N: torch.Tensor | None = None, weights_N: torch.Tensor | None = None) -> Any:
         if labels_N is None or weights_N is None:
             return linear(hidden, self.weight, self.bias)
-        return weighted_nll(hidden, self.weight, labels_N, weights_N, self._spare, self.bias, self._transform)
+        unembedding = Unembedding(self.weight, self.bias, self._transform)
+        return weighted_nll(hidden, unembedding, labels_N, weights_N, self._pool)
 
 
 class Embedding(nn.Embedding):

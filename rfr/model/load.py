@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
@@ -19,7 +20,6 @@ from transformers import (
     PreTrainedModel,
     PreTrainedTokenizerBase,
 )
-from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rfr.errors import UserError
 from rfr.model.attention import NAME as ATTENTION
@@ -32,12 +32,29 @@ MakeConfig = Callable[[], PretrainedConfig]
 REMEDY = {"model.weights": "random or a path", "model.tokenizer": "corpus or a path"}
 
 
+def _never() -> PretrainedConfig:
+    raise AssertionError("these weights are loaded from a path, never drawn at random")
+
+
+@dataclass(frozen=True)
+class WeightSource:
+    """Where a model's weights come from.
+
+    Args:
+        weights: `pretrained` (from `hub_name`), `random`, or a path to a Hugging Face model folder.
+        make_config: makes the config of random weights.
+    """
+
+    weights: str
+    hub_name: str | None = None
+    make_config: MakeConfig = _never
+
+
 def build_model(
-    weights: str,
-    hub_name: str | None,
-    make_config: MakeConfig,
-    seed: int,
-    dropout: float,
+    source: WeightSource,
+    *,
+    seed: int = 0,
+    dropout: float = 0.0,
     dtype: torch.dtype = torch.float32,
     new_tokens: SequenceOf[int] = (),
     attention: str = ATTENTION,
@@ -45,30 +62,31 @@ def build_model(
     """A causal language model.
 
     Args:
+        seed: seeds random weights and new embeddings.
         attention: an implementation with which the architecture is exact (see `rfr.model.probe`).
-        weights: `pretrained` (from `hub_name`), `random`, or a path to a Hugging Face model folder.
         dropout: of every kind the architecture has. Fine-tuning wants 0: it halves CPU speed and karma is noise enough.
         new_tokens: ids that pretrained weights do not know yet, above all that they know; their embeddings are drawn.
 
     Raises:
         UserError: the weights can't be reached, or are no safetensors.
     """
-    if weights == "random":
+    if source.weights == "random":
         torch.manual_seed(seed)
-        config = make_config()
+        config = source.make_config()
         # Drawn in fp32 and then cast, one parameter after the other: all precisions begin with the same policy.
         drawn = AutoModelForCausalLM.from_config(config, attn_implementation=attention).float().to(dtype)
         return replace_ends(_with_dropout(drawn, dropout))
-    source, options = _locate("model.weights", weights, hub_name)
+    weights, hub_name = source.weights, source.hub_name
+    location, options = _locate("model.weights", weights, hub_name)
     config = pretrained_config(weights, hub_name)
     if is_reward_model(config):
         raise UserError(f"model.weights={weights} is a reward model: it scores stories and can't write them")
     try:
-        model = load_weights(source, config, attention, dtype, options)
+        model = load_weights(location, config, attention, dtype, options)
     except UserError:
         raise
     except READING as error:
-        raise _unreachable("model.weights", weights, source, error) from error
+        raise _unreachable("model.weights", weights, location, error) from error
     if "gguf_file" in options:
         model = _without_quantisation(model)
     if new_tokens:
@@ -80,13 +98,6 @@ def _with_dropout(model: PreTrainedModel, rate: float) -> PreTrainedModel:
     if skipping := set_dropout(model, rate):
         print(f"warning: {', '.join(skipping)} skips whole layers, which model.dropout does not: set to 0", flush=True)
     return model
-
-
-def compile_layers(model: PreTrainedModel) -> None:
-    """torch.compile for each layer: small graphs that are alike, so one compilation serves all."""
-    for layer in model.modules():
-        if isinstance(layer, GradientCheckpointingLayer):
-            layer.compile()
 
 
 def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
@@ -229,7 +240,7 @@ def load_policy(
     if not (Path(weights) / "config.json").is_file():
         raise UserError(f"no model folder at {weights}: train.py leaves one in runs/<name>/model")
     tokenizer, chosen = build_tokenizer(weights, None), attention(pretrained_config(weights, None))
-    model = build_model(weights, None, _never, seed=0, dropout=0.0, attention=chosen)
+    model = build_model(WeightSource(weights), attention=chosen)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
     return model.eval(), tokenizer
 
@@ -237,7 +248,3 @@ def load_policy(
 def is_reward_model(config: PretrainedConfig) -> bool:
     """Whether it gives a score in the place of logits."""
     return any(name.endswith("ForSequenceClassification") for name in config.architectures or ())
-
-
-def _never() -> Any:
-    raise AssertionError("a policy is loaded from a path, never drawn at random")

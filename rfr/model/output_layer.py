@@ -54,11 +54,31 @@ class BufferPool:
         self._tensors.append(tensor)
 
 
+class Unembedding(NamedTuple):
+    """The map from hidden states to the logits that a model's probabilities follow from."""
+
+    matrix_VD: torch.Tensor
+    bias_V: torch.Tensor | None = None
+    transform: LogitTransform = IDENTITY
+
+
+class _Chunks(NamedTuple):
+    """How the logits are worked off: the buffers to do it in, and whether gradients are wanted."""
+
+    pool: BufferPool
+    grad: bool
+
+
 def weighted_nll(
-    hidden_ND: torch.Tensor, unembedding_VD: torch.Tensor, labels_N: torch.Tensor, weights_N: torch.Tensor,
-    spare: BufferPool | None = None, bias_V: torch.Tensor | None = None, transform: LogitTransform = IDENTITY,
-) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
-    """sum of w * -log p(label), differentiable in the first two and the bias, and -log p of each label; fp32, shapes () and (N,).
+    hidden_ND: torch.Tensor,
+    unembedding: Unembedding,
+    labels_N: torch.Tensor,
+    weights_N: torch.Tensor,
+    pool: BufferPool | None = None,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """sum of w * -log p(label), differentiable in the hidden states, matrix and bias, and -log p of each label.
+
+    Both are fp32, of shapes () and (N,).
 
     Rows of V logits are the largest tensor of a step by far. So they are worked off in chunks, and the gradient, which
     is (p - 1[label]) * w per logit, is taken at once instead of keeping them for the backward pass. Where the unembedding's
@@ -68,18 +88,17 @@ def weighted_nll(
     count = len(labels_N)
     missing = max(1, math.ceil(count / ROW_MULTIPLE)) * ROW_MULTIPLE - count
     labels, weights = pad(labels_N, (0, missing)), pad(weights_N, (0, missing))  # weights of 0
-    loss, nll = _WeightedNLL.apply(
-        pad(hidden_ND, (0, 0, 0, missing)), unembedding_VD, bias_V, labels, weights, transform, spare or BufferPool(),
-        torch.is_grad_enabled(),
-    )  # fmt: skip
+    matrix_VD, bias_V, transform = unembedding
+    chunks = _Chunks(pool or BufferPool(), torch.is_grad_enabled())
+    loss, nll = _WeightedNLL.apply(pad(hidden_ND, (0, 0, 0, missing)), matrix_VD, bias_V, labels, weights, transform, chunks)
     return loss, nll[:count]
 
 
 class _WeightedNLL(torch.autograd.Function):
     @staticmethod
-    def forward(
+    def forward(  # autograd takes each tensor as an argument of its own
         ctx: Any, hidden_ND: Any, unembedding_VD: Any, bias_V: Any, labels_N: Any, weights_N: Any, transform: LogitTransform,
-        spare: BufferPool, grad: bool,
+        chunks: _Chunks,
     ) -> Any:  # fmt: skip
         dtype = (
             torch.get_autocast_dtype(hidden_ND.device.type)
@@ -88,12 +107,12 @@ class _WeightedNLL(torch.autograd.Function):
         )
         hidden, unembedding = hidden_ND.to(dtype), unembedding_VD.to(dtype)
         nll_N = torch.empty(len(labels_N), dtype=torch.float32, device=hidden.device)
-        wanted = grad and any(ctx.needs_input_grad[:3])  # where gradients are off it doesn't tell
+        wanted = chunks.grad and any(ctx.needs_input_grad[:3])  # where gradients are off it doesn't tell
         grad_hidden = torch.empty_like(hidden) if wanted else None
-        grad_unembedding = spare.take(len(unembedding), unembedding.shape[1], like=unembedding_VD) if wanted else None
+        grad_unembedding = chunks.pool.take(len(unembedding), unembedding.shape[1], like=unembedding_VD) if wanted else None
         size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
         grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if wanted and bias_V is not None else None
-        chunk_CV = spare.take(size, len(unembedding), like=hidden)
+        chunk_CV = chunks.pool.take(size, len(unembedding), like=hidden)
         with torch.autocast(hidden.device.type, enabled=False):
             for start in range(0, len(labels_N), size):
                 rows = slice(start, start + size)
@@ -106,8 +125,8 @@ class _WeightedNLL(torch.autograd.Function):
                 if grad_hidden is not None:
                     torch.mm(logits_CV, unembedding, out=grad_hidden[rows])
                     _add_product(grad_unembedding, logits_CV.T, hidden[rows], first=start == 0)
-        spare.give(chunk_CV)
-        ctx.dtype, ctx.unembedding, ctx.spare = hidden_ND.dtype, unembedding_VD, spare
+        chunks.pool.give(chunk_CV)
+        ctx.dtype, ctx.unembedding, ctx.pool = hidden_ND.dtype, unembedding_VD, chunks.pool
         ctx.save_for_backward(grad_hidden, grad_unembedding, grad_bias)
         ctx.mark_non_differentiable(nll_N)
         return (weights_N * nll_N).sum(), nll_N
@@ -121,7 +140,7 @@ class _WeightedNLL(torch.autograd.Function):
             return grad_hidden, grad_unembedding.mul_(grad), grad_bias, *NO_GRADIENTS
         for total, part in zip(ctx.unembedding.grad.split(ADDED), grad_unembedding.split(ADDED), strict=True):
             total.addcmul_(part.to(total.dtype), grad)
-        ctx.spare.give(grad_unembedding)
+        ctx.pool.give(grad_unembedding)
         return grad_hidden, None, grad_bias, *NO_GRADIENTS
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import Annotated, Any
+from typing import Annotated, Any, NamedTuple
 
 import torch
 from annotated_types import Ge, Len, Lt
@@ -88,23 +88,29 @@ class StochasticAdamW(ChunkedAdamW):
         assert parameter.grad is not None
         grad = parameter.grad.reshape(-1)  # the others are written to, so they must be views
         flat = [parameter.view(-1), grad, state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)]
-        for p, g, m, v in zip(*(tensor.split(PART) for tensor in flat), strict=True):
-            _adamw(p, g, m, v, group, state["step"], generator)
+        for chunk in map(_Chunk, *(tensor.split(PART) for tensor in flat)):
+            _adamw(chunk, group, state["step"], generator)
 
 
-def _adamw(
-    parameter: torch.Tensor, grad: torch.Tensor, mean: torch.Tensor, square: torch.Tensor, group: dict[str, Any], step: int,
-    generator: torch.Generator,
-) -> None:  # fmt: skip
+class _Chunk(NamedTuple):
+    """A part of a flat parameter, with its gradient and its moments."""
+
+    parameter: torch.Tensor
+    grad: torch.Tensor
+    mean: torch.Tensor
+    square: torch.Tensor
+
+
+def _adamw(chunk: _Chunk, group: dict[str, Any], step: int, generator: torch.Generator) -> None:
     """One step of AdamW in place, in fp32 between reading and writing."""
     beta1, beta2 = group["betas"]
-    g, p, m, v = grad.float(), parameter.float(), mean.float(), square.float()
+    p, g, m, v = (tensor.float() for tensor in chunk)
     m = m.lerp_(g, 1 - beta1)
     v = v.mul_(beta2).addcmul_(g, g, value=1 - beta2)
     denominator = v.sqrt().div_((1 - beta2**step) ** 0.5).add_(group["eps"])
     p.mul_(1 - group["lr"] * group["weight_decay"]).addcdiv_(m, denominator, value=-group["lr"] / (1 - beta1**step))
     noise = torch.empty(len(p), dtype=torch.int64, device=p.device).random_(generator=generator).view(torch.int16).view(-1, 4)
-    for number, (target, value) in enumerate(((parameter, p), (mean, m), (square, v))):
+    for number, (target, value) in enumerate(((chunk.parameter, p), (chunk.mean, m), (chunk.square, v))):
         target.copy_(_rounded(value, noise[:, number]) if target.dtype == torch.bfloat16 else value)
 
 

@@ -16,7 +16,7 @@ from rfr.reddit.client import Client
 from rfr.reddit.clock import Clock
 from rfr.reddit.parse import full_name, listing_children, to_observation, to_post, to_reply, validated
 from rfr.reddit.values import PREFIXES
-from rfr.store.store import Store
+from rfr.store.store import Origin, Store
 
 PAGE = 100  # the most Reddit gives per listing page and per /api/info call
 WORKERS = 4  # so that the pace is set by the rate limit and not by how fast Reddit answers
@@ -77,7 +77,7 @@ class Crawler:
                 pass
             except (KeyError, TypeError, ValueError) as error:
                 line = json.dumps(child).encode()
-                self.store.reject(self.source, zlib.crc32(line), f"{type(error).__name__}: {error}", line)
+                self.store.reject(Origin(self.source), zlib.crc32(line), f"{type(error).__name__}: {error}", line)
 
     def _repeats(self, reading: Observation) -> bool:
         last = self.store.rows(LAST_READING, (reading.kind, reading.item_id, reading.source))

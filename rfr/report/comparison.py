@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -35,28 +36,36 @@ content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inlin
 """
 
 
-def comparison_page(
-    *, title: str, rows: Sequence[Mapping[str, Any]], varied: Sequence[str], figures: Sequence[str], metric: str | None,
-    best: Sequence[Mapping[str, Any]], failures: Sequence[str | None], curves: Sequence[Mapping[str, Sequence[float | None]]],
-    samples: Sequence[Mapping[str, Any]],
-) -> str:  # fmt: skip
-    """The page as a string.
+@dataclass(frozen=True, kw_only=True)
+class Comparison:
+    """The runs that a page compares.
 
     Args:
-        rows: of the runs: `run`, `state`, and values by the keys of `varied` and `figures`.
-        metric: the figure to rank runs by.
-        best: rows of `of`, `with`, `mean`, `low`, `high`, `runs`.
-        failures: why each run failed, or None.
-        curves: of each run, columns of equal length.
-        samples: `prompt`, and `stories` of `run` (a place in `rows`), `step` and `text`.
+        varied: the keys in which the runs differ.
+        figures: the names of the figures that the table shows.
+        metric: the figure that ranks the runs.
+        rows: one per run: `run`, `state`, and the values of the keys in `varied` and `figures`.
+        best: one per value of a varied key: `of`, `with`, `mean`, `low`, `high`, `runs`.
+        failures: one per run: why it failed, or None.
+        curves: one per run: columns of equal length.
+        samples: one per prompt: `prompt`, and `stories` with `run` (an index of `rows`), `step` and `text`.
     """
-    data = {
-        "varied": varied, "figures": figures, "metric": metric, "rows": rows, "best": best, "failures": failures,
-        "curves": curves, "samples": samples,
-    }  # fmt: skip
+
+    varied: Sequence[str]
+    figures: Sequence[str]
+    metric: str | None
+    rows: Sequence[Mapping[str, Any]]
+    best: Sequence[Mapping[str, Any]]
+    failures: Sequence[str | None]
+    curves: Sequence[Mapping[str, Sequence[float | None]]]
+    samples: Sequence[Mapping[str, Any]]
+
+
+def comparison_page(title: str, comparison: Comparison) -> str:
+    """The page as a string."""
     return SHELL.format(
         title=safe(title), style=(HERE / "comparison.css").read_text(), script=(HERE / "comparison.js").read_text(),
-        data=_embedded(data),
+        data=_embedded(vars(comparison)),
     )  # fmt: skip
 
 

@@ -16,6 +16,7 @@ from rich.text import Text
 from rfr.utils.console import PipedConsole
 from rfr.utils.terminal import plain, printable
 
+BIN_PX, PLOT_PX = 38, 140  # the width of a bin, the height of the highest bar
 HUES = (28, 205, 130, 280, 0, 170, 60, 320)  # of a row's documents in turn, in degrees
 COLOURS = ("yellow", "blue", "green", "magenta", "red", "cyan")
 WEIGHTS = {"prompt": "bold", "context": "dim italic", "story": "", "end": "reverse", "padding": "dim"}
@@ -124,23 +125,21 @@ def _shortened(text: str, most: int = SHOWN, style: str = "") -> Text:
 
 def _plot(title: str, histogram: Mapping[str, SequenceOf[Any]]) -> str:
     before, after, names = histogram["came_in"], histogram["kept"], histogram["bins"]
-    top, width, height = max(1, *before), 38, 140
-    bars = "".join(
-        _bars(number, *counts, top, width, height) for number, counts in enumerate(zip(before, after, names, strict=True))
-    )
+    top = max(1, *before)
+    bars = "".join(_bars(number, *counts, top) for number, counts in enumerate(zip(before, after, names, strict=True)))
     return (
         f"<figure><figcaption>{_safe(title)}, highest bar {top:,}</figcaption>"
-        f"<svg width={len(names) * width} height={height + 40} role=img>{bars}</svg></figure>"
+        f"<svg width={len(names) * BIN_PX} height={PLOT_PX + 40} role=img>{bars}</svg></figure>"
     )
 
 
-def _bars(number: int, before: int, after: int, name: str, top: int, width: int, height: int) -> str:
-    left, rects = number * width, ""
+def _bars(number: int, before: int, after: int, name: str, top: int) -> str:
+    left, rects = number * BIN_PX, ""
     for column, (kind, count) in enumerate((("before", before), ("after", after))):
-        tall = height * count / top
-        rects += f"<rect class={kind} x={left + 3 + 15 * column} width=14 y={height - tall:.1f} height={tall:.1f}>"
+        tall = PLOT_PX * count / top
+        rects += f"<rect class={kind} x={left + 3 + 15 * column} width=14 y={PLOT_PX - tall:.1f} height={tall:.1f}>"
         rects += f"<title>{kind}: {count:,}</title></rect>"
-    return f"{rects}<text x={left + 2} y={height + 14 + 12 * (number % 2)}>{_safe(name)}</text>"
+    return f"{rects}<text x={left + 2} y={PLOT_PX + 14 + 12 * (number % 2)}>{_safe(name)}</text>"
 
 
 def _safe(value: Any) -> str:

@@ -7,7 +7,7 @@ import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import fields
 from itertools import groupby
-from typing import Any
+from typing import Any, NamedTuple
 
 from rfr.errors import UserError
 from rfr.records import Kind, Observation, Post, Reply, Thread
@@ -32,6 +32,20 @@ REPEATED = """SELECT kind, item_id FROM observation AS new WHERE import_number =
 FLAGS = {"stickied", "hidden", "missing", "archived", "deleted"}
 
 
+class Origin(NamedTuple):
+    """Where rejects come from.
+
+    Args:
+        source: "dump", "table", or the name of a live source.
+        file: the path of a file that was read.
+        columns: which columns a table was read with.
+    """
+
+    source: str
+    file: str = ""
+    columns: str = ""
+
+
 class Store(StoreFile):
     """A store. Writes go through `transaction()`, so that a page and its cursor commit together."""
 
@@ -40,27 +54,20 @@ class Store(StoreFile):
         for record in records:
             self._db.execute(INSERTIONS[type(record)], vars(record))  # `asdict` would copy every text
 
-    def reject(
-        self, source: str, offset: int, reason: str, line: bytes, *, file: str = "", columns: str = "", part: int = 0
-    ) -> None:
+    def reject(self, origin: Origin, offset: int, reason: str, line: bytes, part: int = 0) -> None:
         """Keep what could not be read: where it stood, why, and the line itself.
 
         Args:
-            source: "dump", "table", or the name of a live source.
             offset: in bytes of a dump, in lines of a table (rows of Parquet).
-            file: its path.
-            columns: which columns a table was read with.
             part: which of a row's stories.
         """
-        self._db.execute(
-            "INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?, ?, ?, ?)", (source, file, columns, offset, part, reason, line)
-        )
+        self._db.execute("INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?, ?, ?, ?)", (*origin, offset, part, reason, line))
 
-    def forget_rejects(self, source: str, file: str, columns: str = "") -> None:
+    def forget_rejects(self, origin: Origin) -> None:
         """Delete the rejects of a file's earlier reading, and record that it is read again."""
-        key = hashlib.sha256(f"{source}\0{file}\0{columns}".encode()).hexdigest()[:16]
-        self.set_cursor(f"{READ}{key}", json.dumps([source, file, columns]))
-        self._db.execute("DELETE FROM reject WHERE source = ? AND file = ? AND columns = ?", (source, file, columns))
+        key = hashlib.sha256("\0".join(origin).encode()).hexdigest()[:16]
+        self.set_cursor(f"{READ}{key}", json.dumps(origin))
+        self._db.execute("DELETE FROM reject WHERE source = ? AND file = ? AND columns = ?", origin)
 
     def next_import(self) -> int:
         """The number of the next import of readings without times."""

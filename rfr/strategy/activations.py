@@ -31,40 +31,50 @@ class ActivationBytes:
     outside: int
 
 
-def activation_bytes(
-    config: PretrainedConfig, rows: int, block: int, precision: str, *, autocast: bool, checkpointing: bool,
-    recompute: bool = True, attention: str = ATTENTION,
-) -> ActivationBytes:  # fmt: skip
-    """Bytes kept for a micro-batch of `rows` full rows.
+@dataclass(frozen=True, kw_only=True)
+class ForwardPass:
+    """A forward pass over a micro-batch of full rows.
 
     Args:
+        rows: rows of the micro-batch.
+        block: tokens of a row.
         autocast: parameters stay in fp32, matrix products are in `precision`.
         checkpointing: layers keep their input only.
-        recompute: otherwise they do without what activation functions give.
-        attention: its implementation.
+        recompute: where layers keep more than that, they do not keep the outputs of activation functions.
+        attention: the implementation of attention.
     """
+
+    rows: int
+    block: int
+    precision: str
+    autocast: bool
+    checkpointing: bool
+    recompute: bool = True
+    attention: str = ATTENTION
+
+
+def activation_bytes(config: PretrainedConfig, forward: ForwardPass) -> ActivationBytes:
+    """Bytes that a forward pass of the model keeps."""
     shape = config.to_json_string(use_diff=False)
     kind: Any = type(config)  # mypy takes the class for unhashable because its instances are
-    one, two = (
-        _kept(kind, shape, layers, rows, block, precision, autocast, checkpointing, recompute, attention) for layers in (1, 2)
-    )  # fmt: skip
+    one, two = (_bytes_with_layers(kind, shape, layers, forward) for layers in (1, 2))
     return ActivationBytes(layer=two - one, outside=max(0, 2 * one - two))
 
 
 @cache
-def _kept(
-    kind: Any, shape: str, layers: int, rows: int, block: int, precision: str, autocast: bool, checkpointing: bool,
-    recompute: bool, attention: str,
-) -> int:  # fmt: skip
+def _bytes_with_layers(kind: Any, shape: str, layers: int, forward: ForwardPass) -> int:
     small = kind.from_dict(json.loads(shape))
     small.num_hidden_layers = layers
-    dtype = DTYPE["bf16" if precision == "fp16" else precision]  # as large, and known to autocast on every CPU
+    # bf16 for fp16: as large, and autocast knows it on every CPU.
+    computed = DTYPE["bf16" if forward.precision == "fp16" else forward.precision]
+    parameters, autocast = (torch.float32, computed) if forward.autocast else (computed, torch.float32)
     with FakeTensorMode():
-        model = AutoModelForCausalLM.from_config(small, attn_implementation=attention, dtype=torch.float32 if autocast else dtype)
-        if checkpointing:
+        model = AutoModelForCausalLM.from_config(small, attn_implementation=forward.attention, dtype=parameters)
+        if forward.checkpointing:
             model.activation_checkpointing_enable({"use_reentrant": False})
-        kept = _bytes_kept(model, rows, block - OFFSET, dtype if autocast else torch.float32, recompute and not checkpointing)
-        return round(kept * block / (block - OFFSET))
+        length = forward.block - OFFSET
+        kept = _bytes_kept(model, forward.rows, length, autocast, forward.recompute and not forward.checkpointing)
+        return round(kept * forward.block / length)
 
 
 def _bytes_kept(model: PreTrainedModel, rows: int, length: int, autocast: torch.dtype, recompute: bool) -> int:

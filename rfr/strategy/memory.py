@@ -5,8 +5,7 @@ Model and optimizer states follow Rajbhandari et al. 2020 (ZeRO), table 1; `acti
 
 from __future__ import annotations
 
-from dataclasses import dataclass
-from functools import partial
+from dataclasses import dataclass, replace
 from math import prod
 
 import torch
@@ -14,7 +13,7 @@ from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.output_layer import CHUNK, CHUNK_ON_CPU, PART
-from rfr.strategy.activations import activation_bytes
+from rfr.strategy.activations import ForwardPass, activation_bytes
 from rfr.strategy.precision import DTYPE, PURE
 from rfr.utils.malloc import GIB
 
@@ -121,13 +120,14 @@ def _at(tier: str, name: str, size: float) -> MemoryItem:
 def _activations(setup: MemorySetup, count: int) -> list[MemoryItem]:
     """Activations that the forward pass keeps, weights that autocast casts, and on a CPU malloc's overhead."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
-    keep = partial(
-        activation_bytes, setup.config, setup.rows, setup.block, setup.precision, autocast=autocast, attention=setup.attention
-    )
-    kept = keep(checkpointing=setup.checkpointing)
+    forward = ForwardPass(
+        rows=setup.rows, block=setup.block, precision=setup.precision, autocast=autocast,
+        checkpointing=setup.checkpointing, attention=setup.attention,
+    )  # fmt: skip
+    kept = activation_bytes(setup.config, forward)
     total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
     if setup.checkpointing:  # backward recomputes one layer at a time; autocast's copies are freed by then
-        again = keep(checkpointing=False, recompute=False)
+        again = activation_bytes(setup.config, replace(forward, checkpointing=False, recompute=False))
         total, casts = total + again.layer, max(0, casts - again.layer)
     # Freed activations lie between what stays and serve the next step only in part: as much again was measured.
     lying = 0 if setup.gpu else total

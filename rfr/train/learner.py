@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -27,29 +28,44 @@ from rfr.utils.malloc import trim_freed_memory
 SKIPPED_IN_A_ROW = 40  # 2^16 halves 16 times to 1; after 40 skipped steps no loss scale will help
 
 
-class Learner(pl.LightningModule):
-    """Trains `model`, a policy or a reward model, on rows of isolated documents.
+@dataclass(frozen=True, kw_only=True)
+class Optimization:
+    """How a run updates its parameters.
 
     Args:
         make_optimizer: from parameter groups to the optimizer.
         total_steps: optimizer steps of the whole run, for the schedule.
-        seed: of what is drawn in training, which is dropout.
+    """
+
+    make_optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer]
+    schedule: Schedule
+    total_steps: int
+    weight_decay: float
+
+    def rate(self, step: int) -> float:
+        """The share of the peak learning rate at an optimizer step."""
+        return self.schedule(min(step, self.total_steps - 1), self.total_steps)
+
+
+class Learner(pl.LightningModule):
+    """Trains `model`, a policy or a reward model, on rows of isolated documents.
+
+    Args:
+        seed: seeds what is drawn in training, which is dropout.
     """
 
     def __init__(
         self,
         model: PreTrainedModel,
         objective: Loss,
-        make_optimizer: Callable[[Iterable[dict[str, Any]]], Optimizer],
-        schedule: Schedule,
-        total_steps: int,
-        weight_decay: float,
+        optimization: Optimization,
         seed: int = 0,
     ) -> None:
         super().__init__()
         self.model = model
-        self.objective, self._make_optimizer, self._schedule = objective, make_optimizer, schedule
-        self._total_steps, self._weight_decay, self._seed = total_steps, weight_decay, seed
+        self.objective = objective
+        self._optimization = optimization
+        self._seed = seed
         self._step_was_taken = True
         self._not_finite = 0  # losses in a row
         self._shares: dict[str, torch.Tensor] = {}
@@ -170,14 +186,14 @@ class Learner(pl.LightningModule):
         """AdamW's usual rule: matrices decay, vectors (biases, norms) do not."""
         parameters = [p for p in self.parameters() if p.requires_grad]
         groups = [
-            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self._weight_decay},
+            {"params": [p for p in parameters if p.ndim >= 2], "weight_decay": self._optimization.weight_decay},
             {"params": [p for p in parameters if p.ndim < 2], "weight_decay": 0.0},
         ]
         with trim_freed_memory():
-            optimizer = self._make_optimizer(groups)
+            optimizer = self._optimization.make_optimizer(groups)
         # A fused optimizer would undo the loss scale by itself, behind the clipping.
         optimizer._step_supports_amp_scaling = False  # type: ignore[attr-defined]
-        scheduler = LambdaLR(optimizer, lambda step: self._schedule(min(step, self._total_steps - 1), self._total_steps))
+        scheduler = LambdaLR(optimizer, lambda step: self._optimization.rate(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
     def _loss(self, batch: Batch | PreferenceBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:

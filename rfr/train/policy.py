@@ -7,14 +7,15 @@ from pathlib import Path
 
 import torch
 from transformers import PretrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers.modeling_layers import GradientCheckpointingLayer
 
 from rfr.data.control_tokens import control_ids
 from rfr.data.pack.packing import BestFit
 from rfr.errors import UserError
 from rfr.model.load import (
+    WeightSource,
     build_model,
     build_tokenizer,
-    compile_layers,
     pretrained_config,
     require_weights,
     require_whole_weights,
@@ -97,9 +98,8 @@ def build_policy(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, dtype: torc
     new = control_ids(tokenizer)
     if new and Path(settings.weights).is_dir() and control_ids(build_tokenizer(settings.weights, None)) == new:
         new = []
-    model = build_model(
-        settings.weights, settings.hub_name, make_config, recipe.seed, settings.dropout, dtype, new, attention
-    )  # fmt: skip
+    source = WeightSource(settings.weights, settings.hub_name, make_config)
+    model = build_model(source, seed=recipe.seed, dropout=settings.dropout, dtype=dtype, new_tokens=new, attention=attention)
     model.config.block_size = settings.block_size
     require_fit(settings, model.config, tokenizer)
     _end_stories_alike(model, tokenizer)
@@ -110,8 +110,15 @@ def build_policy(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, dtype: torc
     elif not settings.compile:
         recompute_activations(model)
     if settings.compile:
-        compile_layers(model)
+        _compile_layers(model)
     return model.train()  # from_pretrained returns an eval() model, and Lightning does not switch it back
+
+
+def _compile_layers(model: PreTrainedModel) -> None:
+    """torch.compile for each layer: small graphs that are alike, so one compilation serves all."""
+    for layer in model.modules():
+        if isinstance(layer, GradientCheckpointingLayer):
+            layer.compile()
 
 
 def _end_stories_alike(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:

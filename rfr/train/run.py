@@ -12,11 +12,11 @@ from typing import Any
 import pytorch_lightning as pl
 import torch
 
-from rfr.data.loader import RowDataModule
+from rfr.data.loader import Batching, RowDataModule
 from rfr.errors import Interrupted
 from rfr.evaluate.quality import judge
 from rfr.generation.sampling import sample
-from rfr.loggers.loggers import finish, log_start
+from rfr.loggers.loggers import RunInfo, finish, log_start
 from rfr.model.save import export
 from rfr.runs.folder import write_config
 from rfr.runs.outcome import record_result
@@ -26,7 +26,7 @@ from rfr.strategy.ranks import ranks
 from rfr.train.build import Run, build
 from rfr.train.callbacks import GracefulStop, LogSamples, SaveBest, Throughput, progress_display
 from rfr.train.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
-from rfr.train.learner import Learner
+from rfr.train.learner import Learner, Optimization
 from rfr.train.recipe import Recipe
 from rfr.train.summary import print_start
 from rfr.utils.files import write_atomically
@@ -73,15 +73,18 @@ def fit(run: Run, extra_callbacks: list[pl.Callback], *, persist: bool = True) -
         persist: False: nothing is validated, logged or saved.
     """
     recipe, settings, here = run.recipe, run.recipe.trainer, ranks()
-    learner = Learner(
-        run.model, recipe.objective.loss, recipe.make_optimizer, recipe.schedule, settings.max_steps, recipe.weight_decay,
-        recipe.seed,
-    )  # fmt: skip
-    data = RowDataModule(
-        run.data.train, run.data.validation, micro_batch=settings.micro_batch, accumulate=settings.accumulate,
-        steps=settings.max_steps, seed=recipe.seed, validation_rows=settings.validation_rows,
-        start_step=step_of(run.resume_from) if run.resume_from else 0,
-    )  # fmt: skip
+    optimization = Optimization(
+        make_optimizer=recipe.make_optimizer,
+        schedule=recipe.schedule,
+        total_steps=settings.max_steps,
+        weight_decay=recipe.weight_decay,
+    )
+    learner = Learner(run.model, recipe.objective.loss, optimization, recipe.seed)
+    batching = Batching(
+        micro_batch=settings.micro_batch, accumulate=settings.accumulate, steps=settings.max_steps, seed=recipe.seed
+    )
+    start_step = step_of(run.resume_from) if run.resume_from else 0
+    data = RowDataModule(run.data.train, run.data.validation, batching, start_step, settings.validation_rows)
     pl.seed_everything(recipe.seed, verbose=False)
     clocks = [
         callback.clock for callback in extra_callbacks if isinstance(callback, Throughput)
@@ -131,11 +134,14 @@ def _loggers(run: Run) -> list[Any]:
     if ranks().rank > 0:
         return []
     tags = _tags(run.recipe)
-    about = {
-        "run_dir": run.run_dir, "config": run.recipe.config | run.data.figures | {"chosen": tags}, "tags": list(tags.values()),
-        "run_id": key_of(str(run.run_dir.resolve()))[:12], "name": run.run_dir.name, "group": run.recipe.group,
-    }  # fmt: skip
-    loggers = [make(**about) for make in run.recipe.make_loggers]
+    info = RunInfo(
+        run_id=key_of(str(run.run_dir.resolve()))[:12],
+        name=run.run_dir.name,
+        config=run.recipe.config | run.data.figures | {"chosen": tags},
+        tags=list(tags.values()),
+        group=run.recipe.group,
+    )
+    loggers = [make(run.run_dir, info) for make in run.recipe.make_loggers]
     if run.resume_from is None:
         log_start(loggers, run.data.figures, run.data.arrays)
     return loggers

@@ -47,16 +47,14 @@ def exit_code(main: Callable[[], object]) -> int:
 
 def remedy(error: Exception) -> str | None:
     """The line that tells the user what to mend; None where the error is a fault."""
-    from hydra.errors import HydraException
-    from omegaconf.errors import OmegaConfBaseException
-
     cause = _cause(error)
-    if isinstance(cause, UserError | HydraException | OmegaConfBaseException):
+    if isinstance(cause, ModuleNotFoundError):
+        missing = f"the module {cause.name} is missing, the installation is not whole: run `make setup`"
+        return None if (cause.name or "").startswith("rfr") else missing
+    if isinstance(cause, UserError) or _is_of_config(cause):
         return in_one_line(cause)
     if cause is not error and isinstance(cause, TypeError):  # a key that the class of a config does not know
         return in_one_line(cause)
-    if isinstance(cause, ModuleNotFoundError) and not (cause.name or "").startswith("rfr"):
-        return f"the module {cause.name} is missing, the installation is not whole: run `make setup`"
     if type(cause) in (sqlite3.DatabaseError, sqlite3.OperationalError):  # the others are our mistakes
         return f"the store can't be used ({cause}): is it damaged, or locked by another program?"
     if isinstance(cause, OSError) and cause.errno in FULL:
@@ -64,6 +62,13 @@ def remedy(error: Exception) -> str | None:
     if isinstance(cause, OSError) and cause.errno in NO_PLACE and cause.filename:
         return f"{cause.strerror}: {printable(str(cause.filename))}"
     return None
+
+
+def _is_of_config(error: Exception) -> bool:
+    from hydra.errors import HydraException
+    from omegaconf.errors import OmegaConfBaseException
+
+    return isinstance(error, HydraException | OmegaConfBaseException)
 
 
 def in_one_line(error: Exception) -> str:

@@ -20,7 +20,7 @@ from more_itertools import chunked
 from rfr.collect.export import Export
 from rfr.collect.files import dumps, table_import
 from rfr.collect.files.dumps import ImportState, import_dump
-from rfr.collect.files.table_import import import_table
+from rfr.collect.files.table_import import TableContent, import_table
 from rfr.collect.purge import Purge
 from rfr.collect.quotes import QuoteFinder
 from rfr.collect.sources import DumpSource
@@ -228,7 +228,7 @@ def test_any_value_in_any_cell_of_a_table_is_kept_or_rejected_with_a_reason(tmp_
     row()
     (tmp_path / "t.jsonl").write_text("".join(json.dumps(row) + "\n" for row in changed))
     with Store(tmp_path / "s.db", write=True) as store:
-        figures = import_table(store, tmp_path / "t.jsonl", COLUMNS, subreddit="s")
+        figures = import_table(store, tmp_path / "t.jsonl", TableContent(COLUMNS, "s"))
         assert figures.read == len(changed) == figures.kept + figures.rejected
         assert figures.rejected > len(changed) / 20
         assert len(store.rows("SELECT 1 FROM reject")) == figures.rejected
@@ -327,7 +327,7 @@ def test_every_row_of_every_table_is_accounted_for(tmp_path: Path, examples: int
             for _ in range(3):
                 before = store.digest()
                 try:
-                    figures = import_table(store, path, COLUMNS, subreddit="s", progress=_stopping(rng))
+                    figures = import_table(store, path, TableContent(COLUMNS, "s"), _stopping(rng))
                 except (KeyboardInterrupt, UserError):
                     assert store.digest() == before
                     continue

@@ -13,7 +13,7 @@ from filelock import FileLock
 
 from rfr.collect.export import Export
 from rfr.collect.files.dumps import import_dump
-from rfr.collect.files.table_import import import_table
+from rfr.collect.files.table_import import TableContent, import_table
 from rfr.collect.purge import Purge
 from rfr.collect.quotes import QuoteFinder
 from rfr.collect.shards import new_shard
@@ -25,7 +25,8 @@ from rfr.demo.subreddit import DemoSubreddit
 from rfr.records import Observation, Reply, Story, Thread, is_gone
 from rfr.reddit.crawler import silent
 from rfr.store.rejects import write_rejects
-from rfr.store.store import Store
+from rfr.store.store import Origin, Store
+from rfr.utils.files import partial_of
 from tests.helpers.fakes import FakeSource
 from tests.helpers.traces import traces
 
@@ -78,9 +79,9 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
     thread = source.threads[-1]
     with Store(tmp_path / "s.db", write=True) as store:
         source.collect(store, silent)
-        store.reject("dump", 3, "no parent", json.dumps({"body": STORY}).encode())
-        store.reject("dump", 9, "no parent", json.dumps({"author": AUTHOR, "body": "x"}).encode())
-        store.reject("dump", 12, "no parent", json.dumps({"author": "somebody", "body": "x"}).encode())
+        store.reject(Origin("dump"), 3, "no parent", json.dumps({"body": STORY}).encode())
+        store.reject(Origin("dump"), 9, "no parent", json.dumps({"author": AUTHOR, "body": "x"}).encode())
+        store.reject(Origin("dump"), 12, "no parent", json.dumps({"author": "somebody", "body": "x"}).encode())
         write_rejects(store)
     Export(folder=str(tmp_path / "parquet")).run(source, tmp_path / "s.db", silent)
     _fill_runs(tmp_path, (thread.post.id, thread.replies[0].id))
@@ -187,7 +188,7 @@ def test_a_text_that_was_read_in_the_future_can_be_erased(tmp_path: Path, source
 def test_what_came_from_a_table_is_not_asked_for(tmp_path: Path, source: FakeSource) -> None:
     (tmp_path / "t.jsonl").write_text(json.dumps({"title": "[WP] Mine.", "body": "My own story.", "score": 3}))
     with Store(tmp_path / "s.db", write=True) as store:
-        import_table(store, tmp_path / "t.jsonl", {name: name for name in ("title", "body", "score")}, subreddit="s")
+        import_table(store, tmp_path / "t.jsonl", TableContent({name: name for name in ("title", "body", "score")}, "s"))
     for _ in range(2):
         assert _purge(tmp_path, source)["erased"] == 0
         source.wait(7200)
@@ -219,8 +220,9 @@ def test_parts_rejects_and_links_are_searched_too(tmp_path: Path, source: FakeSo
         source.collect(store, silent)
     with Store(new_shard(tmp_path / "s.db", "left"), write=True) as part:
         part.add([replace(first, seen_at=1.0)])
-    Path(f"{tmp_path}/s.db.rejects.partial").write_text(STORY)  # of a process that was killed
     (tmp_path / "elsewhere").mkdir()
+    for name in ("s.db.rejects.jsonl", "elsewhere/samples.jsonl.99"):
+        partial_of(tmp_path / name).write_text(STORY)  # of a process that was killed
     (tmp_path / "elsewhere" / "samples.jsonl").write_text(json.dumps({"a": f"x\u2028{STORY}"}, ensure_ascii=False) + "\n{}\n")
     (tmp_path / "runs").mkdir()
     (tmp_path / "runs" / "big").symlink_to(tmp_path / "elsewhere")
@@ -230,7 +232,7 @@ def test_parts_rejects_and_links_are_searched_too(tmp_path: Path, source: FakeSo
     assert traces(tmp_path, [STORY]) == []
     assert (tmp_path / "elsewhere" / "samples.jsonl").read_text() == "{}\n"
     with Store(tmp_path / "s.db", write=True) as store, store.transaction():  # a line that can't be read comes after the purge
-        store.reject("dump", 1, "no id", json.dumps({"body": STORY}).encode())
+        store.reject(Origin("dump"), 1, "no id", json.dumps({"body": STORY}).encode())
     _purge(tmp_path, source)
     assert traces(tmp_path, [STORY]) == []
 
@@ -367,7 +369,7 @@ def test_every_poison_is_erased_everywhere_and_nothing_else(tmp_path: Path) -> N
                 import_dump(store, tmp_path / name, "WritingPrompts")
                 write_rejects(store)
         columns = {name: name for name in ("title", "body", "score", "reply_id")}
-        import_table(store, tmp_path / "mine.jsonl", columns, subreddit="s")
+        import_table(store, tmp_path / "mine.jsonl", TableContent(columns, "s"))
     Export(folder=str(tmp_path / "parquet")).run(source, tmp_path / "s.db", silent)
     _fill_runs(tmp_path, ("r0", "r1"))
     samples = tmp_path / "runs" / "r" / "samples.jsonl"
@@ -425,6 +427,6 @@ def test_a_tables_own_text_that_was_edited_is_not_looked_for(tmp_path: Path, sou
         for seen_at, body in ((1.0, MINE), (2.0, "Another one.")):
             (tmp_path / "t.jsonl").write_text(json.dumps({"title": "[WP] A.", "body": body, "score": 1, "reply_id": "1"}))
             columns = {name: name for name in ("title", "body", "score", "reply_id")}
-            import_table(store, tmp_path / "t.jsonl", columns, subreddit="s", seen_at=seen_at)
+            import_table(store, tmp_path / "t.jsonl", TableContent(columns, "s", seen_at=seen_at))
     _purge(tmp_path, source)
     assert "samples.jsonl" in traces(tmp_path, [MINE])

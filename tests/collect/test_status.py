@@ -15,7 +15,7 @@ from rfr.demo.subreddit import DemoSubreddit
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.crawler import silent
-from rfr.store.store import Store
+from rfr.store.store import Origin, Store
 
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
 SCORES = (-3, 0, 1, 2, 3, 700)
@@ -34,7 +34,7 @@ def store(tmp_path: Path) -> Store:
     unknown = replace(replies[0], id="r6", created_utc=None)
     store.add([POST, *replies, unknown, replace(replies[0], id="r7"), *readings, replace(readings[0], item_id="r6", score=9)])
     store.note_gap("s/new", 10.0, 20.0, 30.0)
-    store.reject("dump", 5, "no JSON", b"{")
+    store.reject(Origin("dump"), 5, "no JSON", b"{")
     return store
 
 

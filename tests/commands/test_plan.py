@@ -13,7 +13,7 @@ from transformers import GPT2Config
 
 from rfr import config
 from rfr.commands.plan import GPUS, capacity, fit, needs_of, setup_of, suggest_overrides, totals
-from rfr.strategy.activations import activation_bytes
+from rfr.strategy.activations import ForwardPass, activation_bytes
 from rfr.strategy.memory import MemorySetup, memory_items
 from rfr.strategy.precision import native_precisions
 from rfr.train.recipe import Recipe
@@ -89,9 +89,13 @@ def test_states_on_a_disk_are_swapped_through_memory() -> None:
     assert not [part for part in memory_items(replace(nvme, optimizer_on="cpu", sub_group=10**6)) if "swap" in part.name]
 
 
+def _forward(*, rows: int, block: int, checkpointing: bool) -> ForwardPass:
+    return ForwardPass(rows=rows, block=block, precision="bf16", autocast=False, checkpointing=checkpointing)
+
+
 def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -> None:
     kept = {
-        (rows, checkpointing): activation_bytes(SMALL_GPT2, rows, 96, "bf16", autocast=False, checkpointing=checkpointing).layer
+        (rows, checkpointing): activation_bytes(SMALL_GPT2, _forward(rows=rows, block=96, checkpointing=checkpointing)).layer
         for rows in (1, 2)
         for checkpointing in (False, True)
     }
@@ -104,7 +108,7 @@ def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -
 def test_only_shapes_are_worked_out() -> None:
     """No processor has to be quick at bf16, nor to have the memory: one of these tensors takes 400 GB."""
     wide = GPT2Config(vocab_size=512, n_embd=1600, n_layer=2, n_head=25, n_positions=1024)
-    found = activation_bytes(wide, 2**17, 1024, "bf16", autocast=False, checkpointing=False)
+    found = activation_bytes(wide, _forward(rows=2**17, block=1024, checkpointing=False))
     assert found.layer > 2**17 * 1024 * 1600 * 2
 
 

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from rfr.data.batches import PairRows, truncate_to_block
-from rfr.data.loader import TrainBatches, ValidationBatches
+from rfr.data.loader import Batching, TrainBatches, ValidationBatches
 from rfr.data.preference_pairs import Pairing, PreferencePairs
 from rfr.data.prepare import Prepared
 from rfr.errors import UserError
@@ -117,8 +117,9 @@ def test_pairs_of_a_step_are_the_same_for_every_layout(rows: PairRows) -> None:
         both = batch.reference_S[batch.chosen_P].tolist(), batch.reference_S[batch.rejected_P].tolist()
         return list(zip(*both, strict=True))
 
-    whole = TrainBatches(rows, micro_batch=8, accumulate=1, steps=20, seed=1, rank=0, ranks=1)
-    parts = [TrainBatches(rows, micro_batch=2, accumulate=2, steps=20, seed=1, rank=rank, ranks=2) for rank in range(2)]
+    whole = TrainBatches(rows, Batching(micro_batch=8, accumulate=1, steps=20, seed=1), rank=0, ranks=1)
+    halves = Batching(micro_batch=2, accumulate=2, steps=20, seed=1)
+    parts = [TrainBatches(rows, halves, rank=rank, ranks=2) for rank in range(2)]
     for step in (0, 19):
         pieces = [parts[rank][2 * step + part] for part in range(2) for rank in range(2)]
         assert [pair for piece in pieces for pair in pairs(piece)] == pairs(whole[step])

@@ -17,7 +17,7 @@ import pytest
 from rfr.data.batches import WeightedRows
 from rfr.data.clean.cleaner import Clean
 from rfr.data.ledger import shift_rows
-from rfr.data.loader import BUCKET_STEPS, TrainBatches, ValidationBatches
+from rfr.data.loader import BUCKET_STEPS, Batching, TrainBatches, ValidationBatches
 from rfr.data.pack.long_stories import STORY_TOO_LONG, Drop, Segment, Strict
 from rfr.data.pack.packing import Off
 from rfr.data.prepare import Prepared, Preprocess
@@ -61,8 +61,13 @@ def test_without_packing_a_row_is_a_document(unpacked: Prepared, prepared: Prepa
     assert (np.bincount(whole.stories[whole.labels != IGNORE]) == prepared.train.target_tokens).all()
 
 
-def _batches(split_of: Prepared, **layout: int) -> TrainBatches:
-    return TrainBatches(WeightedRows(split_of.train.rows), steps=80, seed=3, **layout)
+def _batches(split_of: Prepared, *, micro_batch: int, accumulate: int, rank: int, ranks: int) -> TrainBatches:
+    return TrainBatches(
+        WeightedRows(split_of.train.rows),
+        Batching(steps=80, seed=3, micro_batch=micro_batch, accumulate=accumulate),
+        rank=rank,
+        ranks=ranks,
+    )
 
 
 def test_batches_without_packing_hold_rows_of_about_one_length(unpacked: Prepared) -> None:

@@ -18,7 +18,7 @@ from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME, dense_mask, document_mask, isolated_documents
 from rfr.model.embedding import Embedding, Head, replace_ends
-from rfr.model.load import build_model, build_tokenizer, no_random_weights
+from rfr.model.load import WeightSource, build_model, build_tokenizer, no_random_weights
 
 
 @pytest.fixture(params=["gpt2", "llama"])
@@ -168,7 +168,7 @@ def test_gradients_of_both_ends_are_added_to_those_that_are_there(tied: bool) ->
     ids = torch.randint(640, (2, 70), generator=torch.Generator().manual_seed(0))
     found = {}
     for there in (False, True):
-        policy = build_model("random", None, lambda: config, seed=0, dropout=0.0)
+        policy = build_model(WeightSource("random", None, lambda: config))
         inputs, head = policy.get_input_embeddings(), policy.get_output_embeddings()
         assert (inputs.weight is head.weight) == tied
         assert isinstance(inputs, Embedding)
@@ -201,13 +201,13 @@ def test_a_prompt_longer_than_the_block(tiny_model: PreTrainedModel, prepared: P
 
 def test_unreachable_weights_say_what_to_do(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"model\.weights to random or a path"):
-        build_model("pretrained", "openai-community/gpt2", lambda: pytest.fail("no"), 0, 0.0)
+        build_model(WeightSource("pretrained", "openai-community/gpt2"))
     with pytest.raises(UserError, match="no model folder at"):
-        build_model(str(tmp_path / "none"), "", lambda: pytest.fail("no"), 0, 0.0)
+        build_model(WeightSource(str(tmp_path / "none"), ""))
     with pytest.raises(UserError, match=r"model\.tokenizer to corpus or a path"):
         build_tokenizer("pretrained", "openai-community/gpt2")
     with pytest.raises(UserError, match="make smollm2"):
-        build_model("pretrained", "no_such_package:x.gguf", lambda: pytest.fail("no"), 0, 0.0)
+        build_model(WeightSource("pretrained", "no_such_package:x.gguf"))
     with pytest.raises(UserError, match="model=auto"):
         no_random_weights(vocab_size=3)
 

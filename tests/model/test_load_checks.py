@@ -17,7 +17,7 @@ from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.attention import NAME as ATTENTION
-from rfr.model.load import build_model, build_tokenizer, load_policy
+from rfr.model.load import WeightSource, build_model, build_tokenizer, load_policy
 from rfr.train.policy import require_trainable
 from rfr.train.recipe import Recipe
 from tests.helpers.runs import small_config, train_small
@@ -168,7 +168,7 @@ def test_healthy_variants_are_loaded(healthy: Path, folder: Path, kind: str) -> 
         tokenizer = AutoTokenizer.from_pretrained(folder)
         tokenizer.add_tokens(["<one>", "<two>"])
         tokenizer.save_pretrained(folder)
-    loaded = build_model(str(folder), None, lambda: pytest.fail("no"), 0, 0.0)
+    loaded = build_model(WeightSource(str(folder)))
     assert loaded.dtype == torch.float32
     tied = loaded.get_output_embeddings().weight is loaded.get_input_embeddings().weight
     assert tied == (kind == "tied")

@@ -14,9 +14,9 @@ from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 from rfr.errors import UserError
 from rfr.model import attention, document_attention, logit_transform, probe
 from rfr.model.attention import ADDITIVE, NAME
-from rfr.model.load import build_model
+from rfr.model.load import WeightSource, build_model
 from rfr.model.logit_transform import measure_transform
-from rfr.model.output_layer import LogitTransform
+from rfr.model.output_layer import LogitTransform, Unembedding
 from rfr.model.shrink import shrink
 from rfr.train.exactness import exact_attention
 
@@ -130,8 +130,8 @@ class TestBreaking:
                 document_attention, "_give_to_sinks", lambda scores, _, sinks: real(scores, scores.clone(), sinks)
             )
         else:
-            dense: Any = attention._capped_or_sinking
-            monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: dense(*given[:-1], None))
+            dense: Any = attention._probabilities
+            monkeypatch.setattr(attention, "_probabilities", lambda *given: dense(*given[:-1], None))
         assert self._verdict("gpt_oss").attention != NAME
 
     @pytest.mark.parametrize("stage", ["training", "generation"])
@@ -139,8 +139,10 @@ class TestBreaking:
         if stage == "training":
             self._drop(monkeypatch, softcap=None)
         else:
-            dense: Any = attention._capped_or_sinking
-            monkeypatch.setattr(attention, "_capped_or_sinking", lambda *given: dense(*given[:-2], None, given[-1]))
+            dense: Any = attention._probabilities
+            monkeypatch.setattr(
+                attention, "_probabilities", lambda *given: dense(*given[:3], given[3]._replace(softcap=None), given[4])
+            )
         assert self._verdict("gemma2", attn_logit_softcapping=2.0).attention != NAME
 
     @pytest.mark.parametrize(
@@ -203,7 +205,7 @@ def test_the_chunked_loss_and_its_gradients_are_autograds(transform: LogitTransf
     bias = torch.randn(50, requires_grad=True) if with_bias else None
     labels, weights = torch.randint(0, 50, (300,)), torch.rand(300)
     given = [tensor for tensor in (hidden, matrix, bias) if tensor is not None]
-    loss, nll = weighted_nll(hidden, matrix, labels, weights, bias_V=bias, transform=transform)
+    loss, nll = weighted_nll(hidden, Unembedding(matrix, bias, transform), labels, weights)
     z = (hidden @ matrix.T + (0 if bias is None else bias)) * transform.scale
     logits = z if transform.cap is None else transform.cap * torch.tanh(z / transform.cap)
     exact = torch.nn.functional.cross_entropy(logits, labels, reduction="none")
@@ -222,7 +224,7 @@ def test_the_chunked_loss_and_its_gradients_are_autograds(transform: LogitTransf
     ids=["gpt2", "opt", "phi", "falcon"],
 )  # fmt: skip
 def test_dropout_reaches_every_place(config: PretrainedConfig, rate: float) -> None:
-    model = build_model("random", None, lambda: shrink(config), seed=0, dropout=rate, attention="eager")
+    model = build_model(WeightSource("random", None, lambda: shrink(config)), dropout=rate, attention="eager")
     rates = {module.p for module in model.modules() if isinstance(module, torch.nn.Dropout)}
     assert rates <= {rate}
     names = [name for name in vars(model.config) if "dropout" in name or name.endswith("pdrop")]
@@ -233,7 +235,7 @@ def test_dropout_reaches_every_place(config: PretrainedConfig, rate: float) -> N
 
 
 def test_what_skips_whole_layers_is_told(capsys: pytest.CaptureFixture[str]) -> None:
-    build_model("random", None, lambda: _small("opt", layerdrop=0.1), seed=0, dropout=0.1)
+    build_model(WeightSource("random", None, lambda: _small("opt", layerdrop=0.1)), dropout=0.1)
     assert "layerdrop skips whole layers, which model.dropout does not: set to 0" in capsys.readouterr().out
 
 

@@ -12,7 +12,7 @@ from torch.nn.functional import cross_entropy
 from rfr.errors import UserError
 from rfr.model import output_layer
 from rfr.model.embedding import Head
-from rfr.model.output_layer import weighted_nll
+from rfr.model.output_layer import Unembedding, weighted_nll
 from rfr.objective.baselines import PromptValue, ThreadMean, advantages
 from rfr.objective.losses import WeightedNLL
 from rfr.objective.raw_weights import Constant, Exponential, Linear, Positive, Top, effective_sample_size, exponential_weights
@@ -204,7 +204,7 @@ def test_in_chunks_the_loss_and_its_gradient_are_those_of_all_logits(
     torch.manual_seed(0)
     hidden, unembedding = torch.randn(19, 6, dtype=dtype, requires_grad=True), torch.randn(11, 6, dtype=dtype, requires_grad=True)
     labels, weights = torch.randint(11, (19,)), torch.rand(19)
-    weighted, nll = weighted_nll(hidden, unembedding, labels, weights)
+    weighted, nll = weighted_nll(hidden, Unembedding(unembedding), labels, weights)
     mine = torch.autograd.grad(weighted * 0.25, (hidden, unembedding))
     expected_nll = cross_entropy((hidden.float() @ unembedding.float().T), labels, reduction="none")
     expected = torch.autograd.grad((expected_nll * weights).sum() * 0.25, (hidden, unembedding))
@@ -217,7 +217,7 @@ def test_in_chunks_the_loss_and_its_gradient_are_those_of_all_logits(
 def test_fp16_logits_are_judged_in_fp32() -> None:
     """Their exponentials would overflow."""
     hidden, unembedding = torch.full((1, 1), 300.0, dtype=torch.float16), torch.tensor([[200.0], [0.0]], dtype=torch.float16)
-    weighted, nll = weighted_nll(hidden, unembedding, torch.tensor([1]), torch.ones(1))
+    weighted, nll = weighted_nll(hidden, Unembedding(unembedding), torch.tensor([1]), torch.ones(1))
     assert weighted == nll == pytest.approx(60000.0)
 
 
@@ -243,7 +243,7 @@ def test_large_tensors_are_used_again_but_never_twice_at_once() -> None:
         head.weight.grad.zero_()
         (head(hidden[0], labels[0], torch.ones(40))[0] + head(hidden[1], labels[1], torch.ones(40))[0]).backward()
         torch.testing.assert_close(head.weight.grad, expected)
-        assert len(head._spare._tensors) == 3, "two gradients and one chunk of logits"
+        assert len(head._pool._tensors) == 3, "two gradients and one chunk of logits"
 
 
 def test_rows_without_targets_cost_nothing() -> None:

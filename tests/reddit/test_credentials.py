@@ -141,7 +141,8 @@ def test_the_command_leaves_no_secret_behind(tmp_path: Path, monkeypatch: pytest
         assert code == 0
         assert json.loads((work / "out.txt").read_text().splitlines()[-1])["post"] == len(THREADS)
     else:
-        assert code == (1 if debug else 2)
+        assert code == 2
+        assert ("Traceback" in (work / "err.txt").read_text()) == bool(debug)
     assert traces(work, NEEDLES) == []
 
 

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from rfr.report.comparison import comparison_page
+from rfr.report.comparison import Comparison, comparison_page
 from rfr.runs.best import best_groups, interval, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.results import ResultTable
@@ -47,12 +47,12 @@ def _page(runs: ResultTable, points: int) -> str:
         "lr": [1e-3 * (1 - step / points) for step in range(points)],
     }  # fmt: skip
     failures = ["the loss is nan" if row["state"] == "failed" else None for row in runs.rows]
-    stories = [{"run": place, "step": points, "text": f"{EVIL} of {row['run']}"} for place, row in enumerate(runs.rows)]
-    return comparison_page(
-        title=f"runs/<{EVIL}>", rows=runs.rows, varied=runs.varied, figures=runs.figures, metric=metric_of(runs),
-        best=best_groups(runs), failures=failures, curves=[columns] * len(runs.rows),
-        samples=[{"prompt": f"[WP] {EVIL}", "stories": stories}],
+    stories = [{"run": index, "step": points, "text": f"{EVIL} of {row['run']}"} for index, row in enumerate(runs.rows)]
+    comparison = Comparison(
+        rows=runs.rows, varied=runs.varied, figures=runs.figures, metric=metric_of(runs), best=best_groups(runs),
+        failures=failures, curves=[columns] * len(runs.rows), samples=[{"prompt": f"[WP] {EVIL}", "stories": stories}],
     )  # fmt: skip
+    return comparison_page(f"runs/<{EVIL}>", comparison)
 
 
 def test_the_best_of_each_is_told_with_an_interval_over_seeds() -> None:

@@ -15,7 +15,7 @@ import pytest
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.store.schema import FIRST, STEPS
-from rfr.store.store import Store
+from rfr.store.store import Origin, Store
 
 POST = Post(id="p1", subreddit="s", title="[WP] One.", created_utc=0.0)
 REPLIES = [Reply(id=f"r{i}", post_id="p1", body=f"story {i}", created_utc=float(i)) for i in range(3)]
@@ -144,7 +144,7 @@ def test_how_often_one_looked_is_no_part_of_the_digest(tmp_path: Path) -> None:
     for number, files in enumerate((["a"], ["a", "b"])):
         with Store(tmp_path / f"{number}.db", write=True) as store:
             for file in files:
-                store.reject("dump", number, "no JSON", b"{", file=file)
+                store.reject(Origin("dump", file), number, "no JSON", b"{")
             digests.add(store.digest())
     assert len(digests) == 1
 

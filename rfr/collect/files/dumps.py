@@ -17,7 +17,7 @@ from rfr.errors import UserError
 from rfr.records import Kind, Observation, Post, Reply
 from rfr.reddit.parse import Json, to_observation, to_post, to_reply, validated
 from rfr.reddit.values import time_of
-from rfr.store.store import Store
+from rfr.store.store import Origin, Store
 
 SOURCE = "dump"
 MARKS = "dump/"  # before the names of the cursors that hold how far files were imported
@@ -99,7 +99,7 @@ def _commit_some(store: Store, blocks: Iterator[Block], state: ImportState, subr
     start, dump_path = state.offset, str(path.resolve())
     with store.transaction():
         if start == 0:
-            store.forget_rejects(SOURCE, dump_path)  # of what lay here before
+            store.forget_rejects(Origin(SOURCE, dump_path))  # of what lay here before
         for block in blocks:
             state = _import(store, block, state, subreddit, dump_path)
             if block.end - start >= COMMIT_BYTES:
@@ -124,7 +124,7 @@ def _import(store: Store, block: Block, state: ImportState, subreddit: str, dump
             store.add(records)
             kept += bool(records)
     for offset, line, reason in rejects:
-        store.reject(SOURCE, offset, reason, line, file=dump_path)
+        store.reject(Origin(SOURCE, dump_path), offset, reason, line)
     first = state.first_reject or (f"byte {min(rejects)[0]:,}: {min(rejects)[2]}" if rejects else "")
     return replace(
         state, offset=block.end, read=state.read + block.lines, kept=state.kept + kept, rejected=state.rejected + len(rejects),

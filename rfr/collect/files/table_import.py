@@ -14,7 +14,7 @@ from rfr.collect.files.table_readers import BadLine, Row, columns_at, rows_of
 from rfr.collect.files.table_records import SOURCE, Ids, Story, TableRecords
 from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
-from rfr.store.store import Store
+from rfr.store.store import Origin, Store
 
 CHUNK = 2000  # stories between two reports of progress
 REQUIRED = ("title", "body", "score")
@@ -44,21 +44,9 @@ class Imported:
         return sum(len(posts) > 1 for posts in self.threads.values())
 
 
-def import_table(
-    store: Store,
-    path: str | Path,
-    columns: Mapping[str, str | None],
-    *,
-    subreddit: str,
-    seen_at: float | None = None,
-    ids: Ids = "own",
-    optional: Collection[str] = (),
-    progress: Callable[[int], None] = lambda stories: None,
-) -> Imported:
-    """Read every row of a table, or of all tables of a folder or a pattern, into the store, in one transaction.
-
-    A row is one reply with its post, or a post with lists of replies. A story with a cell that makes no sense becomes a reject,
-    as does a line that is no row; what an earlier import of the file with the same columns rejected is forgotten.
+@dataclass(frozen=True)
+class TableContent:
+    """What the rows of a table say.
 
     Args:
         columns: from title, body, score and, where known, post_id, reply_id, post_body, post_score, post_created_utc,
@@ -66,17 +54,44 @@ def import_table(
         seen_at: Unix seconds at which the scores were read. None: unknown; of several such imports the last one counts.
         ids: "reddit": they are Reddit's, which can be asked about them; "own": only those with a prefix (t1_, t3_) are.
         optional: fields whose columns may be missing.
+    """
+
+    columns: Mapping[str, str | None]
+    subreddit: str
+    seen_at: float | None = None
+    ids: Ids = "own"
+    optional: Collection[str] = ()
+
+    @property
+    def mapped(self) -> dict[str, str]:
+        """The columns that are read."""
+        return {name: column for name, column in self.columns.items() if column}
+
+
+def import_table(
+    store: Store, path: str | Path, content: TableContent, progress: Callable[[int], None] = lambda stories: None
+) -> Imported:
+    """Read every row of a table, or of all tables of a folder or a pattern, into the store, in one transaction.
+
+    A row is one reply with its post, or a post with lists of replies. A story with a cell that makes no sense becomes a reject,
+    as does a line that is no row; what an earlier import of the file with the same columns rejected is forgotten.
 
     Raises:
         UserError: no such file, an unknown format, a column that is not there, no usable row. Nothing is stored then.
     """
-    files, mapped = files_at(Path(path)), {name: column for name, column in columns.items() if column}
-    there = _Columns(mapped, optional, str(path) if len(files) > 1 else files[0].name)
+    files = files_at(Path(path))
+    there = _Columns(content.mapped, content.optional, str(path) if len(files) > 1 else files[0].name)
     for file in files:
         there.add_header(columns_at(file))
     with store.transaction():
-        number = store.next_import() if seen_at is None else None
-        records = TableRecords(columns=mapped, subreddit=subreddit, seen_at=seen_at, ids=ids, import_number=number)
+        number = store.next_import() if content.seen_at is None else None
+        records = TableRecords(
+            columns=content.mapped,
+            subreddit=content.subreddit,
+            seen_at=content.seen_at,
+            ids=content.ids,
+            import_number=number,
+        )
         imported = Imported(import_number=number)
         for file in files:
             _FileImport(store, file, records, imported, there, progress).run()
@@ -159,14 +174,14 @@ class _FileImport:
     ) -> None:
         self._store, self._file, self._records, self._imported = store, file, records, imported
         self._there, self._progress = there, progress
-        self._place, self._columns = str(file.resolve()), json.dumps(dict(records.columns), sort_keys=True)
+        self._origin = Origin(SOURCE, str(file.resolve()), json.dumps(dict(records.columns), sort_keys=True))
 
     def run(self) -> None:
         """
         Raises:
             UserError: more than half of the lines are none, which is another kind of file.
         """
-        self._store.forget_rejects(SOURCE, self._place, self._columns)
+        self._store.forget_rejects(self._origin)
         lines, bad = 0, []
         for row in rows_of(self._file, self._records.columns.values()):
             lines += 1
@@ -214,7 +229,7 @@ class _FileImport:
         self._imported.rejected += 1
         unit = "row" if self._file.suffix == ".parquet" else "line"
         self._imported.first_reject = self._imported.first_reject or f"{self._file.name}, {unit} {number}: {reason}"
-        self._store.reject(SOURCE, number, reason, line, file=self._place, columns=self._columns, part=part)
+        self._store.reject(self._origin, number, reason, line, part)
 
 
 def _what_is_wrong(file: Path, bad: list[BadLine], lines: int) -> str:

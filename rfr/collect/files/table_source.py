@@ -66,13 +66,11 @@ class TableSource(FileSource):
         return table_name(given_path(self.path, TABLE))
 
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
-        from rfr.collect.files.table_import import import_table
+        from rfr.collect.files.table_import import TableContent, import_table
 
         path, seen_at = given_path(self.path, TABLE), time_of(self.seen_at, "source.seen_at")
-        imported = import_table(
-            store, path, self._mapping, subreddit=str(self.subreddit), seen_at=seen_at, ids=self.ids, optional=self.optional,
-            progress=lambda stories: report("stories", stories),
-        )  # fmt: skip
+        content = TableContent(self._mapping, str(self.subreddit), seen_at, self.ids, self.optional)
+        imported = import_table(store, path, content, lambda stories: report("stories", stories))
         write_rejects(store)
         for line in _about(imported, path, self._mapping, store):
             say(line)

@@ -20,7 +20,7 @@ from hydra.utils import instantiate
 
 from rfr import config
 from rfr.collect.files.dumps import import_dump
-from rfr.collect.files.table_import import import_table
+from rfr.collect.files.table_import import TableContent, import_table
 from rfr.collect.files.table_paths import table_name
 from rfr.collect.files.table_source import TableSource
 from rfr.collect.purge import EVERYTHING
@@ -57,7 +57,7 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
     digests = []
     for number, table in enumerate((jsonl, csv, csv)):
         with Store(tmp_path / f"{number // 2}-{number}.db", write=True) as store:
-            imported = import_table(store, table, COLUMNS, subreddit="s")
+            imported = import_table(store, table, TableContent(COLUMNS, "s"))
             assert (imported.read, imported.kept, imported.rejected) == (2, 2, 0)
             assert store.counts() == {"post": 1, "reply": 2, "observation": 2}
             digests.append(store.digest())
@@ -87,22 +87,22 @@ def test_csv_and_jsonl_give_the_same_store(tmp_path: Path) -> None:
 )
 def test_bad_tables(tmp_path: Path, store: Store, name: str, lines: list[str], message: str) -> None:
     with pytest.raises(UserError, match=message):
-        import_table(store, _write(tmp_path / name, lines), COLUMNS, subreddit="s")
+        import_table(store, _write(tmp_path / name, lines), TableContent(COLUMNS, "s"))
     assert store.counts()["reply"] == 0
 
 
 def test_a_missing_table_and_a_missing_mapping(tmp_path: Path, store: Store) -> None:
     with pytest.raises(UserError, match=r"source\.path"):
-        import_table(store, tmp_path / "none.csv", COLUMNS, subreddit="s")
+        import_table(store, tmp_path / "none.csv", TableContent(COLUMNS, "s"))
     table = _write(tmp_path / "t.jsonl", [json.dumps(ROWS[0])])
     with pytest.raises(UserError, match="must map score"):
-        import_table(store, table, {"title": "prompt", "body": "text"}, subreddit="s")
+        import_table(store, table, TableContent({"title": "prompt", "body": "text"}, "s"))
 
 
 def test_the_real_table(shared_data: Path, store: Store) -> None:
     names = ("title", "body", "score", "post_id", "reply_id", "post_score", "post_created_utc")
     rows = import_table(
-        store, shared_data / "writingprompts.jsonl.gz", {name: name for name in names}, subreddit="WritingPrompts"
+        store, shared_data / "writingprompts.jsonl.gz", TableContent({name: name for name in names}, "WritingPrompts")
     )
     assert (rows.read, rows.kept, rows.rejected) == (8923, 8923, 0)
     assert store.counts() == {"post": 522, "reply": 8923, "observation": 9445}
@@ -165,28 +165,28 @@ def test_bad_files(tmp_path: Path, store: Store) -> None:
     parquet, source = tmp_path / "t.parquet", tmp_path / "t.wp_source"
     parquet.write_text("no parquet")
     with pytest.raises(UserError, match="damaged or not parquet"):
-        import_table(store, parquet, COLUMNS, subreddit="s")
+        import_table(store, parquet, TableContent(COLUMNS, "s"))
     pq.write_table(pa.Table.from_pylist([{"prompt": "a", "text": "b", "ups": 3}]), parquet)
     with pytest.raises(UserError, match=r"no column for score: karma; it has prompt, text, ups"):
-        import_table(store, parquet, COLUMNS, subreddit="s")
+        import_table(store, parquet, TableContent(COLUMNS, "s"))
     _write(source, ["a", "b"])
     with pytest.raises(UserError, match=r"no t\.wp_target beside it"):
-        import_table(store, source, {"title": "source", "body": "target", "score": "score"}, subreddit="s")
+        import_table(store, source, TableContent({"title": "source", "body": "target", "score": "score"}, "s"))
     _write(tmp_path / "t.wp_target", ["a"])
     with pytest.raises(UserError, match="different numbers of lines"):
-        import_table(store, source, {"title": "source", "body": "target", "score": "score"}, subreddit="s")
+        import_table(store, source, TableContent({"title": "source", "body": "target", "score": "score"}, "s"))
     with pytest.raises(UserError, match="are no JSON, the first is line 1: no JSON object"):
-        import_table(store, _write(tmp_path / "t.jsonl", ["[1]"]), COLUMNS, subreddit="s")
+        import_table(store, _write(tmp_path / "t.jsonl", ["[1]"]), TableContent(COLUMNS, "s"))
 
 
 def test_a_story_longer_than_a_csv_field_may_be(tmp_path: Path, store: Store) -> None:
     path = _write(tmp_path / "t.csv", ["prompt,text,karma", f"[WP] A.,{'word ' * 40_000},3"])
-    assert import_table(store, path, COLUMNS, subreddit="s").kept == 1
+    assert import_table(store, path, TableContent(COLUMNS, "s")).kept == 1
 
 
 def test_a_bad_cell_costs_its_story_and_no_other(tmp_path: Path, store: Store) -> None:
     rows = [*ROWS, {**ROWS[0], "text": "three", "karma": "many"}, {**ROWS[0], "text": "four", "karma": float("nan")}]
-    figures = import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows]), COLUMNS, subreddit="s")
+    figures = import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows]), TableContent(COLUMNS, "s"))
     assert (figures.read, figures.kept, figures.rejected) == (4, 3, 1)
     assert store.counts() == {"post": 1, "reply": 3, "observation": 2}  # pandas writes NaN for what is missing
     write_rejects(store)
@@ -200,9 +200,9 @@ def test_a_bad_cell_costs_its_story_and_no_other(tmp_path: Path, store: Store) -
 
 def test_excels_mark_blank_lines_and_other_line_breaks(tmp_path: Path, store: Store) -> None:
     (tmp_path / "t.csv").write_bytes(b"\xef\xbb\xbfprompt,text,karma\r\n[WP] A.,one,3\r\n")
-    assert import_table(store, tmp_path / "t.csv", COLUMNS, subreddit="s").kept == 1
+    assert import_table(store, tmp_path / "t.csv", TableContent(COLUMNS, "s")).kept == 1
     (tmp_path / "t.jsonl").write_text(json.dumps({**ROWS[1], "text": "a\u2028b"}, ensure_ascii=False) + "\n\n")
-    assert import_table(store, tmp_path / "t.jsonl", COLUMNS, subreddit="s").kept == 1
+    assert import_table(store, tmp_path / "t.jsonl", TableContent(COLUMNS, "s")).kept == 1
 
 
 @pytest.mark.parametrize(
@@ -226,7 +226,7 @@ def test_what_is_no_time_is_told(value: object) -> None:
 
 
 def test_an_id_that_was_made_up_is_none_of_reddits(tmp_path: Path, store: Store) -> None:
-    import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in ROWS]), COLUMNS, subreddit="s")
+    import_table(store, _write(tmp_path / "t.jsonl", [json.dumps(row) for row in ROWS]), TableContent(COLUMNS, "s"))
     assert changed_threads(store, "s") == []
     assert due(store, "s", [1.0], 9e9) == []
     assert orphaned_posts(store) == []
@@ -246,13 +246,13 @@ def _shards(folder: Path, count: int = 3) -> None:
 @pytest.mark.parametrize("path", ["shards", "shards/train-*.jsonl", "shards/*"])
 def test_all_files_of_a_folder_or_a_pattern_are_one_import(tmp_path: Path, store: Store, path: str) -> None:
     _shards(tmp_path / "shards")
-    imported = import_table(store, tmp_path / path, COLUMNS, subreddit="s")
+    imported = import_table(store, tmp_path / path, TableContent(COLUMNS, "s"))
     assert (imported.read, imported.import_number) == (12, 1)
     assert store.counts() == {"post": 3, "reply": 12, "observation": 12}
     (tmp_path / "shards" / "train-2.jsonl").write_text("no table\n")
     digest = store.digest()
     with pytest.raises(UserError, match=r"1 of 1 lines of .*train-2.jsonl are no JSON"):
-        import_table(store, tmp_path / path, COLUMNS, subreddit="s", seen_at=5.0)
+        import_table(store, tmp_path / path, TableContent(COLUMNS, "s", seen_at=5.0))
     assert store.digest() == digest, "an import is stored whole or not at all"
 
 
@@ -260,7 +260,7 @@ def test_a_folder_without_tables_says_what_it_holds(tmp_path: Path, store: Store
     (tmp_path / "f").mkdir()
     (tmp_path / "f" / "notes.txt").write_text("x")
     with pytest.raises(UserError, match=r"no table at .*notes\.txt"):
-        import_table(store, tmp_path / "f", COLUMNS, subreddit="s")
+        import_table(store, tmp_path / "f", TableContent(COLUMNS, "s"))
 
 
 @pytest.mark.parametrize(
@@ -298,7 +298,7 @@ def test_two_tables_are_two_stores_and_each_says_how_to_train_on_it(
 def test_columns_may_stand_beyond_the_first_row(tmp_path: Path, store: Store) -> None:
     rows = [{"prompt": "[WP] A.", "text": "one", "karma": 1}, {"prompt": "[WP] A.", "text": "two", "karma": 2, "who": "maud"}]
     table = _write(tmp_path / "t.jsonl", [json.dumps(row) for row in rows])
-    assert import_table(store, table, {**COLUMNS, "author": "who"}, subreddit="s").missing == ()
+    assert import_table(store, table, TableContent({**COLUMNS, "author": "who"}, "s")).missing == ()
     assert dict(store.rows("SELECT body, author FROM reply")) == {"one": None, "two": "maud"}
 
 
@@ -310,7 +310,7 @@ def test_nanoseconds_become_microseconds(tmp_path: Path, store: Store) -> None:
     )
     for name, rows in (("t", table), ("l", lists)):
         pq.write_table(rows, tmp_path / f"{name}.parquet")
-        import_table(store, tmp_path / f"{name}.parquet", {**COLUMNS, "created_utc": "at"}, subreddit="s")
+        import_table(store, tmp_path / f"{name}.parquet", TableContent({**COLUMNS, "created_utc": "at"}, "s"))
     assert {time for (time,) in store.rows("SELECT created_utc FROM reply")} == {1_600_000_000.123456}
 
 
@@ -329,7 +329,7 @@ def test_an_archive_of_files_is_refused_by_name(tmp_path: Path, store: Store, ki
     packed = packs[wrap](archive.read_bytes())
     (tmp_path / "t.csv").write_bytes(packed)
     with pytest.raises(UserError, match=f"is a {kind} archive of files: unpack it"):
-        import_table(store, tmp_path / "t.csv", COLUMNS, subreddit="s")
+        import_table(store, tmp_path / "t.csv", TableContent(COLUMNS, "s"))
     with pytest.raises(UserError, match=f"is a {kind} archive of files: unpack it"):
         import_dump(store, tmp_path / "t.csv", "WritingPrompts")
 
@@ -343,9 +343,9 @@ def test_an_import_that_is_killed_leaves_nothing(tmp_path: Path, store: Store, m
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        import_table(store, table, COLUMNS, subreddit="s", progress=killed)
+        import_table(store, table, TableContent(COLUMNS, "s"), killed)
     assert store.counts() == {"post": 0, "reply": 0, "observation": 0}
-    assert import_table(store, table, COLUMNS, subreddit="s").import_number == 1
+    assert import_table(store, table, TableContent(COLUMNS, "s")).import_number == 1
 
 
 def test_tables_merged_from_shards_count_by_the_order_of_merging(tmp_path: Path) -> None:
@@ -354,7 +354,7 @@ def test_tables_merged_from_shards_count_by_the_order_of_merging(tmp_path: Path)
             tmp_path / f"{number}.jsonl", [json.dumps({**ROWS[0], "karma": karma}), json.dumps({**ROWS[0], "karma": "x"})]
         )
         with Store(new_shard(tmp_path / "s.db", str(number)), write=True) as part:
-            import_table(part, table, COLUMNS, subreddit="s")
+            import_table(part, table, TableContent(COLUMNS, "s"))
         assert merge(tmp_path / "s.db") == 1
     with Store(tmp_path / "s.db") as store:
         assert sorted(store.rows("SELECT score, import_number FROM observation")) == [(5, 1), (9, 2)]

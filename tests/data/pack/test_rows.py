@@ -13,7 +13,7 @@ from transformers import AutoTokenizer, PreTrainedTokenizerFast
 from rfr.data.batches import WeightedRows
 from rfr.data.clean.cleaner import Clean
 from rfr.data.ledger import ledger_rows
-from rfr.data.loader import TrainBatches, ValidationBatches
+from rfr.data.loader import Batching, TrainBatches, ValidationBatches
 from rfr.data.pack.long_stories import Drop
 from rfr.data.pack.rows import PackedRows
 from rfr.data.prepare import Prepared, Preprocess
@@ -231,9 +231,14 @@ def test_an_empty_split_is_refused(demo_store: Path, prepared: Prepared, tmp_pat
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and not path.name.endswith(".partial")]
 
 
-def _batches(prepared: Prepared, **layout: int) -> TrainBatches:
+def _batches(prepared: Prepared, *, micro_batch: int, accumulate: int, rank: int, ranks: int) -> TrainBatches:
     weights = np.arange(1, len(prepared.train.stories) + 1, dtype=np.float64)
-    return TrainBatches(WeightedRows(prepared.train.rows, weights), steps=50, seed=3, **layout)
+    return TrainBatches(
+        WeightedRows(prepared.train.rows, weights),
+        Batching(steps=50, seed=3, micro_batch=micro_batch, accumulate=accumulate),
+        rank=rank,
+        ranks=ranks,
+    )
 
 
 def test_an_optimizer_batch_is_the_same_for_every_layout(prepared: Prepared) -> None:
