@@ -45,8 +45,8 @@ def shape(threads: Iterable[Thread]) -> dict[str, str]:
         "spread of log(1 + score) in a thread": f"{np.mean(spreads):.2f}",
     }
     for ratio in (2, 5):
-        found = accuracy(karma_pairs(stories, ratio), lengths)
-        figures[f"the longer has the more karma, x{ratio}"] = f"{found['accuracy']:.3f} [{found['low']:.3f}, {found['high']:.3f}]"
+        row = accuracy(karma_pairs(stories, ratio), lengths)
+        figures[f"the longer has the more karma, x{ratio}"] = f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]"
     return figures
 
 

@@ -28,7 +28,7 @@ COLUMNS = ("title", "body", "score", "post_id", "reply_id", "post_score", "post_
 
 def exactness(prepared: Prepared) -> list[Figure]:
     """Counted from the rows themselves, not from the ledger."""
-    story_tokens = targets = truncated = places = taken = 0
+    story_tokens = targets = truncated = positions = taken = 0
     for split in (prepared.train, prepared.validation):
         truncated += sum(
             text != story.response for text, story in zip(_joined(split, prepared.tokenizer), split.stories, strict=True)
@@ -38,7 +38,7 @@ def exactness(prepared: Prepared) -> list[Figure]:
             part = rows.take(np.arange(start, min(start + 256, len(rows))))
             targets += int(((part.labels != IGNORE) & (part.labels != rows.eos)).sum())
             taken += int((part.documents > 0).sum())
-            places += part.documents.size
+            positions += part.documents.size
         encode = Encoder(prepared.tokenizer)
         story_tokens += sum(len(tokens.ids) for story in split.stories for tokens in encode([story.response]))
     learnt = targets + sum(len(split.stories) for split in (prepared.train, prepared.validation))
@@ -48,8 +48,13 @@ def exactness(prepared: Prepared) -> list[Figure]:
         Figure(
             name="truncated_pairs", value=truncated, target="0", meaning="stories that their targets, joined, don't spell out"
         ),
-        Figure(name="packing_efficiency", value=taken / places, target=">= 0.95", meaning="places that are no padding"),
-        Figure(name="target_fraction", value=learnt / places, target=">= 0.83", meaning="targets, end-of-text included / places"),
+        Figure(name="packing_efficiency", value=taken / positions, target=">= 0.95", meaning="positions that are no padding"),
+        Figure(
+            name="target_fraction",
+            value=learnt / positions,
+            target=">= 0.83",
+            meaning="targets with end-of-text, of all positions",
+        ),
     ]
 
 
@@ -67,18 +72,18 @@ def cuts(prepared: Prepared) -> Figure:
     """Every place where a story was cut, shown to another sentence splitter."""
     from pysbd import Segmenter
 
-    splitter, places, inside = Segmenter(language="en", clean=False, char_span=True), 0, 0
+    splitter, cut_count, inside = Segmenter(language="en", clean=False, char_span=True), 0, 0
     for split in (prepared.train, prepared.validation):
         pieces, rows = split.rows.pieces, split.rows
         for story in np.unique(pieces.story[pieces.start > 0]):
             spans = splitter.segment(split.stories[int(story)].response)
             first = int(rows.stories[story][1])
             for start in pieces.start[(pieces.story == story) & (pieces.start > 0)]:
-                place = len(prepared.tokenizer.decode(rows.tokens[first : first + int(start)]))
-                places += 1
-                inside += any(span.start < place < span.start + len(span.sent.rstrip()) for span in spans)
-    return Figure(name="sentences_cut_share", value=inside / places, target="<= 0.01",
-                  meaning=f"of {places:,} places where stories are cut, those that pysbd calls inside a sentence")  # fmt: skip
+                cut_at = len(prepared.tokenizer.decode(rows.tokens[first : first + int(start)]))
+                cut_count += 1
+                inside += any(span.start < cut_at < span.start + len(span.sent.rstrip()) for span in spans)
+    return Figure(name="sentences_cut_share", value=inside / cut_count, target="<= 0.01",
+                  meaning=f"of {cut_count:,} places where stories are cut, those that pysbd calls inside a sentence")  # fmt: skip
 
 
 def lost_by_trl(prepared: Prepared, folder: Path) -> Figure:
@@ -121,5 +126,5 @@ def main(table: Path, tokenizer_name: str) -> None:
 
 if __name__ == "__main__":
     shared = ROOT.parent / "shared" / "data"
-    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
-    main(Path(places[0]), places[1])
+    paths = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(paths[0]), paths[1])

@@ -138,9 +138,9 @@ def gpt2_xl(corpus: Corpus, name: str, settings: list[str]) -> list[Figure]:
     sizes = ["model=gpt2-xl", "precision=fp16", f"trainer.micro_batch={XL_ROWS}", f"trainer.max_steps={XL_STEPS}"]
     planned = totals(needs_of(setup_of(Recipe.of(_config(corpus, [*sizes, *settings])))))["device"] - CUDA_CONTEXT
     run = measured(f"xl_{name}", partial(train, corpus, [*sizes, *settings]), 1)
-    told = " ".join(settings)
+    settings_text = " ".join(settings)
     return [
-        Figure(name=f"xl_{name}_tok_s", value=run.tokens_per_second, target="", meaning=f"tokens/s, {told}"),
+        Figure(name=f"xl_{name}_tok_s", value=run.tokens_per_second, target="", meaning=f"tokens/s, {settings_text}"),
         Figure(name=f"xl_{name}_gib", value=run.gib, target="", meaning="GPU memory at most"),
         Figure(name=f"xl_{name}_planned_vs_measured", value=planned / GIB / run.gib, target="", meaning="by plan=, over it"),
     ]
@@ -167,5 +167,5 @@ def main(table: Path, tokenizer: str) -> None:
 
 if __name__ == "__main__":
     shared = ROOT.parent / "shared" / "data"
-    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
-    main(Path(places[0]), places[1])
+    paths = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(paths[0]), paths[1])

@@ -136,17 +136,17 @@ def _accuracy(name: str, by: str, row: dict[str, Any]) -> list[Figure]:
 
 
 def _of_policies() -> list[Figure]:
-    found = json.loads((RUNS / "evaluation.json").read_text())
-    beside = next(value for name, value in found.items() if name.startswith("beside it"))
+    evaluation = json.loads((RUNS / "evaluation.json").read_text())
+    (other,) = evaluation["others"]
     figures = []
-    for policy, of_policy in (("bc", beside), ("rwr", found)):
+    for policy, of_policy in (("bc", other), ("rwr", evaluation)):
         for end, value in of_policy["nll_by_karma"].items():
             quarter, _, bound = end.partition("_")
             about = f"held-out NLL per token of each thread's {quarter} quarter by karma, {policy}"
             about = f"{ENDS[bound]} end of its 95 % interval over threads" if bound else about
             figures.append(Figure(name=f"nll_{policy}_{end}", value=value, target="", meaning=about))
     likelihoods = {"log-likelihood": "rwr", f"log-likelihood of {RUNS / 'bc' / 'model'}": "bc"}
-    for row in found["pair_accuracy"]:
+    for row in evaluation["pair_accuracy"]:
         if row["score"] in likelihoods and row["condition"] in CONDITIONS:
             policy = likelihoods[row["score"]]
             figures += _accuracy(f"likelihood_{policy}", f"how likely {policy} finds it", row)

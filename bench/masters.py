@@ -73,5 +73,5 @@ def main(stories: Path, tokenizer: str) -> None:
 
 if __name__ == "__main__":
     shared = ROOT.parent / "shared" / "data"
-    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
-    main(Path(places[0]), places[1])
+    paths = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(paths[0]), paths[1])

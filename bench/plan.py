@@ -60,14 +60,14 @@ def compared(corpus: Corpus, model: str, settings: list[str]) -> list[Figure]:
 
 def table(target: Path) -> None:
     """Models and strategies against GPUs and this machine: GiB of the device, and whether it fits."""
-    places = [*GPUS, None]
-    heads = ["model", "strategy", *(gpu or "this machine" for gpu in places)]
+    cards = [*GPUS, None]
+    heads = ["model", "strategy", *(gpu or "this machine" for gpu in cards)]
     lines = ["# What a run needs of memory", "", EXPLANATION, "", f"| {' | '.join(heads)} |", f"|{' --- |' * len(heads)}"]
     for model in MODELS:
         for strategy, overrides in STRATEGIES.items():
             on_gpu, here = _setup(model, overrides, gpu=True), _setup(model, overrides, gpu=False)
             needed = {True: needs_of(on_gpu), False: needs_of(here)}
-            cells = [_cell(needed[gpu is not None], gpu) for gpu in places]
+            cells = [_cell(needed[gpu is not None], gpu) for gpu in cards]
             lines.append(f"| {model} | {strategy} | {' | '.join(cells)} |")
     target.write_text("\n".join(lines) + "\n")
 
@@ -103,5 +103,5 @@ def main(stories: Path, tokenizer: str) -> None:
 
 if __name__ == "__main__":
     shared = ROOT.parent / "shared" / "data"
-    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
-    main(Path(places[0]), places[1])
+    paths = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(paths[0]), paths[1])

@@ -100,9 +100,9 @@ def _losses(group: Path) -> dict[str, float]:
     return {run_dir.name: (result_of(run_dir) or {})["val/nll_per_token"] for run_dir in _run_dirs(group)}
 
 
-def _apart(found: list[dict[str, float]]) -> float:
-    assert all(losses.keys() == found[0].keys() for losses in found)
-    return max(abs(losses[name] - found[0][name]) for losses in found for name in losses)
+def _apart(runs: list[dict[str, float]]) -> float:
+    assert all(losses.keys() == runs[0].keys() for losses in runs)
+    return max(abs(losses[name] - runs[0][name]) for losses in runs for name in losses)
 
 
 def _overhead() -> tuple[float, list[float]]:

@@ -73,8 +73,8 @@ def limit() -> float:
 def best_of_trl(others: Others) -> str:
     """The fastest of the settings tried, each for two steps."""
     tried = {name: others.run("trl", 2, settings).tokens_per_second for name, settings in TRL_TRIED.items()}
-    told = ", ".join(f"{name} {speed:.1f}" for name, speed in tried.items())
-    print(f"TRL without activation checkpointing, tokens/s: {told}", flush=True)
+    speeds = ", ".join(f"{name} {speed:.1f}" for name, speed in tried.items())
+    print(f"TRL without activation checkpointing, tokens/s: {speeds}", flush=True)
     return max(tried, key=lambda name: tried[name])
 
 
@@ -148,5 +148,5 @@ def main(table: Path, tokenizer: str) -> None:
 
 if __name__ == "__main__":
     shared = ROOT.parent / "shared" / "data"
-    places = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
-    main(Path(places[0]), places[1])
+    paths = sys.argv[1:] or [str(shared / "writingprompts.jsonl.gz"), str(shared / "gpt2_tokenizer")]
+    main(Path(paths[0]), paths[1])

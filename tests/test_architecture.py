@@ -45,8 +45,8 @@ def _imports(path: Path) -> set[str]:
             modules |= {alias.name for alias in node.names if not alias.name.startswith("__")}
         elif isinstance(node, ast.ImportFrom) and node.module and node.module.startswith("rfr."):
             inner = {f"{node.module}.{alias.name}" for alias in node.names}
-            found = {name for name in inner if _file(name.removeprefix("rfr.")).exists()} or {node.module}
-            modules |= {name.removeprefix("rfr.") for name in found}
+            files = {name for name in inner if _file(name.removeprefix("rfr.")).exists()} or {node.module}
+            modules |= {name.removeprefix("rfr.") for name in files}
         elif isinstance(node, ast.Import):
             modules |= {alias.name.removeprefix("rfr.") for alias in node.names if alias.name.startswith("rfr.")}
     return modules

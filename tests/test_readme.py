@@ -24,8 +24,8 @@ BLOCK = re.compile(r"(<!-- test: compose -->\n)?```bash\n(.*?)```", re.DOTALL)
 
 def _blocks(page: Path) -> list[tuple[bool, list[str]]]:
     """The shell blocks of a page: whether its commands are only composed, and its lines."""
-    found = BLOCK.finditer(page.read_text())
-    return [(bool(match[1]), [line for line in match[2].splitlines() if line]) for match in found]
+    matches = BLOCK.finditer(page.read_text())
+    return [(bool(match[1]), [line for line in match[2].splitlines() if line]) for match in matches]
 
 
 # Commands of the README and the tour run, unless their block says that they need more than this machine has.
@@ -60,13 +60,13 @@ def _points(overrides: list[str]) -> list[tuple[str, ...]]:
 
 def test_the_table_of_groups_is_the_configs() -> None:
     rows = re.findall(r"^\| `(\w+)` \| (.*?) \|", CONFIG.read_text(), re.MULTILINE)
-    told = {group: set(re.findall(r"`([^`]+)`", choices)) for group, choices in rows}
+    documented = {group: set(re.findall(r"`([^`]+)`", choices)) for group, choices in rows}
     there = {
         folder.name: {path.stem for path in folder.glob("*.yaml")}
         for folder in (ROOT / "conf").iterdir()
         if folder.is_dir() and folder.name not in ("_base", "_help", "trainer")
     }
-    assert told == there
+    assert documented == there
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

@@ -44,8 +44,8 @@ def policies(seeds: int, folder: Path) -> list[Figure]:
         for name, settings in POLICIES.items():
             _train(["experiment=demo", *common, *settings, f"name={name}", "evaluation.stories=0"])
             judged[name].append(_judge(folder / f"seed-{seed}" / "demo" / name, seed))
-        told = {name: mean(story.score for story in stories[-1]) for name, stories in judged.items()}
-        print(f"seed {seed}: " + ", ".join(f"{name} {quality:.3f}" for name, quality in told.items()), flush=True)
+        mean_scores = {name: mean(story.score for story in stories[-1]) for name, stories in judged.items()}
+        print(f"seed {seed}: " + ", ".join(f"{name} {quality:.3f}" for name, quality in mean_scores.items()), flush=True)
     return _figures(judged)
 
 
@@ -63,11 +63,11 @@ def _judge(run_dir: Path, seed: int) -> list[ScoredStory]:
         prompts = list(dict.fromkeys(story.prompt for story in held_out)) * STORIES
         model, tokenizer = load_policy(str(run_dir / "model"))
         stories = sample(model, tokenizer, prompts, Sampling(**{**vars(SAMPLING), "seed": seed}))
-        found = [
+        evaluations = [
             {"prompt": prompt, "words": len(story.split()), "score": true_quality(prompt, story)}
             for prompt, story in zip(prompts, stories, strict=True)
         ]
-        kept.write_text(json.dumps(found))
+        kept.write_text(json.dumps(evaluations))
     return [ScoredStory(**story) for story in json.loads(kept.read_text())]
 
 
@@ -81,20 +81,20 @@ def _figures(judged: dict[str, list[list[ScoredStory]]]) -> list[Figure]:
     means = [Figure(name=f"quality_{n}", value=quality[n], target="", meaning=f"{about}; {MEANINGS[n]}") for n in POLICIES]
     return [
         *means,
-        *(figure for (one, other), found in steps.items() for figure in _gains(one, other, found)),
+        *(figure for (one, other), gain in steps.items() for figure in _gains(one, other, gain)),
         Figure(name="residual_share_of_oracle_gain", value=share, target=">= 0.8", meaning="of the gains over bc"),
         Figure(name="gain_rwr_residual_over_rwr_oracle_low", value=above.low, target="<= 0",
                meaning="residual is not significantly better than the oracle"),
     ]  # fmt: skip
 
 
-def _gains(one: str, other: str, found: PairedGain) -> list[Figure]:
+def _gains(one: str, other: str, gain: PairedGain) -> list[Figure]:
     name, target = f"gain_{one}_over_{other}", "" if one == "rwr_oracle" else "> 0"
     paired = f"{MEANINGS[one]} over {MEANINGS[other]}, paired by seeds and prompts"
     return [
-        Figure(name=name, value=found.gain, target="", meaning=paired),
-        Figure(name=f"{name}_low", value=found.low, target=target, meaning="lower end of its 95 % interval"),
+        Figure(name=name, value=gain.gain, target="", meaning=paired),
+        Figure(name=f"{name}_low", value=gain.low, target=target, meaning="lower end of its 95 % interval"),
         Figure(
-            name=f"{name}_length_controlled", value=found.length_controlled, target="", meaning="between stories of one length"
+            name=f"{name}_length_controlled", value=gain.length_controlled, target="", meaning="between stories of one length"
         ),
     ]

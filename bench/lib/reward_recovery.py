@@ -48,12 +48,12 @@ def recovered(
 ) -> dict[str, Recovered]:
     """By each reward, and by the ceiling: an oracle regression, which knows the model of karma."""
     quality = [np.array([true_quality(story.prompt, story.response) for story in thread]) for thread in threads]
-    found = {}
+    by_reward = {}
     for name, reward in {**{name: make() for name, make in rewards.items()}, "ceiling": OracleResidual(model)}.items():
         reward.fit(threads)
         values = [reward(thread) for thread in threads]
-        found[name] = Recovered(within=float(within_threads(values, quality).mean()), pooled=over_all(values, quality))
-    return found
+        by_reward[name] = Recovered(within=float(within_threads(values, quality).mean()), pooled=over_all(values, quality))
+    return by_reward
 
 
 def threads_of(demo: DemoSubreddit) -> list[list[Story]]:
@@ -64,18 +64,18 @@ def threads_of(demo: DemoSubreddit) -> list[list[Story]]:
 
 def recovery(seeds: int) -> list[Figure]:
     """At the defaults, the mean over subreddits."""
-    found = []
+    figures = []
     for seed in range(seeds):
-        found.append(recovered(threads_of(DemoSubreddit(seed=seed)), KarmaModel(), REWARDS))
-        print(f"seed {seed}: " + ", ".join(f"{name} {one.within:.3f}" for name, one in found[-1].items()), flush=True)
-    within = {name: mean(one[name].within for one in found) for name in found[0]}
-    share = mean(one["residual"].within / one["ceiling"].within for one in found)
+        figures.append(recovered(threads_of(DemoSubreddit(seed=seed)), KarmaModel(), REWARDS))
+        print(f"seed {seed}: " + ", ".join(f"{name} {one.within:.3f}" for name, one in figures[-1].items()), flush=True)
+    within = {name: mean(one[name].within for one in figures) for name in figures[0]}
+    share = mean(one["residual"].within / one["ceiling"].within for one in figures)
     about = f"Spearman's with the true quality, mean of {seeds} subreddits"
     return [
         Figure(name="recovery_ceiling", value=within["ceiling"], target="", meaning=f"{about}; within threads, true model known"),
         *(Figure(name=f"recovery_{name}", value=within[name], target="0.2 to 0.5" if name == "karma" else "",
                  meaning=f"{about}; within threads, reward={name}") for name in REWARDS),
-        *(Figure(name=f"pooled_{name}", value=mean(one[name].pooled for one in found), target="",
+        *(Figure(name=f"pooled_{name}", value=mean(one[name].pooled for one in figures), target="",
                  meaning=f"{about}; over all replies, reward={name}") for name in (*REWARDS, "ceiling")),
         Figure(name="residual_vs_ceiling", value=share, target=">= 0.9", meaning="recovery_residual over recovery_ceiling"),
     ]  # fmt: skip
@@ -83,27 +83,27 @@ def recovery(seeds: int) -> list[Figure]:
 
 def swept(plot: Path) -> None:
     """One cause of karma after the other made weaker and stronger; drawn."""
-    found: dict[str, dict[float, dict[str, Recovered]]] = {}
+    results: dict[str, dict[float, dict[str, Recovered]]] = {}
     shown = {name: REWARDS[name] for name in SHOWN if name in REWARDS}
     for name, values in SWEPT.items():
-        found[name] = {}
+        results[name] = {}
         for value in values:
             model = replace(KarmaModel(), **{name: value})
-            found[name][value] = recovered(threads_of(DemoSubreddit(threads=SWEPT_THREADS, karma=model)), model, shown)
-            print(f"{name}={value}: " + ", ".join(f"{n} {found[name][value][n].within:.3f}" for n in SHOWN), flush=True)
-    _draw(found, plot)
+            results[name][value] = recovered(threads_of(DemoSubreddit(threads=SWEPT_THREADS, karma=model)), model, shown)
+            print(f"{name}={value}: " + ", ".join(f"{n} {results[name][value][n].within:.3f}" for n in SHOWN), flush=True)
+    _draw(results, plot)
 
 
-def _draw(found: dict[str, dict[float, dict[str, Recovered]]], plot: Path) -> None:
+def _draw(results: dict[str, dict[float, dict[str, Recovered]]], plot: Path) -> None:
     import matplotlib
 
     matplotlib.use("svg")
     matplotlib.rcParams["svg.hashsalt"] = "rfr"
     from matplotlib import pyplot
 
-    figure, rows = pyplot.subplots(2, len(found), figsize=(9, 5.2), layout="constrained", sharey="row")
+    figure, rows = pyplot.subplots(2, len(results), figsize=(9, 5.2), layout="constrained", sharey="row")
     for row, (kind, label) in zip(rows, (("within", "within threads"), ("pooled", "over all replies")), strict=True):
-        for axes, (name, by_value) in zip(row, found.items(), strict=True):
+        for axes, (name, by_value) in zip(row, results.items(), strict=True):
             for reward in SHOWN:
                 heights = [getattr(by_value[value][reward], kind) for value in by_value]
                 dashed = reward == "ceiling"

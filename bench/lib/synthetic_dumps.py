@@ -130,8 +130,8 @@ def _import(path: Path, store_path: Path) -> None:
     seconds = time.perf_counter() - began
     # Of this program alone: `ru_maxrss` begins with what the process that started it held, which has written the dump.
     rss_mib = next(int(line.split()[1]) for line in Path("/proc/self/status").read_text().splitlines() if "VmHWM" in line) / 1024
-    told = {"read": state.read, "kept": state.kept, "filtered": state.filtered, "rejected": state.rejected}
-    print(json.dumps({"seconds": seconds, "rss_mib": rss_mib, **told}))
+    counts = {"read": state.read, "kept": state.kept, "filtered": state.filtered, "rejected": state.rejected}
+    print(json.dumps({"seconds": seconds, "rss_mib": rss_mib, **counts}))
 
 
 if __name__ == "__main__":

@@ -38,11 +38,11 @@ class Progress:
 
     def __call__(self, what: str, done: int, total: int | None = None, **notes: int | None) -> None:
         """A stage's progress; a new `what` is a new stage."""
-        told = ", ".join(f"{name} {value:,}" for name, value in notes.items() if value is not None).replace("_", " ")
+        details = ", ".join(f"{name} {value:,}" for name, value in notes.items() if value is not None).replace("_", " ")
         if self._console.is_terminal:
-            self._draw(what, done, total, told)
+            self._draw(what, done, total, details)
             return
-        self._waiting = f"{what} {done:,}" + (f" of {total:,}" if total else "") + (f"; {told}" if told else "")
+        self._waiting = f"{what} {done:,}" + (f" of {total:,}" if total else "") + (f"; {details}" if details else "")
         if time.monotonic() - self._printed_at >= QUIET_S:
             print(self._waiting, flush=True)
             self._waiting, self._printed_at = "", time.monotonic()

@@ -40,7 +40,7 @@ class Compare:
         folders = list(map(Path, self.runs))
         if not folders:
             raise UserError("nothing to compare: give folders of runs or sweeps, runs=[runs/lr_schedule]")
-        run_dirs = list(dict.fromkeys(found for folder in folders for found in _run_dirs_of(folder)))
+        run_dirs = list(dict.fromkeys(run_dir for folder in folders for run_dir in _run_dirs_of(folder)))
         out = Path(self.out) if self.out else folders[0] if len(folders) == 1 else Path(self.runs_dir)
         out.mkdir(parents=True, exist_ok=True)
         page = _write(collect_results(run_dirs), out, title=", ".join(map(str, folders)))

@@ -52,10 +52,10 @@ class Ledger:
             for name, values, bins in (("tokens", self.tokens, TOKEN_BINS), ("karma", self.karma, KARMA_BINS))
         }  # fmt: skip
 
-    def _group(self, *places: str) -> dict[str, Any]:
+    def _group(self, *stages: str) -> dict[str, Any]:
         """The stories under any of these reasons."""
-        tokens = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.tokens[place]) for place in places)])
-        karma = np.concatenate([np.zeros(0), *(np.asarray(self.karma[place]) for place in places)])
+        tokens = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.tokens[stage]) for stage in stages)])
+        karma = np.concatenate([np.zeros(0), *(np.asarray(self.karma[stage]) for stage in stages)])
         return {
             "stories": len(tokens), "tokens": int(tokens.sum()), "tokens_per_story": _spread(tokens),
             "karma": _spread(karma[~np.isnan(karma)]),
@@ -65,8 +65,8 @@ class Ledger:
 def _counts(parts: list[array], bins: tuple[int, ...]) -> list[int]:
     """How many values there are from each bin's number up to the next; unknown ones are in none, smaller ones in the first."""
     values = np.concatenate([np.asarray(part, np.float64) for part in parts]) if parts else np.zeros(0)
-    places = np.searchsorted(bins, values[~np.isnan(values)], side="right") - 1
-    return np.bincount(np.maximum(places, 0), minlength=len(bins)).tolist()
+    bin_indices = np.searchsorted(bins, values[~np.isnan(values)], side="right") - 1
+    return np.bincount(np.maximum(bin_indices, 0), minlength=len(bins)).tolist()
 
 
 def _spread(values: np.ndarray) -> dict[str, float] | None:
@@ -81,11 +81,11 @@ def ledger_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
     """The ledger of all splits as the rows of a table: one per split and per place where its stories went."""
     rows = []
     for split, account in ledger.items():
-        places = {"came in": account["came_in"], **account["left_out"], "kept": account["kept"]}
-        for place, group in places.items():
+        stages = {"came in": account["came_in"], **account["left_out"], "kept": account["kept"]}
+        for stage, group in stages.items():
             tokens, karma = group["tokens_per_story"] or {}, group["karma"] or {}
             rows.append({
-                "split": split, "where": place, "stories": f"{group['stories']:,}", "tokens": f"{group['tokens']:,}",
+                "split": split, "where": stage, "stories": f"{group['stories']:,}", "tokens": f"{group['tokens']:,}",
                 "median tokens": tokens.get("median"), "median karma": karma.get("median"), "mean karma": karma.get("mean"),
             })  # fmt: skip
     return rows

@@ -80,17 +80,17 @@ def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> 
 
 def karma_pairs(stories: SequenceOf[Story], ratio: float) -> KarmaPairs:
     """All pairs of a thread whose karma is apart by `ratio` or more; below 1 counts as 1, and hidden scores have none."""
-    known = [place for place, story in enumerate(stories) if story.score is not None]
+    known = [index for index, story in enumerate(stories) if story.score is not None]
     threads: dict[str, list[int]] = {}
-    for place in known:
-        threads.setdefault(stories[place].thread_id, []).append(place)
+    for index in known:
+        threads.setdefault(stories[index].thread_id, []).append(index)
     karma = np.array([0 if story.score is None else story.score for story in stories])
     columns = []
     for number, members in enumerate(threads.values()):
-        places = np.array(members)
-        own = karma[places]
+        indices = np.array(members)
+        own = karma[indices]
         better, worse = np.nonzero((own[:, None] > own) & (own[:, None] >= ratio * np.maximum(1, own)))
-        columns.append((places[better], places[worse], np.full(len(better), number)))
+        columns.append((indices[better], indices[worse], np.full(len(better), number)))
     if not columns:
         return KarmaPairs(better=np.zeros(0, int), worse=np.zeros(0, int), thread=np.zeros(0, int))
     better, worse, thread = (np.concatenate(column) for column in zip(*columns, strict=True))

@@ -34,7 +34,7 @@ def among_other_prompts(rows: PackedRows, chosen: np.ndarray, threads: np.ndarra
     first_of_thread = np.unique(threads, return_index=True)[1]
     if len(first_of_thread) < candidates:
         raise UserError(f"{candidates} prompts to choose from, and there are {len(first_of_thread)}: lower ranking.candidates")
-    generator, tokens, places, start = np.random.default_rng(seed), [], [], 0
+    generator, tokens, ranges, start = np.random.default_rng(seed), [], [], 0
     for story in chosen:
         others = first_of_thread[threads[first_of_thread] != threads[story]]
         asked = [story, *generator.choice(others, candidates - 1, replace=False)]
@@ -42,10 +42,10 @@ def among_other_prompts(rows: PackedRows, chosen: np.ndarray, threads: np.ndarra
         _, begins, ends = rows.stories[story]
         beginning = rows.tokens[begins:ends][: rows.block - max(map(len, prompts))]
         for prompt in prompts:
-            places.append((start, start + len(prompt), start + len(prompt) + len(beginning)))
+            ranges.append((start, start + len(prompt), start + len(prompt) + len(beginning)))
             tokens += [prompt, beginning]
-            start = places[-1][2]
-    each, stories = np.arange(len(places)), np.array(places)
+            start = ranges[-1][2]
+    each, stories = np.arange(len(ranges)), np.array(ranges)
     plan = Placement(story=each, start=np.zeros_like(each), end=stories[:, 2] - stories[:, 1], row=each)
     return replace(rows, tokens=np.concatenate(tokens), stories=stories, pieces=plan, packed=False)
 

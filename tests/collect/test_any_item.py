@@ -61,7 +61,7 @@ OPENINGS = [
     "[removed",
     "http://",
 ]
-MARKUP = st.tuples(st.sampled_from(OPENINGS), st.integers(1, 300)).map(lambda found: found[0] * found[1])
+MARKUP = st.tuples(st.sampled_from(OPENINGS), st.integers(1, 300)).map(lambda drawn: drawn[0] * drawn[1])
 ENTITIES = st.one_of(
     st.integers(1, 6000).map(lambda n: f"&#{'1' * n};"), st.integers(1, 6000).map(lambda n: f"&#{'0' * n}65;"),
     st.integers(1, 300).map(lambda n: f"&#x{'f' * n};"), st.sampled_from(["&amp;#39;", "&#;", "&#x;", "&nosuch;", "&#1114112;"]),
@@ -248,8 +248,8 @@ def test_any_value_in_any_field_of_the_api_is_kept_or_rejected_with_a_reason(tmp
             item = {"kind": kind, "data": {**base, name: value}}
             crawler.met = {"posts": set(), "replies": set()}
             crawler.keep([item], 1.0)
-            place = zlib.crc32(json.dumps(item).encode())
-            rejected = store.rows("SELECT 1 FROM reject WHERE offset = ?", (place,))
+            choice = zlib.crc32(json.dumps(item).encode())
+            rejected = store.rows("SELECT 1 FROM reject WHERE offset = ?", (choice,))
             nested = kind == "t1" and name in ("parent_id", "link_id")
             assert any(crawler.met.values()) != bool(rejected) or (nested and not rejected)
 

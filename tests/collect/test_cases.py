@@ -60,19 +60,19 @@ class Case:
         )  # fmt: skip
         assert got == code, err
         where: Counter[str] = Counter()
-        for _, place, count in re.findall(r"│ (train|validation) +│ (.+?) +│ ([\d,]+) ", out):
-            where[place] += int(count.replace(",", ""))
+        for _, stage, count in re.findall(r"│ (train|validation) +│ (.+?) +│ ([\d,]+) ", out):
+            where[stage] += int(count.replace(",", ""))
         return where, out + err
 
     def karma(self, store: str = "x.db") -> dict[str, int | None]:
         """What training takes, by the word that a story begins with."""
         with Store(store) as opened:
-            found = {}
+            by_title = {}
             for thread in opened.threads():
                 for reply in thread.replies:
                     reading = thread.observations.get(reply.id)
-                    found[word(reply.body)] = None if reading is None else reading.score
-            return found
+                    by_title[word(reply.body)] = None if reading is None else reading.score
+            return by_title
 
     def counts(self) -> tuple[int, int, int]:
         with Store("x.db") as store:
@@ -205,9 +205,9 @@ def test_71_a_line_ends_at_a_newline_alone(case: Case, folder: str) -> None:
     targets = (CASES / folder / "train.wp_target").read_bytes().decode().split("\n")[:4]
     sources = (CASES / folder / "train.wp_source").read_bytes().decode().split("\n")[:4]
     with Store("x.db") as store:
-        found = {t.post.title: t.replies[0].body for t in store.threads()}
-    assert found == {s.strip(): t.strip().replace("<newline>", "\n") for s, t in zip(sources, targets, strict=True)}
-    assert any("\r" in text for text in [*found, *found.values()])
+        texts = {t.post.title: t.replies[0].body for t in store.threads()}
+    assert texts == {s.strip(): t.strip().replace("<newline>", "\n") for s, t in zip(sources, targets, strict=True)}
+    assert any("\r" in text for text in [*texts, *texts.values()])
 
 
 def test_71_a_carriage_return_ends_no_line_of_json_or_of_a_dump(case: Case) -> None:
@@ -246,13 +246,13 @@ def test_52_a_mended_file_has_no_rejects_any_more(case: Case) -> None:
 
 
 def test_53_of_scores_without_a_time_the_last_import_counts(case: Case) -> None:
-    told = []
+    outputs = []
     for day, ash, door in ((1, 400, 5), (2, 380, 9), (1, 400, 5)):
-        told.append(case.table(f"53_day{day}.jsonl", *MIN)["err"])
+        outputs.append(case.table(f"53_day{day}.jsonl", *MIN)["err"])
         karma = case.karma()
         assert (karma["ash"], karma["birch"], karma["door"]) == (ash, 12, door)
-    assert "order of import" not in told[0]
-    assert all("source.seen_at" in err and "order of import" in err for err in told[1:])
+    assert "order of import" not in outputs[0]
+    assert all("source.seen_at" in err and "order of import" in err for err in outputs[1:])
 
 
 def test_53_reading_a_file_again_changes_nothing(case: Case) -> None:
@@ -284,11 +284,11 @@ def test_62c_a_column_that_nobody_named_may_be_missing(case: Case) -> None:
     figures = case.collect("source=threads", file="62c_old.parquet")
     assert sorted(case.karma().values()) == [3, 7, 24]  # type: ignore[type-var]
     assert "comment_times" in figures["err"]
-    told = case.collect(
+    output = case.collect(
         "source=threads", "source.columns.created_utc=comment_times", file="62c_old.parquet", code=2
     )["err"]  # fmt: skip
-    assert "it has " in told
-    assert told.strip().endswith("source.columns.created_utc=null")
+    assert "it has " in output
+    assert output.strip().endswith("source.columns.created_utc=null")
 
 
 def test_40_a_table_of_ones_own_comes_in_at_the_first_try(case: Case) -> None:
@@ -297,20 +297,20 @@ def test_40_a_table_of_ones_own_comes_in_at_the_first_try(case: Case) -> None:
     missing = next(line for line in figures["err"].splitlines() if "has no" in line)
     assert all(name in missing for name in ("post_id", "reply_id", "post_score", "post_created_utc", "told apart by"))
     assert figures["err"].splitlines()[-1] == "python train.py corpus.path=x.db"
-    told = case.table("40_min.jsonl", "source.columns.author=writer", code=2)["err"]
-    assert told.strip().endswith("source.columns.author=null")
-    told = case.table("40_min.jsonl", "source.columns.score=karma", code=2)["err"]
-    assert "no column for score: karma; it has title, body, score" in told
-    told = case.table("40_min.jsonl", "source.columns.score=null", code=2)["err"]
-    assert "must map score" in told
-    assert "which has title, body, score" in told
+    message = case.table("40_min.jsonl", "source.columns.author=writer", code=2)["err"]
+    assert message.strip().endswith("source.columns.author=null")
+    message = case.table("40_min.jsonl", "source.columns.score=karma", code=2)["err"]
+    assert "no column for score: karma; it has title, body, score" in message
+    message = case.table("40_min.jsonl", "source.columns.score=null", code=2)["err"]
+    assert "must map score" in message
+    assert "which has title, body, score" in message
 
 
 @pytest.mark.parametrize(("file", "named"), [("41_cp1252.csv", "line 3"), ("41b_utf16.csv", "UTF-16")])
 def test_41_another_encoding_is_named(case: Case, file: str, named: str) -> None:
-    told = case.table(file, *MIN, code=2)["err"]
-    assert "UTF-8" in told
-    assert named in told
+    message = case.table(file, *MIN, code=2)["err"]
+    assert "UTF-8" in message
+    assert named in message
     assert not Path("x.db").exists()
 
 
@@ -349,25 +349,25 @@ def test_43_wherever_it_stands(case: Case, at: int) -> None:
 
 
 def test_43b_a_file_that_is_mostly_broken_is_another_kind_of_file(case: Case) -> None:
-    told = case.table("43b_mostly_broken.jsonl", *MIN, code=2)["err"]
-    assert "3 of 5 lines" in told
-    assert "are no JSON, the first is line 2" in told
+    message = case.table("43b_mostly_broken.jsonl", *MIN, code=2)["err"]
+    assert "3 of 5 lines" in message
+    assert "are no JSON, the first is line 2" in message
     assert not Path("x.db").exists()
 
 
 def test_79_the_cause_of_an_error_is_the_one_that_is_told(case: Case) -> None:
-    told = case.collect("source=source_target", file="79_latin1/train.wp_source", code=2)["err"]
-    assert "not UTF-8" in told
-    assert "line 2" in told
-    assert "train.wp_" in told
+    message = case.collect("source=source_target", file="79_latin1/train.wp_source", code=2)["err"]
+    assert "not UTF-8" in message
+    assert "line 2" in message
+    assert "train.wp_" in message
     assert case.collect("source=source_target", file="79b_gz/train.wp_source.gz")["kept"] == 3
 
 
 @pytest.mark.parametrize(("column", "karma"), [("Öl", [3, 7, 9]), ("x=y", [30, 70, 90])])
 def test_83_a_value_that_hydra_refuses_is_given_back_as_it_is_typed(case: Case, column: str, karma: list[int]) -> None:
-    told = case.table("83_names.csv", *MIN, f"source.columns.score={column}", code=2)["err"]
+    message = case.table("83_names.csv", *MIN, f"source.columns.score={column}", code=2)["err"]
     typed = f'source.columns.score="{column}"'
-    assert told.strip().endswith(f"'{typed}'")
+    assert message.strip().endswith(f"'{typed}'")
     case.table("83_names.csv", *MIN, typed)
     assert sorted(case.karma().values()) == karma  # type: ignore[type-var]
 
@@ -475,12 +475,12 @@ def test_113_replies_without_their_posts_are_told(case: Case) -> None:
     assert figures["replies_without_post"] == 6
     assert "6 of 6 replies lack their posts" in figures["err"]
     assert case.collect("source=dump", "mode=status")["replies_without_post"] == 6
-    _, told = case.train(code=2)
-    assert "6 of 6 replies lack their posts: import the RS_ file" in told
+    _, message = case.train(code=2)
+    assert "6 of 6 replies lack their posts: import the RS_ file" in message
     case.dump("113_RS_half.jsonl")
-    where, told = case.train()
+    where, message = case.train()
     assert (where["came in"], where["kept"], where["post unknown"]) == (6, 3, 3)
-    assert "3 of 6 replies lack their posts: import the RS_ file" in told
+    assert "3 of 6 replies lack their posts: import the RS_ file" in message
 
 
 def test_113_the_missing_file_is_named(case: Case) -> None:
@@ -490,8 +490,8 @@ def test_113_the_missing_file_is_named(case: Case) -> None:
 
 def test_114_scores_read_at_once_are_no_karma(case: Case) -> None:
     assert case.dump("114_read_at_once.jsonl")["kept"] == 7
-    where, told = case.train("objective=rwr")
-    assert "3 of 5 scores were read within an hour of posting: they are not karma yet" in told
+    where, message = case.train("objective=rwr")
+    assert "3 of 5 scores were read within an hour of posting: they are not karma yet" in message
     assert (where["no score"], where["kept"]) == (3, 2)
     assert case.train("objective=rwr", "preprocess.min_age_h=0")[0]["kept"] == 5
     assert case.train("objective=bc", "preprocess.scored_only=false")[0]["kept"] == 5
@@ -543,9 +543,9 @@ def test_c1_notices_are_no_stories_and_stories_are_no_notices(case: Case) -> Non
 
 def test_c3_escaped_underscores(case: Case) -> None:
     case.table("c3_underscores.jsonl", *MIN)
-    _, told = case.train("look=3")
-    assert "do_not_wake" in told
-    assert "was _only_ a door" in told
+    _, page = case.train("look=3")
+    assert "do_not_wake" in page
+    assert "was _only_ a door" in page
 
 
 @pytest.mark.parametrize("pattern", [">!", "^("])
@@ -579,8 +579,8 @@ AWKWARD = ("RC_2021-01 (1).jsonl", "RC_[2021].jsonl", "RC_{2021}.jsonl", "month=
 def test_90_awkward_names_are_given_back_as_they_are_typed(case: Case, name: str) -> None:
     Path("f").mkdir()
     shutil.copy(CASES / "10_bom.jsonl", f"f/{name}")
-    told = case.collect("source=dump", f"source.path=f/{name}", code=2)["err"]
-    typed = told.strip().rpartition(" type ")[2]
+    message = case.collect("source=dump", f"source.path=f/{name}", code=2)["err"]
+    typed = message.strip().rpartition(" type ")[2]
     (argument,) = subprocess.run(
         ["bash", "-c", f"printf '%s\\0' {typed}"], capture_output=True, text=True, check=True
     ).stdout.split("\0")[:1]
@@ -591,9 +591,9 @@ def test_90_awkward_names_are_given_back_as_they_are_typed(case: Case, name: str
 def test_90_what_cannot_be_typed_is_to_be_renamed(case: Case) -> None:
     shutil.copy(CASES / "10_bom.jsonl", "${x}.jsonl")
     for typed in ("source.path=${x}.jsonl", 'source.path="\\${x}.jsonl"'):
-        told = case.collect("source=dump", typed, code=2)["err"]
-        assert typed in told
-        assert "rename what is called so" in told
+        message = case.collect("source=dump", typed, code=2)["err"]
+        assert typed in message
+        assert "rename what is called so" in message
 
 
 def test_93b_a_reader_that_has_seen_enough_is_no_failure(case: Case) -> None:
@@ -606,8 +606,8 @@ def test_93b_a_reader_that_has_seen_enough_is_no_failure(case: Case) -> None:
 
 @pytest.mark.parametrize("value", ["0", "-1", "x", "1.5"])
 def test_111_a_wrong_number_makes_no_store(case: Case, value: str) -> None:
-    told = case.collect("source=demo", f"source.demo.threads={value}", code=2)["err"]
-    assert told == f"rfr: source.demo.threads must be a whole number, 1 or more, not {value}\n"
+    message = case.collect("source=demo", f"source.demo.threads={value}", code=2)["err"]
+    assert message == f"rfr: source.demo.threads must be a whole number, 1 or more, not {value}\n"
     assert not Path("x.db").exists()
 
 
@@ -620,6 +620,6 @@ def test_l4_numbers_are_checked_before_anything_is_asked(case: Case, argument: s
         monkeypatch.setenv(f"praw_{name}", "x")
     monkeypatch.setattr("rfr.reddit.client.connect", lambda *_, **__: pytest.fail("something was asked"))
     source = "source=reddit" if "limit" in argument else "source=demo"
-    told = case.collect(source, "mode=watch", argument, code=2)["err"]
-    assert told.startswith(f"rfr: {argument.partition('=')[0]} must be a ")
-    assert told.strip().endswith(f"not {argument.partition('=')[2]}")
+    message = case.collect(source, "mode=watch", argument, code=2)["err"]
+    assert message.startswith(f"rfr: {argument.partition('=')[0]} must be a ")
+    assert message.strip().endswith(f"not {argument.partition('=')[2]}")

@@ -90,9 +90,9 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
 
     source.fake.deleted = {thread.post.id, thread.replies[0].id}
     source.fake.left = {thread.replies[1].id}
-    told = _purge(tmp_path, source)
+    report = _purge(tmp_path, source)
     assert traces(tmp_path, needles) == []
-    assert told["erased"] >= 2
+    assert report["erased"] >= 2
     rejects = [json.loads(line) for line in (tmp_path / "s.db.rejects.jsonl").read_text().splitlines()]
     assert [(row["offset"], row["reason"], row["line"]) for row in rejects] == [(n, "no parent", "") for n in (3, 9, 12)]
     kept = (tmp_path / "runs/r/samples.jsonl").read_text()
@@ -101,7 +101,7 @@ def test_deleted_text_and_author_are_found_nowhere_after_a_purge(tmp_path: Path,
     assert not (tmp_path / "runs/r/report.html").exists()
     assert [path.name for path in (tmp_path / "data/cache").iterdir() if path.is_dir()] == ["fresh"]
     with Store(tmp_path / "s.db") as store:
-        bodies = {reply.id: reply for found in store.threads() for reply in found.replies}
+        bodies = {reply.id: reply for thread in store.threads() for reply in thread.replies}
         assert bodies[thread.replies[0].id].body == "[deleted]"
         assert bodies[thread.replies[1].id].body == "A story that stays."
         assert len(bodies) == sum(len(t.replies) for t in source.threads)
@@ -152,10 +152,10 @@ def test_a_subreddit_that_went_private_is_not_taken_for_deleted(
     source.fake.absent = {i for thread in source.threads for i in (thread.post.id, *(reply.id for reply in thread.replies))}
     assert len(source.fake.absent) > 50
     for _ in range(2):
-        told = _purge(tmp_path, source)
+        report = _purge(tmp_path, source)
         source.wait(7200)
-    assert told["erased"] == _gone_from_the_start(source.threads)
-    assert told["left_out_kept"] == len(source.fake.absent) - told["erased"]
+    assert report["erased"] == _gone_from_the_start(source.threads)
+    assert report["left_out_kept"] == len(source.fake.absent) - report["erased"]
     assert "none of these was erased" in capsys.readouterr().err
     assert _purge(tmp_path, source, most_left_out=1)["erased"] == len(source.fake.absent)
 

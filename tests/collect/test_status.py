@@ -50,8 +50,9 @@ def test_ages_and_karma_count_every_reply_once(store: Store) -> None:
 
 def test_coverage(store: Store) -> None:
     covered = coverage(store, "s", [2 * HOUR], now=HOUR * 200)
-    told = {name: covered[name] for name in ("posts", "replies", "readings", "threads_to_read", "gaps", "rejects", "scores_due")}
-    assert told == {
+    names = ("posts", "replies", "readings", "threads_to_read", "gaps", "rejects", "scores_due")
+    counts = {name: covered[name] for name in names}
+    assert counts == {
         "posts": 1, "replies": 8, "readings": 8, "threads_to_read": 1, "gaps": 1, "rejects": 1, "scores_due": 2,
     }  # fmt: skip
 

@@ -67,11 +67,11 @@ def _leaves(node: Any, prefix: str = "") -> Iterator[str]:
 
 def _keys(command: str) -> dict[str, DictConfig]:
     """Every distinct key that any choice brings in, with a config that has it."""
-    found: dict[str, DictConfig] = {}
+    configs: dict[str, DictConfig] = {}
     for _, cfg in _configs(command):
         for key in _leaves(cfg):
-            found.setdefault(key, cfg)
-    return found
+            configs.setdefault(key, cfg)
+    return configs
 
 
 def _outcome(command: str, cfg: DictConfig, key: str, value: Any) -> str | None:
@@ -81,8 +81,8 @@ def _outcome(command: str, cfg: DictConfig, key: str, value: Any) -> str | None:
     try:
         CHECKS[command](cfg)
     except (ValueError, HydraException) as error:
-        told = in_one_line(error)
-        return None if key in told and len(told.splitlines()) == 1 else f"{command} {key}={value!r}: {told}"
+        message = in_one_line(error)
+        return None if key in message and len(message.splitlines()) == 1 else f"{command} {key}={value!r}: {message}"
     except Exception as error:
         return f"{command} {key}={value!r}: {type(error).__name__}: {error}"
     return None

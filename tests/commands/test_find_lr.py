@@ -46,12 +46,12 @@ def test_it_finds_a_planted_rate_within_a_factor_of_two(curvature: float, steps:
 @pytest.mark.parametrize("curvature", [5.0, 300.0, 2e4])
 def test_noise_seldom_misleads_it(curvature: float) -> None:
     """Where no batch is like another, nine times in ten."""
-    found = []
+    rates = []
     for seed in range(40):
         with suppress(ValueError):  # it says so where it can't tell
-            found.append(curvature * suggest_lr(*_descent([curvature], 100, 0.03, seed)))
-    assert len(found) >= 38
-    assert sum(0.5 < rate < 2 for rate in found) >= 36
+            rates.append(curvature * suggest_lr(*_descent([curvature], 100, 0.03, seed)))
+    assert len(rates) >= 38
+    assert sum(0.5 < rate < 2 for rate in rates) >= 36
 
 
 def test_the_steepest_direction_sets_the_rate() -> None:
@@ -87,10 +87,10 @@ def test_what_it_finds_for_a_policy_beats_what_it_does_not(
     """A quarter of the rate learns less in as many steps, and four times the rate does, too."""
     code, out, err = command("train", *SMALLEST, *folders, "find_lr=100", "trainer.accumulate=2")
     assert code == 0, err
-    told = json.loads(out.strip().splitlines()[-1])
-    rate = told["optimizer.lr"]
-    assert "optimizer.lr=" in Path(told["plot"]).read_text()
-    assert list(Path(told["plot"]).parent.iterdir()) == [Path(told["plot"])], "nothing else is left"
+    result = json.loads(out.strip().splitlines()[-1])
+    rate = result["optimizer.lr"]
+    assert "optimizer.lr=" in Path(result["plot"]).read_text()
+    assert list(Path(result["plot"]).parent.iterdir()) == [Path(result["plot"])], "nothing else is left"
     settings = ["trainer.max_steps=100", "trainer.validate_every=100", "trainer.accumulate=2", "schedule.warmup_steps=10"]
     losses = [
         train_small(folders, f"at-{factor}", *settings, f"optimizer.lr={factor * rate}")[1]["val/nll_per_token"]

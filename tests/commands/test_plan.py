@@ -60,10 +60,10 @@ def _bytes(setup: MemorySetup) -> dict[str, tuple[float, float, float]]:
 def test_model_states_are_those_of_the_zero_paper(
     changes: dict, parameters: tuple[float, ...], gradients: tuple[float, ...], states: tuple[float, ...]
 ) -> None:
-    found = _bytes(replace(SETUP, **changes))
-    assert found["parameters"] == pytest.approx(parameters)
-    assert found["gradients"] == pytest.approx(gradients)
-    assert found["optimizer states"] == pytest.approx(states)
+    sizes = _bytes(replace(SETUP, **changes))
+    assert sizes["parameters"] == pytest.approx(parameters)
+    assert sizes["gradients"] == pytest.approx(gradients)
+    assert sizes["optimizer states"] == pytest.approx(states)
 
 
 def test_deepspeed_turns_gradients_to_fp32_when_the_passes_are_over() -> None:
@@ -108,8 +108,8 @@ def test_activations_grow_with_rows_and_layers_and_shrink_with_checkpointing() -
 def test_only_shapes_are_worked_out() -> None:
     """No processor has to be quick at bf16, nor to have the memory: one of these tensors takes 400 GB."""
     wide = GPT2Config(vocab_size=512, n_embd=1600, n_layer=2, n_head=25, n_positions=1024)
-    found = activation_bytes(wide, _forward(rows=2**17, block=1024, checkpointing=False))
-    assert found.layer > 2**17 * 1024 * 1600 * 2
+    kept = activation_bytes(wide, _forward(rows=2**17, block=1024, checkpointing=False))
+    assert kept.layer > 2**17 * 1024 * 1600 * 2
 
 
 def _setup(*overrides: str, gpu: str | None = None) -> MemorySetup:
@@ -146,12 +146,12 @@ def test_what_is_advised_fits() -> None:
 
 
 def test_the_command_tells_and_trains_nothing(tmp_path: Path) -> None:
-    told = command(["train.py", "model=gpt2", "plan=V100-16", f"runs_dir={tmp_path / 'runs'}"])
-    plan_ = last_json(told)
+    output = command(["train.py", "model=gpt2", "plan=V100-16", f"runs_dir={tmp_path / 'runs'}"])
+    plan_ = last_json(output)
     assert plan_["fits"] is True
     assert plan_["device_gib"] == pytest.approx(3.4, abs=1.0)
     for word in ("optimizer states", "activations", "logits", "it fits"):
-        assert word in told.stdout
+        assert word in output.stdout
     assert not (tmp_path / "runs").exists()
     wrong = command(["train.py", "model=gpt2", "plan=A1000"])
     assert wrong.returncode == 2

@@ -69,7 +69,7 @@ def _check(split: PreparedSplit, tokenizer: PreTrainedTokenizerFast) -> None:
     """Whole stories, each behind its own prompt, each token a target once, one end-of-text each; nothing crosses a border."""
     packed = split.rows
     rows = packed.take(np.arange(len(packed)))
-    told: dict[int, list[tuple[int, list[int]]]] = {}
+    by_story: dict[int, list[tuple[int, list[int]]]] = {}
     for row in range(len(packed)):
         for document in range(1, rows.documents[row].max() + 1):
             mine = np.flatnonzero(rows.documents[row] == document)
@@ -81,11 +81,11 @@ def _check(split: PreparedSplit, tokenizer: PreTrainedTokenizerFast) -> None:
             assert (labels[-len(targets) :] == targets).all(), "targets stand together at the end"
             assert (ids[1:][labels[:-1] != IGNORE] == targets[:-1]).all()
             assert len(ids) - len(prompt) + 1 - len(targets) <= CONTEXT
-            told.setdefault(number, []).append((len(told.get(number, [])), targets.tolist()))
-    assert len(told) == len(split.stories)
-    starts = {number: sorted(packed.pieces.start[packed.pieces.story == number]) for number in told}
+            by_story.setdefault(number, []).append((len(by_story.get(number, [])), targets.tolist()))
+    assert len(by_story) == len(split.stories)
+    starts = {number: sorted(packed.pieces.start[packed.pieces.story == number]) for number in by_story}
     for number, story in enumerate(split.stories):
-        pieces = sorted(told[number], key=lambda piece: _place(piece, packed, number))
+        pieces = sorted(by_story[number], key=lambda piece: _offset(piece, packed, number))
         joined = [token for _, targets in pieces for token in targets]
         assert joined.count(packed.eos) == 1
         assert joined[-1] == packed.eos
@@ -93,7 +93,7 @@ def _check(split: PreparedSplit, tokenizer: PreTrainedTokenizerFast) -> None:
         assert len(starts[number]) == len(pieces)
 
 
-def _place(piece: tuple[int, list[int]], packed: object, story: int) -> int:
+def _offset(piece: tuple[int, list[int]], packed: object, story: int) -> int:
     """Where a piece starts in its story: pieces were met in the order of their rows."""
     pieces = packed.pieces  # type: ignore[attr-defined]
     return int(pieces.start[np.flatnonzero(pieces.story == story)[piece[0]]])

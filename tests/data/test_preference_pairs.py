@@ -27,15 +27,15 @@ def test_all_pairs_of_a_group_and_no_others(
     threads = np.repeat(np.arange(len(replies)), [len(thread) for thread in replies])
     rewards, tokens = (np.array([reply[i] for thread in replies for reply in thread], float) for i in (0, 1))
     try:
-        found = Pairing(margin=margin, group=group, length_ratio=length_ratio)(rewards, threads, tokens)
+        pairs = Pairing(margin=margin, group=group, length_ratio=length_ratio)(rewards, threads, tokens)
     except UserError:
-        found = PreferencePairs(**dict.fromkeys(("story", "group", "chosen", "rejected"), np.zeros(0, int)))
-    assert len(set(found.story)) == len(found.story), "no story twice"
-    assert set(found.chosen) | set(found.rejected) == set(range(len(found.story))), "none that is not compared"
-    assert max(np.bincount(found.group), default=0) <= group
-    assert (np.diff(found.group[found.chosen]) >= 0).all()
-    got = {(found.story[c], found.story[r]) for c, r in zip(found.chosen, found.rejected, strict=True)}
-    groups = dict(zip(found.story, found.group, strict=True))
+        pairs = PreferencePairs(**dict.fromkeys(("story", "group", "chosen", "rejected"), np.zeros(0, int)))
+    assert len(set(pairs.story)) == len(pairs.story), "no story twice"
+    assert set(pairs.chosen) | set(pairs.rejected) == set(range(len(pairs.story))), "none that is not compared"
+    assert max(np.bincount(pairs.group), default=0) <= group
+    assert (np.diff(pairs.group[pairs.chosen]) >= 0).all()
+    got = {(pairs.story[c], pairs.story[r]) for c, r in zip(pairs.chosen, pairs.rejected, strict=True)}
+    groups = dict(zip(pairs.story, pairs.group, strict=True))
     whole = group >= max(map(len, replies))  # a thread is one group
     for one in range(len(rewards)):
         for other in range(len(rewards)):
@@ -77,12 +77,12 @@ def test_a_batch_holds_the_stories_it_compares(prepared: Prepared, rows: PairRow
     split, indices = prepared.train, np.array([0, 3, len(rows) - 1])
     batch = rows.batch(indices, np.arange(len(rows)))
     assert batch.pairs == len(rows.comparisons.chosen) > len(rows)
-    places = np.concatenate([np.flatnonzero(rows.comparisons.group == index) for index in indices])
-    assert batch.reference_S.tolist() == places.tolist()
-    assert len(batch.ends_S) == len(places) == int(batch.documents_BT.max())
+    entries = np.concatenate([np.flatnonzero(rows.comparisons.group == index) for index in indices])
+    assert batch.reference_S.tolist() == entries.tolist()
+    assert len(batch.ends_S) == len(entries) == int(batch.documents_BT.max())
     whole, documents = 0, batch.documents_BT.flatten()
-    for number, place in enumerate(places, start=1):
-        story = rows.comparisons.story[place]
+    for number, entry in enumerate(entries, start=1):
+        story = rows.comparisons.story[entry]
         prompt, begins, ends = split.rows.stories[story]
         expected = [*split.rows.tokens[prompt:ends], split.rows.eos][: split.rows.block + 1]
         here = documents == number
@@ -92,12 +92,12 @@ def test_a_batch_holds_the_stories_it_compares(prepared: Prepared, rows: PairRow
         assert batch.positions_BT.flatten()[here].tolist() == list(range(len(expected) - 1))
         assert batch.ends_S[number - 1] == np.flatnonzero(here)[-1]
         whole += expected[-1] == split.rows.eos
-    assert 0 < whole < len(places), "some stories are longer than the block"
-    scores = np.array([split.stories[int(rows.comparisons.story[place])].score for place in places])
+    assert 0 < whole < len(entries), "some stories are longer than the block"
+    scores = np.array([split.stories[int(rows.comparisons.story[entry])].score for entry in entries])
     assert len(batch.chosen_P) == sum(np.diff(np.searchsorted(rows.comparisons.group[rows.comparisons.chosen], [i, i + 1]))[0]
                                       for i in indices)  # fmt: skip
     assert (scores[batch.chosen_P] > scores[batch.rejected_P]).all()
-    threads = np.array([split.stories[int(rows.comparisons.story[place])].thread_id for place in places])
+    threads = np.array([split.stories[int(rows.comparisons.story[entry])].thread_id for entry in entries])
     assert (threads[batch.chosen_P] == threads[batch.rejected_P]).all()
 
 

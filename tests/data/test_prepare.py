@@ -90,10 +90,10 @@ def test_a_step_without_packing_is_the_same_for_every_layout(unpacked: Prepared)
     for step in (0, 1, BUCKET_STEPS, 79, 5):  # in any order: a resumed run asks for the middle first
         expected = whole[step]
         pieces = [parts[rank][2 * step + part] for part in range(2) for rank in range(2)]
-        found = np.concatenate([np.pad(p.labels_BT, ((0, 0), (0, 128)), constant_values=IGNORE)[:, :128] for p in pieces])
+        labels = np.concatenate([np.pad(p.labels_BT, ((0, 0), (0, 128)), constant_values=IGNORE)[:, :128] for p in pieces])
         width = expected.labels_BT.shape[1]
-        assert np.array_equal(found[:, :width], expected.labels_BT)
-        assert (found[:, width:] == IGNORE).all()
+        assert np.array_equal(labels[:, :width], expected.labels_BT)
+        assert (labels[:, width:] == IGNORE).all()
         assert {p.target_tokens for p in pieces} == {expected.target_tokens}
 
 
@@ -105,8 +105,8 @@ def test_an_epoch_without_packing_shows_every_row_once(unpacked: Prepared) -> No
     assert abs(sum(seen) - int(rows.row_targets.sum())) <= (len(rows) - per_step * BUCKET_STEPS) * 129
     validation = unpacked.validation.rows
     loader = ValidationBatches(WeightedRows(validation), micro_batch=4, rank=0, ranks=1)
-    found = sum(int((loader[i].labels_BT != IGNORE).sum()) for i in range(len(loader)))
-    assert found == unpacked.ledger["validation"]["target_tokens"]
+    targets = sum(int((loader[i].labels_BT != IGNORE).sum()) for i in range(len(loader)))
+    assert targets == unpacked.ledger["validation"]["target_tokens"]
 
 
 # --- fit policies on a corpus
@@ -215,7 +215,7 @@ def test_twenty_kills_leave_no_half_written_cache(demo_store: Path, tmp_path: Pa
     seconds = time.monotonic() - started
     child.communicate()
     (whole,) = (path for path in (tmp_path / "whole").iterdir() if path.is_dir())
-    rng, found = random.Random(0), []
+    rng, states = random.Random(0), []
     for number in range(20):
         child = _start(demo_store, tmp_path / "killed")
         time.sleep(seconds * (number + rng.random()) / 20)
@@ -223,13 +223,13 @@ def test_twenty_kills_leave_no_half_written_cache(demo_store: Path, tmp_path: Pa
         child.communicate()
         folders = [path for path in (tmp_path / "killed").iterdir() if path.is_dir()] if (tmp_path / "killed").exists() else []
         assert all(is_sealed(path) for path in folders if path.suffix != ".partial")
-        found.append("whole" if any(path.suffix != ".partial" for path in folders) else "partial" if folders else "nothing")
-        if found[-1] == "whole":
+        states.append("whole" if any(path.suffix != ".partial" for path in folders) else "partial" if folders else "nothing")
+        if states[-1] == "whole":
             shutil.rmtree(tmp_path / "killed" / whole.name)
     child = _start(demo_store, tmp_path / "killed")
     assert child.communicate()[0] == rows
     again = tmp_path / "killed" / whole.name
     assert json.loads((again / "seal.json").read_text()) == json.loads((whole / "seal.json").read_text())
-    assert found.count("partial") >= 5
-    print(f"20 kills within {seconds:.1f} s of preparation: {found.count('partial')} left a partial cache, ", end="")
-    print(f"{found.count('whole')} came after its end; {time.monotonic() - began:.0f} s in all")
+    assert states.count("partial") >= 5
+    print(f"20 kills within {seconds:.1f} s of preparation: {states.count('partial')} left a partial cache, ", end="")
+    print(f"{states.count('whole')} came after its end; {time.monotonic() - began:.0f} s in all")

@@ -10,21 +10,21 @@ from rfr.evaluate.diversity import RollingHashes, diversity, longest_copies
 
 def test_the_same_story_over_and_over() -> None:
     story = "the witch kept the silver key in the old forest"
-    found = diversity([story] * 5)
-    assert found["self_bleu"] == pytest.approx(1)
-    assert found["distinct_1"] == pytest.approx(8 / 50)
-    assert found["repetition"] == 0
+    measured = diversity([story] * 5)
+    assert measured["self_bleu"] == pytest.approx(1)
+    assert measured["distinct_1"] == pytest.approx(8 / 50)
+    assert measured["repetition"] == 0
 
 
 def test_stories_that_share_nothing() -> None:
-    found = diversity([" ".join(f"{name}{i}" for i in range(20)) for name in "abcdef"])
-    assert found == {"distinct_1": 1, "distinct_2": 1, "distinct_3": 1, "self_bleu": 0, "repetition": 0}
+    measured = diversity([" ".join(f"{name}{i}" for i in range(20)) for name in "abcdef"])
+    assert measured == {"distinct_1": 1, "distinct_2": 1, "distinct_3": 1, "self_bleu": 0, "repetition": 0}
 
 
 def test_a_story_that_goes_round_in_circles() -> None:
-    found = diversity(["one two three four " * 10, "five six seven eight nine"])
+    measured = diversity(["one two three four " * 10, "five six seven eight nine"])
     # 37 stretches of four words, of which 4 are new; the other story repeats none.
-    assert found["repetition"] == pytest.approx((33 / 37 + 0) / 2)
+    assert measured["repetition"] == pytest.approx((33 / 37 + 0) / 2)
 
 
 def test_empty_and_single_stories_have_figures() -> None:
@@ -44,11 +44,11 @@ def test_the_longest_copy_is_found() -> None:
     corpus = generator.integers(4, size=60)
     stories = [generator.integers(4, size=size) for size in (0, 1, 5, 20, 20)]
     stories += [np.concatenate([generator.integers(4, size=3), corpus[20:38], generator.integers(4, size=3)]), corpus, corpus + 9]
-    found = longest_copies(stories, corpus)
-    assert found.tolist() == [_by_hand(story, corpus) for story in stories]
-    assert found[5] >= 18
-    assert found[6] == 60
-    assert found[7] == 0
+    copies = longest_copies(stories, corpus)
+    assert copies.tolist() == [_by_hand(story, corpus) for story in stories]
+    assert copies[5] >= 18
+    assert copies[6] == 60
+    assert copies[7] == 0
 
 
 def test_a_stretchs_hash_does_not_depend_on_where_it_stands() -> None:

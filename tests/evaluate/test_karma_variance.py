@@ -159,8 +159,8 @@ def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]
     assert code == 0, err
     assert "head start (herding)" in out
     assert re.search(r"for this corpus.*adjusted_rank.*40 threads are few", out, re.DOTALL)
-    found = json.loads((tmp_path / "out" / "karma.json").read_text())
-    assert {row["reward"] for row in found["correlations"]} == {
+    report = json.loads((tmp_path / "out" / "karma.json").read_text())
+    assert {row["reward"] for row in report["correlations"]} == {
         "log_karma",
         "thread_rank",
         "adjusted_rank",
@@ -169,8 +169,8 @@ def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]
         "quantile",
     }
     page = (tmp_path / "out" / "karma.html").read_text()
-    assert page == karma_page(found)
-    assert page.count("<rect") == 2 * len(found["variance_shares"])
+    assert page == karma_page(report)
+    assert page.count("<rect") == 2 * len(report["variance_shares"])
     assert "http" not in page
 
 

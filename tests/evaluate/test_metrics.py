@@ -30,7 +30,7 @@ def _nll_by_hand(model: PreTrainedModel, prompt: np.ndarray, story: np.ndarray, 
     with torch.no_grad():
         logp = model(ids).logits[0].log_softmax(-1)
     targets = range(len(prompt), ids.shape[1])
-    return -sum(float(logp[place - 1, ids[0, place]]) for place in targets)
+    return -sum(float(logp[index - 1, ids[0, index]]) for index in targets)
 
 
 def test_stories_are_scored_after_their_own_prompt_others_and_none(prepared: Prepared, policy: PreTrainedModel) -> None:
@@ -42,14 +42,14 @@ def test_stories_are_scored_after_their_own_prompt_others_and_none(prepared: Pre
     nll_sums, targets = story_nll(policy, ranked, 8)
     own, _ = story_nll(policy, rows, 8)
     free, _ = story_nll(policy, without_prompts(rows), 8)
-    for place, story in enumerate(whole):
+    for index, story in enumerate(whole):
         prompt, begins, ends = rows.stories[story]
         text = np.asarray(rows.tokens[begins:ends])
-        assert nll_sums[4 * place] == pytest.approx(own[story], rel=1e-5)
+        assert nll_sums[4 * index] == pytest.approx(own[story], rel=1e-5)
         assert own[story] == pytest.approx(_nll_by_hand(policy, rows.tokens[prompt:begins], text, rows.eos), rel=1e-5)
         assert free[story] == pytest.approx(_nll_by_hand(policy, rows.tokens[begins - 1 : begins], text, rows.eos), rel=1e-5)
-        assert len(set(nll_sums[4 * place : 4 * place + 4])) == 4, "four prompts"
-        assert (targets[4 * place : 4 * place + 4] == len(text) + 1).all()
+        assert len(set(nll_sums[4 * index : 4 * index + 4])) == 4, "four prompts"
+        assert (targets[4 * index : 4 * index + 4] == len(text) + 1).all()
 
 
 def test_nll_of_what_a_thread_liked_best_and_least() -> None:
@@ -67,9 +67,9 @@ def test_nll_of_what_a_thread_liked_best_and_least() -> None:
     ]
     nll = np.array([10.0, 1, 1, 30, 99, 99, 99, 99, 40, 6, 99, 99, 99])
     tokens = np.array([5.0, 1, 1, 10, 1, 1, 1, 1, 10, 4, 1, 1, 1])
-    found = nll_by_karma(nll, tokens, threads)
-    assert found["top"] == pytest.approx((30 + 40) / 20)
-    assert found["bottom"] == pytest.approx((10 + 6) / 9)
+    by_karma = nll_by_karma(nll, tokens, threads)
+    assert by_karma["top"] == pytest.approx((30 + 40) / 20)
+    assert by_karma["bottom"] == pytest.approx((10 + 6) / 9)
     assert nll_by_karma(nll[4:6], tokens[4:6], threads[1:2]) == {}
 
 
@@ -90,32 +90,32 @@ def test_a_story_that_fills_the_block_is_scored_by_its_beginning(prepared: Prepa
 
 def test_the_own_prompt_has_to_be_the_likeliest() -> None:
     nll_sums = np.array([1.0, 2, 3, 5.0, 4, 6, 2.0, 2, 9])  # right, wrong, a tie
-    found = own_prompt_first(nll_sums, np.array([0, 1, 2]), 3)
-    assert found["accuracy"] == pytest.approx(1 / 3)
-    assert found["chance"] == pytest.approx(1 / 3)
-    assert found["stories"] == 3
+    ranking = own_prompt_first(nll_sums, np.array([0, 1, 2]), 3)
+    assert ranking["accuracy"] == pytest.approx(1 / 3)
+    assert ranking["chance"] == pytest.approx(1 / 3)
+    assert ranking["stories"] == 3
 
 
 def test_an_untrained_policy_is_told_from_nothing(prepared: Prepared, policy: PreTrainedModel) -> None:
     rewards, refused = rewards_of({"rank": ThreadRank(), "residual": Residual(folds=99)}, prepared)
     assert refused.keys() == {"residual"}
     assert rewards.keys() == {"reward rank"}
-    found = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=30), rewards)
-    assert set(found["baselines"]) < {row["score"] for row in found["pair_accuracy"]}
-    rank = [row["accuracy"] for row in found["pair_accuracy"] if row["score"] == "reward rank" and row["pairs"]]
+    findings = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=30), rewards)
+    assert set(findings["baselines"]) < {row["score"] for row in findings["pair_accuracy"]}
+    rank = [row["accuracy"] for row in findings["pair_accuracy"] if row["score"] == "reward rank" and row["pairs"]]
     assert set(rank) == {1.0}
-    assert abs(found["prompt_ranking"]["accuracy"] - 0.1) < 0.2
-    assert found["nll_per_token"] == pytest.approx(np.log(policy.config.vocab_size), rel=0.05)
+    assert abs(findings["prompt_ranking"]["accuracy"] - 0.1) < 0.2
+    assert findings["nll_per_token"] == pytest.approx(np.log(policy.config.vocab_size), rel=0.05)
     assert "prompt_ranking" not in likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=0), {})
 
 
 def test_a_copied_story_is_found_out(prepared: Prepared) -> None:
     encoder = Encoder(prepared.tokenizer)
     stories = [pair.response for pair in prepared.train.stories[:6]]
-    found = text_findings(stories, prepared, lambda texts: [tokens.ids for tokens in encoder(texts)])
-    assert found["copying"]["share_of_story_median"] == 1
-    assert found["copying_of_people"]["share_of_story_median"] < 0.8
-    assert found["copying"]["longest_tokens"] == max(len(tokens.ids) for tokens in encoder(stories))
+    findings = text_findings(stories, prepared, lambda texts: [tokens.ids for tokens in encoder(texts)])
+    assert findings["copying"]["share_of_story_median"] == 1
+    assert findings["copying_of_people"]["share_of_story_median"] < 0.8
+    assert findings["copying"]["longest_tokens"] == max(len(tokens.ids) for tokens in encoder(stories))
 
 
 def _row(score: str, accuracy: float, spread: float = 0.02, condition: str = "all") -> dict:
@@ -140,21 +140,21 @@ def test_the_verdict_says_what_the_figures_bear_out() -> None:
 
 
 def test_the_page_holds_it_all(prepared: Prepared, policy: PreTrainedModel) -> None:
-    found = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=10), {})
-    page = evaluation_page({"model": "m", **found}, [{"prompt": "p", "response": "r"}])
-    assert page.count("<svg") == sum(row["pairs"] > 0 for row in found["pair_accuracy"]) > 20
+    findings = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=10), {})
+    page = evaluation_page({"model": "m", **findings}, [{"prompt": "p", "response": "r"}])
+    assert page.count("<svg") == sum(row["pairs"] > 0 for row in findings["pair_accuracy"]) > 20
     for words in ("length-matched", "within an hour", "not earlier (SHP)", "prompt ranking", "class=verdict"):
         assert words in page
     assert "http" not in page
 
 
 @pytest.mark.parametrize(("low", "high", "place"), [(0.1, 0.3, "above"), (-0.3, -0.1, "below"), (-0.1, 0.1, "not told from")])
-def test_the_verdict_on_another_policy_is_that_of_like_lengths(low: float, high: float, place: str) -> None:
+def test_the_verdict_on_another_policy_is_that_of_like_lengths(low: float, high: float, position: str) -> None:
     gained = {"length_controlled": (low + high) / 2, "length_controlled_low": low, "length_controlled_high": high,
               "score": "reward_model_score", "over": "b over that of c",
               "gain": 9.0, "low": 8.0, "high": 10.0, "prompts": 7}  # fmt: skip
     said = findings({"pair_accuracy": [], "gains": [gained]})
     assert said[0].startswith(
-        f"The reward model's score of its stories is {place} that of b over that of c's, lengths being equal: "
+        f"The reward model's score of its stories is {position} that of b over that of c's, lengths being equal: "
     )
     assert said[0].endswith(f"({low:+.3f} to {high:+.3f}) on 7 prompts.")

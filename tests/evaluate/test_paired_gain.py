@@ -15,31 +15,31 @@ from tests.helpers.runs import train_small
 
 def _stories(generator: np.random.Generator, quality: float, words: float, per_word: float = 0.0) -> list[ScoredStory]:
     """Three on each of 40 prompts, some of which are harder."""
-    found = []
+    scored = []
     for prompt in range(40):
         for _ in range(3):
             length = int(generator.normal(words, 10))
             score = quality + per_word * length + np.sin(prompt) * 3 + generator.normal() * 0.1
-            found.append(ScoredStory(prompt=str(prompt), words=length, score=score))
-    return found
+            scored.append(ScoredStory(prompt=str(prompt), words=length, score=score))
+    return scored
 
 
 def test_a_gain_is_found_beneath_the_differences_of_prompts() -> None:
     generator = np.random.default_rng(0)
-    found = paired_gain([_stories(generator, 1.1, 100)], [_stories(generator, 1.0, 100)])
-    assert found.low < 0.1 < found.high
-    assert found.low > 0, "the prompts' own differences are far larger, but they are the same for both"
-    assert found.high - found.low < 0.15
-    assert found.prompts == 40
+    gain = paired_gain([_stories(generator, 1.1, 100)], [_stories(generator, 1.0, 100)])
+    assert gain.low < 0.1 < gain.high
+    assert gain.low > 0, "the prompts' own differences are far larger, but they are the same for both"
+    assert gain.high - gain.low < 0.15
+    assert gain.prompts == 40
 
 
 def test_longer_is_not_better() -> None:
     generator = np.random.default_rng(1)
     longer, shorter = (_stories(generator, 1.0, words, per_word=0.02) for words in (130, 100))
-    found = paired_gain([longer], [shorter])
-    assert found.gain == pytest.approx(0.6, abs=0.1)
-    assert abs(found.length_controlled) < 0.1
-    assert found.length_controlled_low < 0 < found.length_controlled_high
+    gain = paired_gain([longer], [shorter])
+    assert gain.gain == pytest.approx(0.6, abs=0.1)
+    assert abs(gain.length_controlled) < 0.1
+    assert gain.length_controlled_low < 0 < gain.length_controlled_high
     better = paired_gain([_stories(generator, 1.3, 130, per_word=0.02)], [shorter])
     assert better.length_controlled == pytest.approx(0.3, abs=0.1)
 
@@ -71,19 +71,19 @@ def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]],
         "evaluate", f"model.weights={one}", f"against=[{other}]", f"judge={judge}", *small, *folders, f"out={tmp_path}"
     )
     assert code == 0, err
-    found = json.loads((tmp_path / "evaluation.json").read_text())
-    gains = {gain["score"]: gain for gain in found["gains"] if gain["over"] == str(other)}
-    (beside,) = found["others"]
+    evaluation = json.loads((tmp_path / "evaluation.json").read_text())
+    gains = {gain["score"]: gain for gain in evaluation["gains"] if gain["over"] == str(other)}
+    (beside,) = evaluation["others"]
     assert beside["model"] == str(other)
     gained = gains["quality"]
     assert gained["low"] <= gained["gain"] <= gained["high"]
-    assert beside["quality"] == pytest.approx(found["quality"] - gained["gain"], abs=0.05)
+    assert beside["quality"] == pytest.approx(evaluation["quality"] - gained["gain"], abs=0.05)
     ranked = {"log-likelihood", f"log-likelihood of {other}", "length alone", "reward model"}
-    assert {row["score"] for row in found["pair_accuracy"]} >= ranked
+    assert {row["score"] for row in evaluation["pair_accuracy"]} >= ranked
     judged = gains["reward_model_score"]
-    assert judged["gain"] == pytest.approx(found["reward_model_score"] - beside["reward_model_score"], abs=0.05)
-    assert found["reward_model_score_low"] <= found["reward_model_score"] <= found["reward_model_score_high"]
-    assert found["nll_by_karma"]["top_low"] <= found["nll_by_karma"]["top"] <= found["nll_by_karma"]["top_high"]
+    assert judged["gain"] == pytest.approx(evaluation["reward_model_score"] - beside["reward_model_score"], abs=0.05)
+    assert evaluation["reward_model_score_low"] <= evaluation["reward_model_score"] <= evaluation["reward_model_score_high"]
+    assert evaluation["nll_by_karma"]["top_low"] <= evaluation["nll_by_karma"]["top"] <= evaluation["nll_by_karma"]["top_high"]
     assert sum(f"that of {other}'s, lengths being equal: " in line for line in out.splitlines()) == 2, "a sentence for each judge"
     page = (tmp_path / "report.html").read_text()
     assert "length controlled" in page

@@ -53,10 +53,10 @@ class FakeSource:
                 real = crawler.ask
 
                 async def ask(names: list[str]) -> Any:
-                    found, absent = await real(names)
-                    once = [child for child in found if child["data"]["id"] in self.absent_once]
+                    present, absent = await real(names)
+                    once = [child for child in present if child["data"]["id"] in self.absent_once]
                     self.absent_once -= {child["data"]["id"] for child in once}
-                    return [child for child in found if child not in once], absent | set(map(full_name, once))
+                    return [child for child in present if child not in once], absent | set(map(full_name, once))
 
                 crawler.ask = ask  # type: ignore[method-assign]
                 await work(crawler)

@@ -55,9 +55,9 @@ class Server:
             self.answered["failed" if failed else "answered"] += 1
             return failed
 
-    def stream(self, run: str, told: dict[str, Any]) -> None:
+    def stream(self, run: str, content: dict[str, Any]) -> None:
         """Lines have their numbers, so that what is sent again is not there twice."""
-        chunk = told.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
+        chunk = content.get("files", {}).get("wandb-history.jsonl", {"offset": 0, "content": []})
         with self.lock:
             lines = self.history.setdefault(run, {})
             for number, line in enumerate(chunk["content"], start=chunk["offset"]):
@@ -174,12 +174,12 @@ def serving(failing: float = 0.0) -> Iterator[Server]:
         do_POST = do_PUT = do_GET = _answer
 
         def _reply(self, code: int, content: dict) -> None:
-            told = json.dumps(content).encode()
+            body = json.dumps(content).encode()
             self.send_response(code)
             self.send_header("Content-Type", "application/json")
-            self.send_header("Content-Length", str(len(told)))
+            self.send_header("Content-Length", str(len(body)))
             self.end_headers()
-            self.wfile.write(told)
+            self.wfile.write(body)
 
         def log_message(self, *_: Any) -> None:
             """Silence."""

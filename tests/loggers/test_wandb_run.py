@@ -120,8 +120,8 @@ def test_a_killed_run_is_resumed_online_as_the_same_run(folders: list[str]) -> N
         assert last_json(done)["steps"] == 60
     ((name, _),) = server.runs.items()
     assert list(_losses(server.rows(name)).values()) == column(run_dir, "train/loss")
-    told = [row["_step"] for row in server.rows(name) if "train/loss" in row]
-    assert told == list(range(60))
+    steps = [row["_step"] for row in server.rows(name) if "train/loss" in row]
+    assert steps == list(range(60))
 
 
 def test_a_file_of_a_writer_that_was_killed_at_once_holds_nothing(tmp_path: Path) -> None:
@@ -179,9 +179,9 @@ def test_its_agent_trains_what_its_sweep_asks_for_and_ends_the_worse_ones(folder
     assert not server.broken
     assert set(server.runs) == set(points), done.stderr[-3000:]
     for name, point in points.items():
-        told = json.loads(server.runs[name]["config"])
-        assert told["optimizer"]["value"]["lr"] == point["optimizer.lr"]
-        assert told["seed"]["value"] == point["seed"]
+        settings = json.loads(server.runs[name]["config"])
+        assert settings["optimizer"]["value"]["lr"] == point["optimizer.lr"]
+        assert settings["seed"]["value"] == point["seed"]
         assert server.runs[name]["sweep"] == "swept"
     steps = {name: len(_losses(server.rows(name))) for name in points}
     assert steps["first"] == steps["last"] == 20
@@ -217,10 +217,10 @@ def test_an_evaluation_is_a_run_of_its_own(folders: list[str]) -> None:
     assert run["jobType"] == "evaluate"
     assert run["groupName"] == "some"
     assert run["displayName"] == "judged-evaluation"
-    found = json.loads((run_dir / "evaluation.json").read_text())
-    assert json.loads(server.files["evaluation.json"]) == found
+    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    assert json.loads(server.files["evaluation.json"]) == evaluation
     summary = json.loads(server.files[f"{name}/wandb-summary.json"])
-    assert summary["threads"] == found["threads"]
+    assert summary["threads"] == evaluation["threads"]
     assert any(name.startswith("nll_by_karma/") for name in summary)
 
 

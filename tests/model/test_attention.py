@@ -166,7 +166,7 @@ def test_gradients_of_both_ends_are_added_to_those_that_are_there(tied: bool) ->
     """To fp32 ones directly; to others, or where there are none, by autograd. All alike, twice over."""
     config = GPT2Config(vocab_size=640, n_embd=32, n_layer=1, n_head=2, tie_word_embeddings=tied)
     ids = torch.randint(640, (2, 70), generator=torch.Generator().manual_seed(0))
-    found = {}
+    gradients = {}
     for there in (False, True):
         policy = build_model(WeightSource("random", None, lambda: config))
         inputs, head = policy.get_input_embeddings(), policy.get_output_embeddings()
@@ -177,8 +177,8 @@ def test_gradients_of_both_ends_are_added_to_those_that_are_there(tied: bool) ->
         for _ in range(2):
             hidden = policy.base_model(input_ids=ids).last_hidden_state
             (head(hidden.flatten(0, 1), ids.flatten(), torch.ones(140))[0] * 0.5).backward()
-        found[there] = [parameter.grad for parameter in policy.parameters()]
-    for one, other in zip(found[False], found[True], strict=True):
+        gradients[there] = [parameter.grad for parameter in policy.parameters()]
+    for one, other in zip(gradients[False], gradients[True], strict=True):
         torch.testing.assert_close(one, other, rtol=1e-5, atol=1e-6)
 
 

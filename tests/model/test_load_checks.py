@@ -143,9 +143,9 @@ def test_a_defect_is_named_before_a_store_is_read(
     make, message = DEFECTS[defect]
     make(folder)
     monkeypatch.setattr("rfr.demo.source.DemoCorpus.open", lambda _: pytest.fail("the store was opened"))
-    with pytest.raises(UserError, match=message) as told:
+    with pytest.raises(UserError, match=message) as refusal:
         _check(folders, folder)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
 
 
 def test_a_healthy_folder_passes(folders: list[str], healthy: Path) -> None:

@@ -23,8 +23,8 @@ from rfr.train.exactness import exact_attention
 
 def _config(model_type: str, **settings: Any) -> PretrainedConfig:
     make: Any = CONFIG_MAPPING[model_type]
-    found: PretrainedConfig = make(**settings)
-    return found
+    config: PretrainedConfig = make(**settings)
+    return config
 
 
 def _small(model_type: str, **settings: Any) -> PretrainedConfig:
@@ -55,10 +55,10 @@ def test_stories_share_a_row_exactly(model_type: str, implementation: str) -> No
 
 @pytest.mark.parametrize("model_type", ["mamba", "jamba", "qwen3_next", "bloom"])
 def test_what_keeps_a_state_or_builds_alibi_takes_a_row_for_each_story(model_type: str) -> None:
-    found = probe.probe(_small(model_type))
-    assert found.attention is not None
-    assert not found.packed
-    assert found.difference.startswith("hidden states")
+    verdict = probe.probe(_small(model_type))
+    assert verdict.attention is not None
+    assert not verdict.packed
+    assert verdict.difference.startswith("hidden states")
 
 
 @pytest.mark.parametrize(
@@ -66,9 +66,9 @@ def test_what_keeps_a_state_or_builds_alibi_takes_a_row_for_each_story(model_typ
     [("bert", "it is an encoder"), ("rwkv", "the likelihood of what it writes")],  # padding on the left goes into RWKV's state
 )
 def test_what_is_exact_in_no_way_says_what_differs(model_type: str, why: str) -> None:
-    found = probe.probe(_small(model_type))
-    assert found.attention is None
-    assert found.difference.startswith(why)
+    verdict = probe.probe(_small(model_type))
+    assert verdict.attention is None
+    assert verdict.difference.startswith(why)
 
 
 def test_the_message_says_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -84,9 +84,9 @@ def test_the_message_says_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
 def test_what_cannot_be_exact_says_so_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^rfr can't train model_type=bert exactly, not even with packing=off: it is an encoder"
-    ) as told:
+    ) as refusal:
         exact_attention(BertConfig(), tmp_path)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(refusal.value)
 
 
 class TestBreaking:
@@ -157,9 +157,9 @@ class TestBreaking:
 
     def test_a_gradient_that_is_wrong(self, monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(LogitTransform, "pull_back", lambda self, gradient, logits: gradient)
-        found = self._verdict("granite", logits_scaling=4.0)
-        assert found.attention is None
-        assert found.difference.startswith("the gradient of")
+        verdict = self._verdict("granite", logits_scaling=4.0)
+        assert verdict.attention is None
+        assert verdict.difference.startswith("the gradient of")
 
 
 @pytest.mark.parametrize(
@@ -175,9 +175,9 @@ def test_what_happens_to_the_logits_is_measured(
     model_type: str, settings: dict[str, float], scale: float, cap: float | None
 ) -> None:
     model = AutoModelForCausalLM.from_config(_small(model_type, **settings))
-    found = measure_transform(model)
-    assert found.scale == pytest.approx(scale, rel=1e-6)
-    assert found.cap == (None if cap is None else pytest.approx(cap))
+    transform = measure_transform(model)
+    assert transform.scale == pytest.approx(scale, rel=1e-6)
+    assert transform.cap == (None if cap is None else pytest.approx(cap))
     assert "forward" not in vars(model.get_output_embeddings())
 
 
@@ -186,9 +186,9 @@ def test_what_is_neither_a_scale_nor_a_cap_is_refused(monkeypatch: pytest.Monkey
     real = model.forward
 
     def squared(**named: Any) -> Any:
-        found = real(**named)
-        found.logits = found.logits**2
-        return found
+        output = real(**named)
+        output.logits = output.logits**2
+        return output
 
     monkeypatch.setattr(model, "forward", squared)
     with pytest.raises(UserError, match=r"^GPT2LMHeadModel does more to its logits than"):

@@ -103,8 +103,8 @@ def _stories(threads: str) -> list[Story]:
 
 def test_a_reply_is_compared_with_the_threads_others() -> None:
     rewards = np.array([1.0, 2.0, 6.0, 10.0])
-    found = ThreadMean(shrinkage=1.0)(rewards, _stories("aaab"))
-    assert np.allclose(found, [(2 + 6 + 18 / 3) / 3, (1 + 6 + 17 / 3) / 3, (1 + 2 + 13 / 3) / 3, 9 / 3])
+    baselines = ThreadMean(shrinkage=1.0)(rewards, _stories("aaab"))
+    assert np.allclose(baselines, [(2 + 6 + 18 / 3) / 3, (1 + 6 + 17 / 3) / 3, (1 + 2 + 13 / 3) / 3, 9 / 3])
     assert np.allclose(ThreadMean(shrinkage=1e-9)(rewards, _stories("aaab")), [4, 3.5, 1.5, 3])
 
 
@@ -127,10 +127,10 @@ def test_a_prompts_own_rewards_have_no_part_in_its_value() -> None:
 def test_advantages_have_one_scale_and_keep_their_sign() -> None:
     stories = _stories("aaabbbccc")
     rewards = np.array([1.0, 2, 3, 10, 20, 30, -5, -6, -7])
-    found, larger = advantages(rewards, stories, ThreadMean()), advantages(1000 * rewards, stories, ThreadMean())
-    assert np.allclose(found, larger)
-    assert np.isclose(found.std(), 1)
-    assert np.array_equal(np.sign(found), np.sign(rewards - ThreadMean()(rewards, stories)))
+    scaled, larger = advantages(rewards, stories, ThreadMean()), advantages(1000 * rewards, stories, ThreadMean())
+    assert np.allclose(scaled, larger)
+    assert np.isclose(scaled.std(), 1)
+    assert np.array_equal(np.sign(scaled), np.sign(rewards - ThreadMean()(rewards, stories)))
     assert np.array_equal(advantages(rewards, stories, None), rewards)
 
 

@@ -125,11 +125,11 @@ def test_shares_of_a_step_add_up(policy: PreTrainedModel, rows: PairRows, object
     whole = rows.batch(together, together)
     loss, shares = objective(hidden_states(model, whole), output_layer(model), whole)
     parts = [rows.batch(part, together) for part in (together[:1], together[1:3], np.array([together[3], -1]))]
-    found = [objective(hidden_states(model, part), output_layer(model), part) for part in parts]
-    assert float(sum(part for part, _ in found)) == pytest.approx(float(loss), rel=1e-5)
+    outcomes = [objective(hidden_states(model, part), output_layer(model), part) for part in parts]
+    assert float(sum(part for part, _ in outcomes)) == pytest.approx(float(loss), rel=1e-5)
     for name, share in shares.items():
-        assert float(sum(of_part[name] for _, of_part in found)) == pytest.approx(float(share), rel=1e-4, abs=1e-5), name
-    _same(_gradients(model, loss), _gradients(model, sum((part for part, _ in found), torch.zeros(()))))
+        assert float(sum(of_part[name] for _, of_part in outcomes)) == pytest.approx(float(share), rel=1e-4, abs=1e-5), name
+    _same(_gradients(model, loss), _gradients(model, sum((part for part, _ in outcomes), torch.zeros(()))))
 
 
 def test_before_the_first_step_a_policy_is_its_own_reference(policy: PreTrainedModel, rows: PairRows, tmp_path: Path) -> None:
@@ -242,9 +242,9 @@ def test_a_resumed_run_is_the_same_to_the_bit(folders: list[str], tmp_path: Path
 def test_strategies_and_layouts_agree(folders: list[str], tmp_path: Path, objective: str, layout: list[str]) -> None:
     settings = [f"objective={objective}", "reward=log_karma"]
     reference, result = train_small(folders, f"reference-{tmp_path.name}", *settings)
-    found = last_json(command(["train.py", *SMALL, *folders, f"name=layout-{tmp_path.name}", *settings, *layout]))
-    run_dir = Path(found["run_dir"])
+    other = last_json(command(["train.py", *SMALL, *folders, f"name=layout-{tmp_path.name}", *settings, *layout]))
+    run_dir = Path(other["run_dir"])
     assert column(run_dir, "grad_norm")[0] == pytest.approx(column(reference, "grad_norm")[0], rel=1e-4)
     assert column(run_dir, "train/pair_loss") == pytest.approx(column(reference, "train/pair_loss"), rel=1e-3)
-    assert found["val/pair_loss"] == pytest.approx(result["val/pair_loss"], rel=1e-3)
+    assert other["val/pair_loss"] == pytest.approx(result["val/pair_loss"], rel=1e-3)
     assert largest_difference(reference, run_dir) < 2e-3

@@ -28,8 +28,8 @@ from tests.helpers.runs import small_config, train_small
 
 def test_quantiles_are_of_the_training_stories() -> None:
     training = np.arange(100.0)
-    told = Quantiles(count=4)(np.array([-5.0, 24, 25, 60, 99, 1e9]), training)
-    assert told.tolist() == [0, 0, 1, 2, 3, 3]
+    quantiles = Quantiles(count=4)(np.array([-5.0, 24, 25, 60, 99, 1e9]), training)
+    assert quantiles.tolist() == [0, 0, 1, 2, 3, 3]
     tiers = np.repeat([-1.0, 0.0, 1.0], 30)
     assert Quantiles(count=3)(np.array([-1.0, 0.0, 1.0]), tiers).tolist() == [0, 1, 2]
     assert Quantiles(count=2)(np.array([0.0, 1.0]), np.repeat([0.0, 1.0], [60, 40])).tolist() == [0, 1]
@@ -80,9 +80,9 @@ def test_every_story_is_learnt_behind_its_quantile(folders: list[str]) -> None:
         batch = rows.batch(np.array([row]), np.array([row]))
         stories = rows.rows.take(np.array([row])).stories[0]
         for document in range(1, int(batch.documents_BT.max()) + 1):
-            place = int(np.flatnonzero(batch.documents_BT[0] == document)[0])
-            seen.append((ids.index(int(batch.input_ids_BT[0, place])), rewards[stories[place]]))
-    parts = [[reward for told, reward in seen if told == number] for number in range(4)]
+            first = int(np.flatnonzero(batch.documents_BT[0] == document)[0])
+            seen.append((ids.index(int(batch.input_ids_BT[0, first])), rewards[stories[first]]))
+    parts = [[reward for quantile, reward in seen if quantile == number] for number in range(4)]
     assert min(map(len, parts)) > 10
     for worse, better in pairwise(parts):
         assert max(worse) < min(better)

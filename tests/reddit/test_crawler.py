@@ -251,9 +251,9 @@ def test_a_praw_ini_that_is_none_is_told_and_not_quoted(tmp_path: Path, monkeypa
     monkeypatch.setenv("XDG_CONFIG_HOME", str(tmp_path))
     (tmp_path / "praw.ini").write_bytes(text.encode("latin-1"))
     (tmp_path / "praw.ini").chmod(0o600)
-    with pytest.raises(UserError, match="is no ini file") as told:
+    with pytest.raises(UserError, match="is no ini file") as refusal:
         asyncio.run(_connect())
-    assert "CANARY" not in "".join(traceback.format_exception(told.value))
+    assert "CANARY" not in "".join(traceback.format_exception(refusal.value))
 
 
 def test_the_setting_that_is_missing_is_named(monkeypatch: pytest.MonkeyPatch) -> None:

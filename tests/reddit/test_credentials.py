@@ -105,8 +105,8 @@ def test_no_failure_writes_a_secret_anywhere(
     try:
         asyncio.run(crawl())
     except Exception as error:
-        told = traceback.TracebackException.from_exception(error, capture_locals=True)
-        (diary / "traceback.txt").write_text("".join(told.format()))
+        with_locals = traceback.TracebackException.from_exception(error, capture_locals=True)
+        (diary / "traceback.txt").write_text("".join(with_locals.format()))
         (diary / "error.txt").write_text(repr(error) + repr(vars(error)) + repr(error.__cause__))
     assert faults.left < 1000
     assert (diary / "everything.log").stat().st_size > 0

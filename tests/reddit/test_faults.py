@@ -155,7 +155,7 @@ def test_fault_09_a_stub_that_names_nothing(store: Store, stub: dict[str, Any]) 
 
 
 def test_fault_10_info_leaves_out_and_reorders(store: Store) -> None:
-    faults = Faults({"/api/info": [_info_edit(lambda found: found[::-1][1:])], f"/r/{SUBREDDIT}/comments": [edits(_empty)]})
+    faults = Faults({"/api/info": [_info_edit(lambda children: children[::-1][1:])], f"/r/{SUBREDDIT}/comments": [edits(_empty)]})
     _crawl(store, FakeReddit(THREADS, faults=faults))
     assert faults.left == 0
     _is_whole(store, replies=REPLIES - 1)

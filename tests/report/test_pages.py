@@ -11,8 +11,8 @@ NASTY = '</script><script>alert(1)</script> <img src=x onerror="alert(2)">'
 
 
 def test_the_page_shows_stories_as_text() -> None:
-    found = {"ratio": 2, "condition": "all", "accuracy": 0.5, "low": 0.4, "high": 0.6, "pairs": 3}
-    rows = [{**found, "score": NASTY}, {**found, "score": "none", "pairs": 0}]
+    figure = {"ratio": 2, "condition": "all", "accuracy": 0.5, "low": 0.4, "high": 0.6, "pairs": 3}
+    rows = [{**figure, "score": NASTY}, {**figure, "score": "none", "pairs": 0}]
     evaluation = {"model": NASTY, "pair_accuracy": rows, "unavailable_rewards": {"residual": NASTY}}
     page = evaluation_page(evaluation, [{"prompt": NASTY, "response": NASTY}])
     assert page.count("&lt;script&gt;alert(1)") == 5

@@ -53,9 +53,9 @@ def test_the_order_of_listing_is_not_looked_at(make: Callable[[], Any], prepared
     one, other = make(), make()
     one.fit(listed)
     other.fit(shuffled)
-    found = _by_reply(one, listed)
-    assert found == pytest.approx(_by_reply(other, shuffled), rel=1e-9, abs=1e-9)
-    assert len(set(found.values())) >= 3
+    by_reply = _by_reply(one, listed)
+    assert by_reply == pytest.approx(_by_reply(other, shuffled), rel=1e-9, abs=1e-9)
+    assert len(set(by_reply.values())) >= 3
 
 
 @pytest.mark.parametrize("make", OF_KARMA)
@@ -141,12 +141,12 @@ def test_confounders_are_what_their_names_say() -> None:
     story = Story(thread_id="t", reply_id="a", prompt="p", response="one two three", score=5, post_score=70, delay_s=7200.0,
                 created_utc=86_400.0 * 3 + 3600 * 5, score_age_s=86_400.0 * 2)  # fmt: skip
     earlier = replace(story, reply_id="b", delay_s=60.0, post_score=None)
-    found = confounders([story, earlier, replace(story, reply_id="c", delay_s=None)])
-    assert len(NAMES) == found.shape[1]
-    assert found[0].tolist() == [2.0, 2.0, 70.0, 3.0, 5.0, 3.0, 2.0]
-    assert found[1, 1] == 1
-    assert np.isnan(found[1, 2])
-    assert np.isnan(found[2, :2]).all()
+    columns = confounders([story, earlier, replace(story, reply_id="c", delay_s=None)])
+    assert len(NAMES) == columns.shape[1]
+    assert columns[0].tolist() == [2.0, 2.0, 70.0, 3.0, 5.0, 3.0, 2.0]
+    assert columns[1, 1] == 1
+    assert np.isnan(columns[1, 2])
+    assert np.isnan(columns[2, :2]).all()
 
 
 def test_a_threads_karma_has_no_part_in_what_is_expected_of_it(prepared: Prepared) -> None:

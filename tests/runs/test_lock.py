@@ -64,10 +64,10 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path, number: signal.Signals) -
 
 def test_of_ten_at_once_one_holds_it(tmp_path: Path) -> None:
     both = [_holder(tmp_path / "run", 4) for _ in range(10)]
-    told = [process.communicate(timeout=60) for process in both]
+    outputs = [process.communicate(timeout=60) for process in both]
     assert sorted(process.returncode for process in both) == [0] + [1] * 9
-    assert sum("held" in out for out, _ in told) == 1
-    assert sum("is being trained by" in err for _, err in told) == 9
+    assert sum("held" in out for out, _ in outputs) == 1
+    assert sum("is being trained by" in err for _, err in outputs) == 9
     assert list(tmp_path.iterdir()) == []
 
 

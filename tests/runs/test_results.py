@@ -30,11 +30,11 @@ EVIL = "</script><script>document.title='evil'</script><img src=x onerror=\"docu
 def _runs() -> ResultTable:
     """200 of them, whose best rate is 1e-3 and whose rwr is better by 0.1; some have failed."""
     luck, rows = random.Random(0), []
-    for place, (rate, schedule, objective, seed) in enumerate(itertools.product(RATES, SCHEDULES, OBJECTIVES, SEEDS)):
+    for index, (rate, schedule, objective, seed) in enumerate(itertools.product(RATES, SCHEDULES, OBJECTIVES, SEEDS)):
         loss = 2.5 + 0.3 * abs(math.log10(rate / 1e-3)) - 0.1 * (objective == "rwr") + luck.gauss(0, 0.01)
-        failed = place % 37 == 5
+        failed = index % 37 == 5
         rows.append({
-            "run": f"run-{place:03d}", "state": "failed" if failed else "finished", "optimizer.lr": rate, "schedule": schedule,
+            "run": f"run-{index:03d}", "state": "failed" if failed else "finished", "optimizer.lr": rate, "schedule": schedule,
             "objective.name": objective, "seed": seed, "val/nll_per_token": None if failed else loss, "ess": 1.0,
         })  # fmt: skip
     varied = ["optimizer.lr", "schedule", "objective.name", "seed"]
@@ -91,12 +91,12 @@ def test_curves_keep_every_validation_and_no_more_rows_than_can_be_seen(tmp_path
     lines += [f"{step},{1 / (step + 1)},{'' if step % 777 else 2.5},0.5,9" for step in range(5000)]
     lines.append("5000,nan,,0.5,9")
     (tmp_path / "metrics.csv").write_text("\n".join(lines))
-    found = curves(tmp_path)
-    assert set(found) == {"step", "seconds", "train/loss", "val/nll_per_token"}
-    assert 800 <= len(found["step"]) <= 1010
-    assert sum(value is not None for value in found["val/nll_per_token"]) == 7
-    assert found["seconds"][-1] == pytest.approx(2500.5)
-    assert found["train/loss"][-1] is None
+    columns = curves(tmp_path)
+    assert set(columns) == {"step", "seconds", "train/loss", "val/nll_per_token"}
+    assert 800 <= len(columns["step"]) <= 1010
+    assert sum(value is not None for value in columns["val/nll_per_token"]) == 7
+    assert columns["seconds"][-1] == pytest.approx(2500.5)
+    assert columns["train/loss"][-1] is None
 
 
 def test_the_last_whole_story_of_each_run_is_shown(tmp_path: Path) -> None:
@@ -106,9 +106,9 @@ def test_the_last_whole_story_of_each_run_is_shown(tmp_path: Path) -> None:
     rows = [{"step": step, "prompt": "p", "response": f"at {step}"} for step in (1, 2)]
     (run_dirs[0] / "samples.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows) + '{"step": 3, "pro')
     (run_dirs[2] / "samples.jsonl").write_text(json.dumps(rows[0]) + "\n")
-    (found,) = samples(run_dirs)
-    assert found["prompt"] == "p"
-    assert found["stories"] == [{"run": 0, "step": 2, "text": "at 2"}, {"run": 2, "step": 1, "text": "at 1"}]
+    (sample,) = samples(run_dirs)
+    assert sample["prompt"] == "p"
+    assert sample["stories"] == [{"run": 0, "step": 2, "text": "at 2"}, {"run": 2, "step": 1, "text": "at 1"}]
 
 
 def test_what_is_no_number_does_not_break_the_page() -> None:

@@ -46,10 +46,10 @@ def _check(reference: dict[str, Path], kind: str, run_dir: Path, start: dict[str
         assert len(losses) == len(set(losses)) == 20
         assert column(run_dir, "train/loss") == pytest.approx(losses, rel=1e-4)
         return
-    expected, found = weights(reference["first"]), weights(run_dir)
+    expected, actual = weights(reference["first"]), weights(run_dir)
     assert len(expected) > 20
     for name, begun in start.items():
-        gradient, other = begun - expected[name], begun - found[name]
+        gradient, other = begun - expected[name], begun - actual[name]
         assert gradient.norm() > 0, name
         assert (gradient - other).norm() <= 1e-5 * gradient.norm() + 1e-9, name
 

@@ -39,18 +39,18 @@ def test_every_point_of_a_ready_sweep_composes(name: str, monkeypatch: pytest.Mo
     assert command is not None
     monkeypatch.chdir(ROOT)
     monkeypatch.setattr(sys, "argv", ["train.py", *command[1].split()])
-    found: list[Point] = []
+    composed: list[Point] = []
 
     def stop(master: DictConfig) -> int:
-        found.extend(points(master, "group"))
+        composed.extend(points(master, "group"))
         return 3
 
     monkeypatch.setattr("rfr.sweep.callback._preflight", stop)
     with pytest.raises(SystemExit, match="3"):
         cli.train()
-    assert len(found) == POINTS[name]
-    assert len({identity(point.cfg) for point in found}) == len(found)
-    assert {point.cfg.group for point in found} == {name}
+    assert len(composed) == POINTS[name]
+    assert len({identity(point.cfg) for point in composed}) == len(composed)
+    assert {point.cfg.group for point in composed} == {name}
 
 
 @pytest.mark.parametrize("name", WANDB)
@@ -119,9 +119,9 @@ def test_keys_that_follow_others_tell_no_runs_apart(tmp_path: Path) -> None:
             (run_dir := tmp_path / f"{rate}-{seed}").mkdir()
             OmegaConf.save(cfg, run_dir / "config.yaml")
             (run_dir / "result.json").write_text(json.dumps({"val/nll_per_token": 2.0 + float(rate) + seed / 1e4}))
-    found = collect_results(sorted(tmp_path.iterdir()))
-    assert sorted(found.varied) == ["optimizer.lr", "seed"]
-    best = best_groups(found)
+    results = collect_results(sorted(tmp_path.iterdir()))
+    assert sorted(results.varied) == ["optimizer.lr", "seed"]
+    best = best_groups(results)
     assert [(row["of"], row["runs"]) for row in best] == [("optimizer.lr=0.001", 2), ("optimizer.lr=0.003", 2)]
     assert best[0]["mean"] == pytest.approx(2.00105)
 
@@ -140,10 +140,10 @@ def test_a_real_sweep_pools_its_seeds(folders: list[str]) -> None:
     assert done.returncode == 0, done.stderr[-2000:]
     assert done.stdout.count("seed=") == 0
     runs_dir = Path(next(part.removeprefix("runs_dir=") for part in folders if part.startswith("runs_dir=")))
-    found = collect_results(run_dirs_in(runs_dir / "pooled"))
-    assert sorted(found.varied) == ["optimizer.lr", "seed"]
-    values = {rate: [row["val/nll_per_token"] for row in found.rows if row["optimizer.lr"] == rate] for rate in (0.001, 0.01)}
-    best = {row["of"]: row for row in best_groups(found)}
+    results = collect_results(run_dirs_in(runs_dir / "pooled"))
+    assert sorted(results.varied) == ["optimizer.lr", "seed"]
+    values = {rate: [row["val/nll_per_token"] for row in results.rows if row["optimizer.lr"] == rate] for rate in (0.001, 0.01)}
+    best = {row["of"]: row for row in best_groups(results)}
     for rate, losses in values.items():
         group = best[f"optimizer.lr={rate}"]
         assert len(set(losses)) == group["runs"] == 2
@@ -168,8 +168,8 @@ def test_one_run_in_two_sweeps_is_two_rows(tmp_path: Path) -> None:
     for sweep in ("monday", "friday"):
         _runs(tmp_path / sweep, "same")
     _runs(tmp_path / "friday", "another")
-    found = collect_results([tmp_path / "monday" / "same", tmp_path / "friday" / "same", tmp_path / "friday" / "another"])
-    assert sorted(row["run"] for row in found.rows) == ["another", "friday/same", "monday/same"]
+    results = collect_results([tmp_path / "monday" / "same", tmp_path / "friday" / "same", tmp_path / "friday" / "another"])
+    assert sorted(row["run"] for row in results.rows) == ["another", "friday/same", "monday/same"]
 
 
 @pytest.mark.parametrize(

@@ -50,10 +50,10 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     (run_dir / "result.json").unlink()
     saved = checkpoints(run_dir / "checkpoints")
     assert [path.name for path in saved] == ["step-00000002", "step-00000004", "step-00000006"]
-    spoil, told = DAMAGES[kind]
+    spoil, message = DAMAGES[kind]
     spoil(saved[-1])
     assert latest_intact(run_dir / "checkpoints") == saved[-2]
-    assert re.search(rf"step-00000006 is damaged \({told}.*\): trying the one before it", capsys.readouterr().out)
+    assert re.search(rf"step-00000006 is damaged \({message}.*\): trying the one before it", capsys.readouterr().out)
     train(Recipe.of(load(run_dir)), run_dir)
     assert largest_difference(finished, run_dir) == 0
     assert column(run_dir, "train/loss") == column(finished, "train/loss")

@@ -48,10 +48,10 @@ def test_the_rows_of_a_step_and_the_model_may_not(folders: list[str], tmp_path: 
     config = (other / "config.yaml").read_text()
     assert "n_embd: 32" in config
     (other / "config.yaml").write_text(config.replace("n_embd: 32", "n_embd: 64"))
-    told = command(["train.py", f"resume={other}"])
-    assert told.returncode == 2
-    assert "holds a model of other shapes" in told.stderr
-    assert "Traceback" not in told.stderr
+    output = command(["train.py", f"resume={other}"])
+    assert output.returncode == 2
+    assert "holds a model of other shapes" in output.stderr
+    assert "Traceback" not in output.stderr
     kept = command(["train.py", f"resume={run_dir}", "optimizer.lr=1"])
     assert kept.returncode == 2
     assert "keeps its own config" in kept.stderr
@@ -60,8 +60,8 @@ def test_the_rows_of_a_step_and_the_model_may_not(folders: list[str], tmp_path: 
 @pytest.mark.slow
 def test_ranks_leave_nothing_in_shared_memory(folders: list[str]) -> None:
     """DeepSpeed would leave 69 MB of it behind with every run, until a machine has none left."""
-    place = Path("/dev/shm")
-    before = set(place.glob("deepspeed_*"))
+    shared_memory = Path("/dev/shm")
+    before = set(shared_memory.glob("deepspeed_*"))
     result = last_json(command(["train.py", *SMALL, *folders, "name=shared", "strategy=deepspeed_2", *WIDER]))
     assert result["steps"] == 6
-    assert set(place.glob("deepspeed_*")) <= before
+    assert set(shared_memory.glob("deepspeed_*")) <= before

@@ -145,10 +145,10 @@ def test_parameters_that_zero_3_fetches_ahead_are_exported(folders: list[str], t
     ahead = "{stage3_max_live_parameters:50000,stage3_max_reuse_distance:0,stage3_param_persistence_threshold:0,"
     deep = ["model.random.n_layer=6", f"name=ahead-{tmp_path.name}", f"trainer.keep_best={best}"]
     zero = ["strategy=deepspeed_3", f"+strategy.zero={ahead}stage3_prefetch_bucket_size:20000}}"]
-    found = last_json(command(["train.py", *SMALL, *folders, *deep, *zero]))
+    fetched_ahead = last_json(command(["train.py", *SMALL, *folders, *deep, *zero]))
     reference, result = train_small(folders, f"reference-{tmp_path.name}", deep[0])
-    assert found["val/nll_per_token"] == pytest.approx(result["val/nll_per_token"], rel=1e-4)
-    assert largest_difference(reference, Path(found["run_dir"])) < 2e-3
+    assert fetched_ahead["val/nll_per_token"] == pytest.approx(result["val/nll_per_token"], rel=1e-4)
+    assert largest_difference(reference, Path(fetched_ahead["run_dir"])) < 2e-3
 
 
 @pytest.mark.slow

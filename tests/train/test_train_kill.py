@@ -76,6 +76,6 @@ def test_twenty_kills_leave_no_trace(folders: list[str], tmp_path: Path) -> None
     ids = {path.name.rsplit("-", 1)[1] for path in (run_dir / "wandb").glob("offline-run-*")}
     assert len(ids) == 1, "W&B takes all of them for one run"
     rows = [row for file in sorted((run_dir / "wandb").glob("offline-run-*/run-*.wandb")) for row in history(file)]
-    told = {int(row["trainer/global_step"]): float(row["train/loss"]) for row in rows if "train/loss" in row}
-    assert list(told.values()) == column(run_dir, "train/loss")
+    losses = {int(row["trainer/global_step"]): float(row["train/loss"]) for row in rows if "train/loss" in row}
+    assert list(losses.values()) == column(run_dir, "train/loss")
     assert sum("train/loss" in row for row in rows) == 360, "no step is told twice"

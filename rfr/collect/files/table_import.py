@@ -112,7 +112,7 @@ class _Columns:
 
     def __init__(self, mapped: Mapping[str, str], optional: Collection[str], where: str) -> None:
         self._mapped, self._optional, self._where = mapped, optional, where
-        self._found: dict[str, None] = {}  # in the order of the file
+        self._present: dict[str, None] = {}  # in the order of the file
         self._any_row = False
 
     def add_header(self, names: list[str] | None) -> None:
@@ -127,8 +127,8 @@ class _Columns:
 
     def add(self, names: Collection[str]) -> None:
         self._any_row = True
-        room = len(self._found) < KEPT_COLUMNS
-        self._found |= dict.fromkeys(names if room else (name for name in self._mapped.values() if name in names))
+        room = len(self._present) < KEPT_COLUMNS
+        self._present |= dict.fromkeys(names if room else (name for name in self._mapped.values() if name in names))
 
     def missing(self) -> tuple[str, ...]:
         """Fields whose columns may be missing and are.
@@ -138,7 +138,7 @@ class _Columns:
         """
         if not self._any_row:
             return ()
-        missing = [name for name in dict.fromkeys([*REQUIRED, *self._mapped]) if self._mapped.get(name) not in self._found]
+        missing = [name for name in dict.fromkeys([*REQUIRED, *self._mapped]) if self._mapped.get(name) not in self._present]
         self._require([name for name in missing if name in REQUIRED])
         if named := [name for name in missing if name not in self._optional]:
             self._refuse(named, " ".join(f"source.columns.{name}=null" for name in named))
@@ -149,7 +149,7 @@ class _Columns:
             self._refuse(absent, " ".join(f"source.columns.{name}=<one of these>" for name in absent))
 
     def _refuse(self, absent: list[str], remedy: str) -> None:
-        shown = list(self._found)[:SHOWN_COLUMNS] + ["..."] * (len(self._found) > SHOWN_COLUMNS)
+        shown = list(self._present)[:SHOWN_COLUMNS] + ["..."] * (len(self._present) > SHOWN_COLUMNS)
         unmapped = [name for name in absent if name not in self._mapped]
         if unmapped:
             raise UserError(

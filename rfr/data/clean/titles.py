@@ -52,7 +52,7 @@ def without_tag(prompt: str) -> str:
 
 
 def _tag_and_rest(title: str) -> tuple[str | None, str]:
-    found = TAG.match(title) or (BARE_TAG.match(title) if STRIPPED.fullmatch(title) else None)
-    if found is None:
+    match = TAG.match(title) or (BARE_TAG.match(title) if STRIPPED.fullmatch(title) else None)
+    if match is None:
         return None, title
-    return next(tag for tag in found.groups() if tag).upper(), title[found.end() :]
+    return next(tag for tag in match.groups() if tag).upper(), title[match.end() :]

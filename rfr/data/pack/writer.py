@@ -23,7 +23,7 @@ class SplitWriter:
 
     def __init__(self, folder: Path, context: int, block: int) -> None:
         self._folder, self._context, self._block = folder, context, block
-        self._places = array("q")  # prompt, story, end of each in turn
+        self._token_ranges = array("q")  # prompt, story, end of each in turn
         self._cut_counts = array("q")
         self._end = 0
 
@@ -44,7 +44,7 @@ class SplitWriter:
     def add(self, text: str, prompt: Tokens, story: Tokens) -> None:
         """The next story."""
         start = self._end + len(prompt.ids)
-        self._places.extend((self._end, start, start + len(story.ids)))
+        self._token_ranges.extend((self._end, start, start + len(story.ids)))
         self._end = start + len(story.ids)
         self._tokens.write(prompt.ids.tobytes() + story.ids.tobytes())
         cuts = self._cuts_of(text, prompt, story) if len(prompt.ids) + len(story.ids) > self._block else None
@@ -59,7 +59,7 @@ class SplitWriter:
 
     def pack(self, packing: Packing, eos: int) -> dict[str, Any]:
         """Plan the rows and write what makes them; returns the ledger's figures about them."""
-        spans = np.array(self._places, np.int64).reshape(-1, 3)
+        spans = np.array(self._token_ranges, np.int64).reshape(-1, 3)
         lengths = StoryLengths(
             prompts=spans[:, 1] - spans[:, 0], stories=spans[:, 2] - spans[:, 1],
             cuts=_mapped(self._folder / "cuts.bin", np.int32), cut_offsets=np.append(0, np.cumsum(self._cut_counts)),

@@ -103,10 +103,10 @@ def test_every_line_is_accounted_for(tmp_path: Path) -> None:
         assert (state.read, state.kept, state.filtered, state.rejected) == (4 + len(BAD) + 2, 2, 4, len(BAD))
         write_rejects(store)
         (thread,) = store.threads()
-    told = [json.loads(line) for line in Path(f"{tmp_path}/s.db.rejects.jsonl").read_text().splitlines()]
-    assert len(told) == len(BAD)
+    rejects = [json.loads(line) for line in Path(f"{tmp_path}/s.db.rejects.jsonl").read_text().splitlines()]
+    assert len(rejects) == len(BAD)
     whole = dump.read_bytes()
-    for row, bad in zip(told, BAD, strict=True):
+    for row, bad in zip(rejects, BAD, strict=True):
         assert whole[row["offset"] :].startswith(bad)
         assert row["reason"]
     assert [reply.id for reply in thread.replies] == ["r1"]
@@ -229,8 +229,8 @@ def test_a_line_without_end_fills_no_memory(monkeypatch: pytest.MonkeyPatch, our
 )
 def test_the_schemas_of_all_months(change: dict[str, Any], expected: dict[str, Any]) -> None:
     reply, reading = to_records(json.dumps({**REPLY, **change}).encode(), NAME)
-    found = {**vars(reading), **vars(reply), "seen_at": reading.seen_at}
-    assert {name: found[name] for name in expected} == expected
+    values = {**vars(reading), **vars(reply), "seen_at": reading.seen_at}
+    assert {name: values[name] for name in expected} == expected
 
 
 def test_what_is_no_dump_is_refused(tmp_path: Path) -> None:

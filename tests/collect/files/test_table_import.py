@@ -129,8 +129,8 @@ def test_threads_with_lists_of_replies_are_unrolled(tmp_path: Path, store: Store
     _composed("threads", path).collect(store, silent)
     assert store.counts() == {"post": 2, "reply": 6, "observation": 8}
     first = next(thread for thread in store.threads() if thread.post.title == "[WP] A lighthouse.")
-    told = {reply.body: (first.observations[reply.id].score, reply.created_utc) for reply in first.replies}
-    assert told == {"one": (3, 1500000000.0), "two": (5, 1500000001.0), "three": (-1, 1500000002.0)}
+    by_text = {reply.body: (first.observations[reply.id].score, reply.created_utc) for reply in first.replies}
+    assert by_text == {"one": (3, 1500000000.0), "two": (5, 1500000001.0), "three": (-1, 1500000002.0)}
     assert first.post_observation is not None
     assert first.post_observation.score == 12
 

@@ -250,8 +250,8 @@ def test_real_stories_lose_little_and_all_of_it_is_told(shared_data: Path) -> No
             story = clean_story(row["body"], removals)
             came, went = came + len(row["body"]), went + len(row["body"]) - len(story)
             kinds.update({kind: len(text) for kind, text in removals.pieces})
-            told = sum(len("".join(text.split())) for _, text in removals.pieces)
-            assert len("".join(row["body"].split())) - len("".join(story.split())) <= told + row["body"].count("&") * 8
+            recorded = sum(len("".join(text.split())) for _, text in removals.pieces)
+            assert len("".join(row["body"].split())) - len("".join(story.split())) <= recorded + row["body"].count("&") * 8
             outcome = Clean(min_words=20)(_pair(prompt=row["title"], response=row["body"]))
             left_out[outcome if isinstance(outcome, str) else "kept"] += 1
     assert went / came < 0.02

@@ -51,9 +51,9 @@ def test_copies_are_found_and_others_are_not() -> None:
     texts = [_story(seed) for seed in range(150)]
     copies = [_changed(text, 0.01, seed) for seed, text in enumerate(texts[:50])]
     signatures = np.stack([signature(" ".join(text)) for text in texts + copies])
-    found = repeated(signatures, np.arange(200))
-    assert (found[:150] == -1).all()
-    assert (found[150:] == np.arange(50)).mean() >= 0.96
+    repeats = repeated(signatures, np.arange(200))
+    assert (repeats[:150] == -1).all()
+    assert (repeats[150:] == np.arange(50)).mean() >= 0.96
     assert 0.6 < LEAST_IN_COMMON < 0.8
     backwards = np.arange(200)[::-1]
     repeats = repeated(signatures, backwards)  # of places in that order
@@ -102,9 +102,9 @@ def test_the_earlier_story_stays_and_none_of_validation_is_trained_on(tmp_path: 
         reply("h", "train", 4, 1.0), reply("i", "validation", 5, 1.0),
     ]  # fmt: skip
     (tmp_path / "first").mkdir()
-    found = _prepare(tmp_path / "first", replies, prepared)
-    assert found["train"] == ({"b", "h"}, {REPEATS: 2, REPEATS_VALIDATION: 1})
-    assert found["validation"] == ({"e", "f", "i"}, {REPEATS: 1})
+    splits = _prepare(tmp_path / "first", replies, prepared)
+    assert splits["train"] == ({"b", "h"}, {REPEATS: 2, REPEATS_VALIDATION: 1})
+    assert splits["validation"] == ({"e", "f", "i"}, {REPEATS: 1})
     # A store that has grown decides the same about what it held before.
     (tmp_path / "grown").mkdir()
     more = [
@@ -127,9 +127,9 @@ def test_a_prompt_on_both_sides_of_the_cutoff_is_not_trained_on(tmp_path: Path, 
         Reply(id=name, post_id=post, body=_sentence(seed))
         for seed, (name, post) in enumerate({"a": "train", "b": "validation", "c": "again"}.items())
     ]
-    found = _prepare(tmp_path, replies, prepared)
-    assert found["train"] == ({"a"}, {PROMPT_OF_VALIDATION: 1})
-    assert found["validation"] == ({"b"}, {})
+    splits = _prepare(tmp_path, replies, prepared)
+    assert splits["train"] == ({"a"}, {PROMPT_OF_VALIDATION: 1})
+    assert splits["validation"] == ({"b"}, {})
 
 
 def test_texts_without_words_are_not_all_alike() -> None:

@@ -31,7 +31,7 @@ def tokenizer() -> PreTrainedTokenizerFast:
 
 
 def _lengths(prompts: list[int], stories: list[int], cuts: list[np.ndarray]) -> StoryLengths:
-    offsets = np.cumsum([0, *(len(places) for places in cuts)])
+    offsets = np.cumsum([0, *(len(of_story) for of_story in cuts)])
     return StoryLengths(
         prompts=np.array(prompts), stories=np.array(stories), cuts=np.concatenate([*cuts, []]).astype(int), cut_offsets=offsets
     )
@@ -62,9 +62,9 @@ def _check(plan: Placement, lengths: StoryLengths, block: int, context: int) -> 
 def test_any_stories_are_planned_whole(stories: list[tuple[int, int, int]]) -> None:
     cuts = []
     for prompt, length, seed in stories:
-        places = np.flatnonzero(np.random.default_rng(seed).random(length) < 0.1)
+        ends = np.flatnonzero(np.random.default_rng(seed).random(length) < 0.1)
         tokens = Tokens(ids=np.zeros(length, np.int32), starts=np.arange(length, dtype=np.int32))
-        cuts.append(allowed_cuts(tokens, b"x" * length, places, BLOCK - prompt - CONTEXT)[0])
+        cuts.append(allowed_cuts(tokens, b"x" * length, ends, BLOCK - prompt - CONTEXT)[0])
     lengths = _lengths([prompt for prompt, _, _ in stories], [length for _, length, _ in stories], cuts)
     _check(best_fit(lengths, BLOCK, CONTEXT), lengths, BLOCK, CONTEXT)
 
@@ -74,7 +74,7 @@ def test_rows_fill_better_than_cutting_first_and_packing_after() -> None:
     rng = np.random.default_rng(0)
     stories = np.clip(rng.lognormal(6.78, 0.5, 3000), 350, 6000).astype(int)
     cuts = [np.cumsum(rng.integers(5, 40, length // 5)) for length in stories]
-    cuts = [places[places < length] for places, length in zip(cuts, stories, strict=True)]
+    cuts = [ends[ends < length] for ends, length in zip(cuts, stories, strict=True)]
     lengths = _lengths([40] * len(stories), stories.tolist(), cuts)
     plan = best_fit(lengths, 1024, 128)
     assert _check(plan, lengths, 1024, 128) > 0.96

@@ -140,11 +140,11 @@ def test_the_targets_of_a_storys_pieces_decode_to_the_story(prepared: Prepared) 
 
 def _pieces_by_story(rows: PackedRows) -> dict[int, list[int]]:
     """In reading order."""
-    found: dict[int, list[int]] = {}
+    pieces: dict[int, list[int]] = {}
     for piece in np.lexsort((rows.pieces.start, rows.pieces.story)):
-        found.setdefault(int(rows.pieces.story[piece]), []).append(int(piece))
-    assert sorted(found) == list(range(len(rows.stories)))
-    return found
+        pieces.setdefault(int(rows.pieces.story[piece]), []).append(int(piece))
+    assert sorted(pieces) == list(range(len(rows.stories)))
+    return pieces
 
 
 def test_every_piece_carries_its_prompt_and_its_context(prepared: Prepared) -> None:
