@@ -44,7 +44,9 @@ def resolve(cfg: DictConfig) -> DictConfig:
         UserError: a `_target_` outside the allow-list: configs of run folders travel between people.
     """
     resolved = plain(cfg)
-    _check_targets(resolved)
+    for target in _targets(resolved):
+        if not target.startswith(ALLOWED):
+            raise UserError(f"_target_: {target} is refused: only {', '.join(ALLOWED)} may be named in a config")
     return OmegaConf.create(resolved)
 
 
@@ -76,12 +78,6 @@ def check_types(cfg: DictConfig, schema: type, *, calls: bool = True) -> DictCon
         UserError: a value is of another type or out of its range; the message names the key.
     """
     return OmegaConf.create(checked(plain(cfg), schema, calls=calls))
-
-
-def _check_targets(node: Any) -> None:
-    for target in _targets(node):
-        if not target.startswith(ALLOWED):
-            raise UserError(f"_target_: {target} is refused: only {', '.join(ALLOWED)} may be named in a config")
 
 
 def _targets(node: Any) -> list[str]:

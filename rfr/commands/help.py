@@ -16,7 +16,8 @@ COMMANDS = ("collect", "train", "generate", "evaluate")
 
 def print_help(name: str, overrides: list[str]) -> None:
     """Print the help of a command; with overrides, the choices and the config that follow from them."""
-    checksum, _, text = _stored(name).partition("\n")
+    stored = _path(name).read_text() if _path(name).is_file() else ""
+    checksum, _, text = stored.partition("\n")
     print(text if not overrides and checksum == _checksum() else _compose(name, overrides))
 
 
@@ -27,10 +28,6 @@ def store_help() -> None:
         path = _path(name)
         path.parent.mkdir(exist_ok=True)
         path.write_text(f"{_checksum()}\n{text}")
-
-
-def _stored(name: str) -> str:
-    return _path(name).read_text() if _path(name).is_file() else ""
 
 
 def _path(name: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
@@ -17,7 +18,7 @@ def fake_login(url: str) -> dict[str, Any]:
     return {"client_id": "demo", "client_secret": "demo", "user_agent": agent, "oauth_url": url, "reddit_url": url}
 
 
-class LoopbackReddit:
+class LoopbackReddit(ABC):
     """
     Args:
         faults: what goes wrong, by path.
@@ -29,9 +30,9 @@ class LoopbackReddit:
         self.token = "demo"
         self.requests: list[str] = []  # paths asked for, in order, with the ids; those met by a fault too
 
+    @abstractmethod
     def add_routes(self, router: web.UrlDispatcher) -> None:
         """Add the GET routes."""
-        raise NotImplementedError
 
     @asynccontextmanager
     async def serve(self) -> AsyncIterator[str]:

@@ -12,7 +12,7 @@ from rfr.data.batches import WeightedRows, document_ends, truncate_to_block
 from rfr.data.loader import ValidationBatches
 from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
-from rfr.data.tokenise import Encoder, Tokens
+from rfr.data.tokenise import Encoder
 from rfr.model.attention import hidden_states
 from rfr.model.positions import block_of
 from rfr.objective.losses import read_scores
@@ -60,7 +60,8 @@ def story_scores(
 
 def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) -> PackedRows:
     prompts, texts = encoder.prompts([prompt for prompt, _ in stories], [text for _, text in stories])
-    parts = [(_shortened(prompt, block), text.ids) for prompt, text in zip(prompts, texts, strict=True)]
+    longest = block * 3 // 4  # of a longer prompt its end is shown: a quarter of the block is for the story
+    parts = [(prompt.ids[-longest:], text.ids) for prompt, text in zip(prompts, texts, strict=True)]
     lengths = np.array([(len(prompt), len(text)) for prompt, text in parts])
     ends = np.cumsum(lengths.sum(axis=1))
     offsets = np.stack([ends - lengths.sum(axis=1), ends - lengths[:, 1], ends], axis=1)
@@ -69,8 +70,3 @@ def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) ->
         block=block, context=0, eos=eos, packed=False, tokens=np.concatenate([ids for part in parts for ids in part]),
         stories=offsets, pieces=Placement(story=each, start=np.zeros_like(each), end=lengths[:, 1], row=each),
     )  # fmt: skip
-
-
-def _shortened(prompt: Tokens, block: int) -> np.ndarray:
-    """Its end, where it would leave less than a quarter of the block."""
-    return prompt.ids[-(block * 3 // 4) :]

@@ -16,8 +16,9 @@ NO_GRADIENTS = (None,) * 5  # for labels, weights, transform, spare and grad
 
 
 class LogitTransform(NamedTuple):
-    """What an architecture does to its logits z behind the output layer: cap * tanh(scale * z / cap), or without a cap scale * z
-    (the cap is that of Gemma 2, Gemma Team 2024, section 2)."""
+    """A change of the logits z behind the output layer: cap * tanh(scale * z / cap), or without a cap scale * z.
+
+    The cap is that of Gemma 2 (Gemma Team 2024, section 2)."""
 
     scale: float = 1.0
     cap: float | None = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Sequence
 from typing import Annotated, Any, NamedTuple
 
@@ -37,7 +38,7 @@ def cpu_adam(
     return DeepSpeedCPUAdam(params, lr=lr, betas=tuple(betas), eps=eps, weight_decay=weight_decay, adamw_mode=True)
 
 
-class ChunkedAdamW(Optimizer):
+class ChunkedAdamW(Optimizer, ABC):
     """The hyperparameters of AdamW and the walk over parameters; a subclass says what becomes of one.
 
     States are there from the beginning: made by the first step, they would come to lie between activations.
@@ -63,11 +64,13 @@ class ChunkedAdamW(Optimizer):
                 self._update(parameter, group, number)
         return loss
 
+    @abstractmethod
     def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
-        raise NotImplementedError
+        """The state of a parameter before the first step."""
 
+    @abstractmethod
     def _update(self, parameter: torch.Tensor, group: dict[str, Any], number: int) -> None:
-        raise NotImplementedError
+        """Update a parameter, which is the `number`-th of all, and its state."""
 
 
 class StochasticAdamW(ChunkedAdamW):

@@ -33,12 +33,13 @@ def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[s
     said = "".join(f"<li>{safe(sentence)}" for sentence in findings(evaluation))
     plain = {name: value for name, value in evaluation.items() if not isinstance(value, (Mapping, list))}
     samples = "".join(f"<article><b>{safe(s['prompt'])}</b><p>{safe(s['response'])}</p></article>" for s in stories)
+    groups = "".join(f"<h2>{safe(name.replace('_', ' '))}</h2>{_figures(figures)}" for name, figures in _sections(evaluation))
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>rfr evaluation</title><style>{STYLE}</style>"
         f"<h1>rfr evaluation</h1><ul class=verdict>{said}</ul>{_figures(plain)}"
         f"<h2>Does it rank replies as karma does?</h2><p>{EXPLANATION}</p>"
         f"{''.join(_accuracies(evaluation['pair_accuracy'], ratio) for ratio in _values(evaluation['pair_accuracy'], 'ratio'))}"
-        f"{''.join(_group(name, figures) for name, figures in _sections(evaluation))}"
+        f"{groups}"
         f"<h2>Stories it wrote</h2>{samples or '<p>none asked for</p>'}</html>"
     )
 
@@ -82,10 +83,6 @@ def _sections(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str,
     for gain in evaluation.get("gains", ()):
         figures = {name: value for name, value in gain.items() if name not in ("score", "over")}
         yield f"{SCORES[gain['score']]} over that of {gain['over']}", figures
-
-
-def _group(name: str, figures: Mapping[str, Any]) -> str:
-    return f"<h2>{safe(name.replace('_', ' '))}</h2>{_figures(figures)}"
 
 
 def _figures(figures: Mapping[str, Any]) -> str:

@@ -23,8 +23,9 @@ def require_place(folder: Path, report: str, about: Mapping[str, str]) -> None:
     Raises:
         UserError: nothing can be written there, or the report that is there is about something else.
     """
+    nearest = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     try:
-        with tempfile.TemporaryFile(dir=_there(folder)):
+        with tempfile.TemporaryFile(dir=nearest):
             pass
     except OSError as error:
         raise UserError(f"can't write to {folder} ({error.strerror}): give another folder, out=...") from error
@@ -50,11 +51,6 @@ def write_report(folder: Path, files: Mapping[str, str]) -> None:
             write_atomically(folder / name, text)
     except OSError as error:
         raise RunFailed(f"can't write to {folder} ({error.strerror}): what was found stands above", 1) from error
-
-
-def _there(folder: Path) -> Path:
-    """The folder, or the nearest above it that exists."""
-    return next(path for path in (folder, *folder.resolve().parents) if path.exists())
 
 
 def _about(path: Path) -> dict[str, str] | None:

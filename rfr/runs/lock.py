@@ -58,8 +58,9 @@ def _acquire(path: Path, run_dir: Path) -> int:
             holder = _named(descriptor)
             if not _was_killed(holder):
                 os.close(descriptor)
+                who = "process {process} on {host} since {since}".format(**holder) if holder else "another process"
                 raise UserError(
-                    f"{run_dir} is being trained by {_described(holder)}: wait for it to end, or set name= to something new"
+                    f"{run_dir} is being trained by {who}: wait for it to end, or set name= to something new"
                 ) from None
             if not waiting:
                 print(f"{run_dir}: waiting for the processes of one that was killed to end", flush=True)
@@ -123,7 +124,3 @@ def _was_killed(holder: dict[str, Any]) -> bool:
         return process.create_time() != holder["born"] or process.status() == psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return True
-
-
-def _described(holder: dict[str, Any]) -> str:
-    return "process {process} on {host} since {since}".format(**holder) if holder else "another process"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from copy import deepcopy
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 
@@ -46,18 +47,15 @@ def _verdict_on(config: PretrainedConfig, cache_root: Path) -> Verdict:
     """The probe's verdict on an architecture, cached."""
     about = {name: value for name, value in config.to_dict().items() if name not in NOT_HASHED}
     key = key_of("probe", FORMAT, version("transformers"), version("torch"), type(config).__name__, about)
-    folder = build_once(cache_root, key, lambda folder: _record(_probed(config), folder))
+    folder = build_once(cache_root, key, partial(_write_verdict, config))
     return Verdict(**json.loads((folder / FILE).read_text()))
 
 
-def _record(verdict: Verdict, folder: Path) -> None:
-    (folder / FILE).write_text(json.dumps(vars(verdict)) + "\n")
-
-
-def _probed(config: PretrainedConfig) -> Verdict:
-    """Tried on a small copy; where none can be made, on the model itself with small windows."""
+def _write_verdict(config: PretrainedConfig, folder: Path) -> None:
+    """Probe a small copy of the model; where none can be made, the model itself with small windows."""
     with torch.random.fork_rng(devices=[]):
-        return probe(_shrunken(config) or narrow(config))
+        verdict = probe(_shrunken(config) or narrow(config))
+    (folder / FILE).write_text(json.dumps(vars(verdict)) + "\n")
 
 
 @torch.no_grad()

@@ -36,7 +36,8 @@ def blocks_with(needle: bytes, chunks: Iterable[bytes], skip: int = 0) -> Iterat
             continue
         chunk = chunk[max(0, skip - position) :]
         position = max(position, skip)
-        lines = _count_lines(chunk)
+        # numpy lets go of the GIL: this first look at a chunk waits for memory, and the decoder must not.
+        lines = int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == NEWLINE))
         last = chunk.rfind(b"\n")
         if last < 0:
             tail.extend(position, chunk)
@@ -55,11 +56,6 @@ def blocks_with(needle: bytes, chunks: Iterable[bytes], skip: int = 0) -> Iterat
     if tail.length:  # no newline at the end of the file
         hits, too_long = tail.take()
         yield Block(end=position, lines=1, hits=hits, too_long=too_long)
-
-
-def _count_lines(chunk: bytes) -> int:
-    """With numpy, which lets go of the GIL: this first look at a chunk waits for memory, and the decoder must not."""
-    return int(np.count_nonzero(np.frombuffer(chunk, np.uint8) == NEWLINE))
 
 
 def _hits(needle: bytes, view: memoryview, chunk: bytes, start: int, end: int, position: int) -> list[tuple[int, bytes]]:

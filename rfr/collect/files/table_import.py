@@ -46,7 +46,7 @@ class Imported:
 
 @dataclass(frozen=True)
 class TableContent:
-    """What the rows of a table say.
+    """How the rows of a table are read.
 
     Args:
         columns: from title, body, score and, where known, post_id, reply_id, post_body, post_score, post_created_utc,

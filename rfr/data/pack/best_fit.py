@@ -118,7 +118,8 @@ class _Gaps:
         gap = int(self._sizes[np.searchsorted(self._sizes, size)])
         if self._open[gap]:
             row = self._open[gap].pop()
-            self._forget_if_none(gap)
+            if not self._open[gap]:
+                self._sizes = np.delete(self._sizes, np.searchsorted(self._sizes, gap))
         else:
             row, self.rows = self.rows, self.rows + 1
         left = gap - size
@@ -127,7 +128,3 @@ class _Gaps:
                 self._sizes = np.insert(self._sizes, np.searchsorted(self._sizes, left), left)
             self._open[left].append(row)
         return row
-
-    def _forget_if_none(self, gap: int) -> None:
-        if not self._open[gap]:
-            self._sizes = np.delete(self._sizes, np.searchsorted(self._sizes, gap))
