@@ -107,16 +107,16 @@ def _naming_references(task: Callable[[DictConfig], float | None], cfg: DictConf
 def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
     """The exit codes of the command and of each point it ran."""
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
-    # A file, since a launcher may run the points in processes of its own.
+    # The codes go through a file: a launcher may run the points in processes of its own.
     with tempfile.NamedTemporaryFile("r", prefix="rfr-codes-") as codes:
         codes_path = codes.name
 
         def guarded(cfg: DictConfig) -> float | None:
-            # Told here, a point's failure ends neither the sweep nor its table.
+            # A point's error is printed here, so that it ends neither the sweep nor its table.
             result: list[float | None] = []
             code = exit_code(lambda: result.append(_naming_references(task, cfg)))
-            if code == INTERRUPTED or not os.path.exists(codes_path):  # another machine's point can only tell its launcher
-                # W&B's agent ends trials early, and takes any other code for a failure.
+            if code == INTERRUPTED or not os.path.exists(codes_path):  # on another machine there is no such file
+                # W&B's agent interrupts trials on purpose, and takes any code but 0 for a failure.
                 raise SystemExit(0 if code == INTERRUPTED and "WANDB_SWEEP_ID" in os.environ else code)
             with open(codes_path, "a") as file:
                 file.write(f"{code}\n")

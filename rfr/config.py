@@ -26,7 +26,7 @@ def load_yaml(path: Path) -> DictConfig:
     """A config file, resolved and checked.
 
     Raises:
-        UserError: it is damaged, or `resolve`'s.
+        UserError: the file is damaged, or `resolve` refuses it.
     """
     try:
         cfg = OmegaConf.load(path)
@@ -41,7 +41,7 @@ def resolve(cfg: DictConfig) -> DictConfig:
     """The config with every interpolation replaced and every target checked.
 
     Raises:
-        UserError: a `_target_` outside the allow-list: configs of run folders travel between people.
+        UserError: a `_target_` is not on the allow-list: configs of run folders travel between people.
     """
     resolved = plain(cfg)
     for target in _targets(resolved):
@@ -71,8 +71,8 @@ def check_types(cfg: DictConfig, schema: type, *, calls: bool = True) -> DictCon
     """A resolved config with every value held against what it configures; a whole number that stands for a text is one.
 
     Args:
-        schema: of the command's own keys; groups' keys are held against the parameters of their `_target_`.
-        calls: False: only the former, for which no target need be imported.
+        schema: the types of the command's own keys; the keys of groups are checked against the parameters of their `_target_`.
+        calls: False: only the command's own keys are checked, so that no target is imported.
 
     Raises:
         UserError: a value is of another type or out of its range; the message names the key.

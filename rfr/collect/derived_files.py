@@ -13,8 +13,8 @@ from rfr.collect.quotes import QuoteFinder
 from rfr.errors import UserError
 from rfr.utils.files import write_atomically
 
-# What commands tell people in. Anything else in a run folder (weights, tokenizers, settings, stores) quotes no story, or is not
-# ours to remove.
+# Files that people read. The other files of a run folder (weights, tokenizers, settings, stores) quote no story, or are not
+# rfr's to remove.
 READABLE_SUFFIXES = {".jsonl", ".json", ".html", ".log", ".txt", ".csv", ".md", ".wandb", ".out", ".err", ".partial"}
 NO_TEXT = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "config.json", "generation_config.json", "metrics.csv"}
 
@@ -60,7 +60,7 @@ def remove_from(path: Path, fragments: QuoteFinder) -> bool:
     if not fragments.found_in(text):
         return False
     if path.suffix == ".jsonl":
-        lines = text.split("\n")  # and at nothing else: a story may hold other line breaks
+        lines = text.split("\n")  # not splitlines(): a story may hold other line breaks
         write_atomically(path, "\n".join(line for line in lines if not fragments.found_in(line)))
     else:
         path.unlink()
@@ -76,7 +76,7 @@ def _readable_paths(root: Path) -> Iterator[Path]:
     visited = set()
     for folder, below, names in os.walk(root, followlinks=True):
         real_folder = os.path.realpath(folder)
-        if real_folder in visited:  # a link that leads back
+        if real_folder in visited:  # a link to a folder above it
             below.clear()
         visited.add(real_folder)
         for name in names:

@@ -14,24 +14,24 @@ from rfr.store.store import Store
 from rfr.utils.arrow import schema_of
 from rfr.utils.files import new_file
 
-ROWS = 1 << 16  # in memory at once, and per row group
+ROWS = 1 << 16  # held in memory; they become a row group
 ORDER = {
     Post: "post ORDER BY id",
     Reply: "reply ORDER BY post_id, id",
     Observation: "observation ORDER BY kind, item_id, seen_at, import_number, source, score, "
     "hidden, missing, archived, num_comments",
 }
-EXPORTS = "exports"  # the cursor that holds where exports lie, since a purge must reach them
+EXPORTS = "exports"  # name of the cursor that lists the folders of exports, for a purge
 
 
 @dataclass(frozen=True, kw_only=True)
 class Export:
     """Write post.parquet, reply.parquet and observation.parquet into `folder`; the store remembers where they are."""
 
-    folder: str | None  # None: beside the store, under its name
+    folder: str | None  # None: beside the store, named after it
 
     def run(self, source: Any, path: Path, report: Any) -> dict[str, Any]:
-        Store(path).close()  # a store that is not there is told, not made
+        Store(path).close()  # raises where there is no store; opening it for writing would make one
         folder = path.with_name(f"{path.stem}-parquet") if self.folder is None else Path(str(self.folder))
         folder.mkdir(parents=True, exist_ok=True)
         with Store(path, write=True) as store:

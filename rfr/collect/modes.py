@@ -36,10 +36,10 @@ class Watch:
     """Collect again and again, and read scores at the given ages, until stopped.
 
     Args:
-        every_s: from the start of one pass to the next.
-        threads: the most to read the replies of per pass, newest first.
+        every_s: seconds from the start of one pass to the start of the next.
+        threads: the most threads whose replies a pass reads, newest first.
         ages_h: hours after which a score is read again.
-        slack_s: how long a score that is due may wait for ninety-nine others.
+        slack_s: seconds that a score may be overdue while its request of a hundred items fills up.
     """
 
     every_s: Seconds

@@ -10,7 +10,7 @@ from rich.progress import Progress as Bar
 
 from rfr.utils.console import PipedConsole
 
-QUIET_S = 10.0  # between lines where nobody watches
+QUIET_S = 10.0  # between two lines, where stderr is no terminal
 
 
 class Progress:

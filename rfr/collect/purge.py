@@ -1,6 +1,6 @@
 """`mode=purge`: erases what was deleted on Reddit, in the store and in every file made from it.
 
-Model weights can't be searched: the folders of runs that were trained on erased items have to be judged by their owner.
+Model weights can't be searched: their owner has to decide about runs that were trained on erased items.
 """
 
 from __future__ import annotations
@@ -38,24 +38,25 @@ LEFT_OUT = f"""WITH given AS (
     LEFT JOIN given ON given.kind = observation.kind AND given.item_id = observation.item_id
     WHERE missing AND seen_at > ifnull(given.at, -1) AND (observation.kind, observation.item_id) NOT IN {ERASED}
     GROUP BY observation.kind, observation.item_id HAVING max(seen_at) - min(seen_at) >= ?"""
-# An earlier version of a table's own text was not taken back by anybody.
+# Nobody took back the earlier version of a text from a table of one's own.
 RESIDUE = f"SELECT kind, item_id, part, text FROM residue WHERE NOT (part = 'edited' AND item_id LIKE '{NOT_REDDITS}%')"
 Item = tuple[Kind, str]
-FEW = 10  # items that may be left out whatever their share
+FEW_ITEMS = 10  # that may be missing, whatever their share
 
 
 @dataclass(frozen=True, kw_only=True)
 class Purge:
     """Ask Reddit about every item, then erase what is gone; an interrupted purge is finished by the next.
 
-    Reddit leaves items out by mistake, and all those of a subreddit that went private. So an item that is left out counts as
-    deleted only if it was before too, and if not too many are. Whatever it can't clean, it goes on, and says so at the end.
+    Reddit leaves out items by mistake, and all items of a subreddit that went private. So an item that is left out counts as
+    deleted only if it was left out before, and if not too many are. Where a file can't be cleaned, the purge goes on and says so
+    at the end.
 
     Args:
         ask: False: erase only what earlier readings showed as deleted (sources that can't be asked).
-        apart_h: hours between the readings that left an item out.
+        apart_h: the fewest hours between two readings that left an item out.
         most_left_out: share of all items; where more are left out, none of them counts as deleted.
-        data_dir, runs_dir: where files made from the store lie.
+        data_dir, runs_dir: the folders that hold files made from the store.
     """
 
     ask: bool
@@ -66,9 +67,9 @@ class Purge:
 
     def run(self, source: Source, path: Path, report: Report) -> dict[str, Any]:
         """`not_cleaned` of the figures has what went wrong; the next purge tries again."""
-        Store(path).close()  # a store that is not there is told, not made
+        Store(path).close()  # raises where there is no store; opening it for writing would make one
         failures = _Failures()
-        failures.during("the parts beside the store", lambda: merge(path))  # what an interrupted import left there
+        failures.during("the parts beside the store", lambda: merge(path))  # of an interrupted import
         with Store(path, write=True) as store:
             before = len(erased_items(store))
             if self.ask:
@@ -77,7 +78,7 @@ class Purge:
             believed = self._is_believable(store, left_out)
             erase(store, left_out if believed else set())
             touched = self._clean_up(store, failures)
-            if not failures.messages:  # what is still to be looked for must be remembered
+            if not failures.messages:  # after a failure the next purge must look for it again
                 failures.during("the store's free pages", store.clear_residue)
             erased = len(erased_items(store))
             figures = {"newly_erased": erased - before, "erased": erased, "files": touched}
@@ -86,7 +87,7 @@ class Purge:
 
     def _is_believable(self, store: Store, left_out: set[Item]) -> bool:
         total = len(store.rows(EVERYTHING))
-        if len(left_out) <= max(FEW, self.most_left_out * total):
+        if len(left_out) <= max(FEW_ITEMS, self.most_left_out * total):
             return True
         print(
             f"rfr: Reddit leaves out {len(left_out):,} of {total:,} items, as of a subreddit that went private: none of these "

@@ -11,7 +11,7 @@ RUN_WORDS = 8  # rare enough to come from the same text, short enough to survive
 LEAST_WORDS = 3  # shorter texts are too common to search for
 ESCAPED = re.compile(r"\\u([0-9a-fA-F]{4})|\\[nrt]")
 INVISIBLE = re.compile("[\u00ad\u200b-\u200f\u202a-\u202e\u2060-\u2064\ufeff]")  # cleaning takes them out of words
-# Letters: numbers are everybody's too. Of scripts that put no spaces between words every character counts as one.
+# Words are of letters: numbers are too common. In scripts without spaces between words, each character is a word.
 WORD = re.compile(r"[\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]|[^\W\d_\u3040-\u30ff\u3400-\u9fff\uac00-\ud7af]+")
 Run = tuple[str, ...]
 

@@ -1,7 +1,7 @@
 """Imports many files at once: each job of a multirun fills a shard beside the store, then merges it.
 
-So the launcher may be any of Hydra's (joblib, submitit, Ray), and no two processes ever write to one file at a time. What an
-interrupted job left is merged when the next multirun ends, and all its jobs have.
+So the launcher may be any of Hydra's (joblib, submitit, Ray), and no two processes write to one file at a time. The shard of an
+interrupted job is merged when the next multirun and all its jobs have ended.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from rfr.records import Observation, Post, Reply
 from rfr.store.rejects import write_rejects
 from rfr.store.store import READ, Origin, Store
 
-BEGUN = "begun/"  # before the name of a mark in a part: what it was in the store when the part began
+BEGUN = "begun/"  # prefix of the cursors of a shard that hold what the store's cursors were when the shard began
 MOVED = """SELECT name, value FROM cursor AS mark WHERE name NOT LIKE :begun || '%'
     AND NOT EXISTS (SELECT 1 FROM cursor WHERE name = :begun || mark.name AND value = mark.value)"""
 
@@ -36,8 +36,8 @@ class MergeShards(Callback):
         path = _store_of(config)
         if path is None:
             return
-        with suppress(UserError):  # another process writes to the store: the next multirun will
-            merge(path)  # what an interrupted job left
+        with suppress(UserError):  # another process writes to the store: the next multirun merges it
+            merge(path)  # of an interrupted job
         remove_if_empty(path)
         if path.exists():
             with Store(path) as store:
@@ -63,7 +63,7 @@ def new_shard(path: Path, key: str) -> Path:
     """The part of a store that one job fills; it begins with the store's marks of files, so that nothing is imported twice."""
     shard = shards_folder(path) / f"{key}.db"
     path.parent.mkdir(parents=True, exist_ok=True)
-    with _merge_lock(path):  # a store that another job is just making can't be read
+    with _merge_lock(path):  # a store that another job is creating can't be read yet
         if path.exists() and not shard.exists():
             with Store(path) as store, Store(shard, write=True) as fresh, fresh.transaction():
                 for name, value in store.rows("SELECT name, value FROM cursor WHERE name LIKE ? || '%'", (FILE_MARKS,)):
@@ -80,7 +80,7 @@ def _merge_lock(path: Path) -> FileLock:
 def merge_shard(path: Path, shard: Path) -> None:
     """The part that a job has just filled into its store, once nobody else is merging.
 
-    Other jobs' parts it leaves alone: one of them may be about to open its own.
+    It leaves other jobs' shards alone: another job may be about to open its own.
     """
     with _merge_lock(path):
         _merge_unlocked(path, shard)
@@ -110,14 +110,14 @@ def remove_if_empty(path: Path) -> None:
 def _merge_unlocked(path: Path, shard: Path) -> bool:
     try:
         source = Store(shard, write=True)
-    except UserError:  # its job is not done
+    except UserError:  # its job still writes to it
         return False
     with source, Store(path, write=True) as store:
         with store.transaction():
             for record in (Post, Reply):
                 store.add(source.select(record, record.__name__.lower()))
             _merge_readings(store, source)
-            # Only the marks that its job moved: a copy of another file's would set that one back.
+            # Only the cursors that its job moved: the copy of another file's cursor would set that one back.
             for name, value in source.rows(MOVED, {"begun": BEGUN}):
                 store.set_cursor(name, value)
             for (what,) in source.rows("SELECT value FROM cursor WHERE name LIKE ? || '%'", (READ,)):

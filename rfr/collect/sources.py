@@ -44,12 +44,12 @@ class Source(Protocol):
         """Do this work on the subreddit; `for_ever`: however long Reddit is down.
 
         Raises:
-            UserError: the source is a file, which is not there to be asked twice.
+            UserError: the source is a file, which can't be asked again.
         """
         ...
 
 
-AUTO = "auto"  # the store that has the name of its source
+AUTO = "auto"  # the store is named after its source
 SUBREDDIT_NAME = re.compile(r"[A-Za-z0-9_]{2,24}")
 
 

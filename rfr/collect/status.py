@@ -25,7 +25,7 @@ NEWEST = """SELECT item_id, score, ifnull(seen_at, -1) AS seen_at FROM (
 ) WHERE place = 1"""
 AGES = f"""SELECT reply.created_utc, newest.seen_at FROM reply LEFT JOIN ({NEWEST}) newest ON item_id = id"""
 KARMA = f"""SELECT score FROM ({NEWEST}) JOIN reply ON id = item_id"""
-BAR = 40  # characters of the longest
+BAR_CHARACTERS = 40  # of the longest bar
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +33,7 @@ class Status:
     """Read the store, tell, change nothing.
 
     Args:
-        ages_h: hours after which scores are to be read again; they bound the rows of the table of ages.
+        ages_h: hours after which scores are to be read again; the rows of the table of ages end at them.
     """
 
     ages_h: Ages
@@ -116,7 +116,10 @@ def karma(store: Store) -> dict[str, int]:
 
 def bars(counted: dict[str, int], name: str) -> list[dict[str, Any]]:
     longest = max(counted.values(), default=0) or 1
-    return [{name: bucket, "replies": f"{count:,}", "": "█" * round(BAR * count / longest)} for bucket, count in counted.items()]
+    return [
+        {name: bucket, "replies": f"{count:,}", "": "█" * round(BAR_CHARACTERS * count / longest)}
+        for bucket, count in counted.items()
+    ]
 
 
 def _count(store: Store, query: str) -> int:

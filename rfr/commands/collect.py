@@ -50,14 +50,15 @@ def run(cfg: DictConfig) -> None:
             else "interrupted: every page that came is kept, and the same command goes on from there"
         ) from None
     except UserError:
-        if beside:  # of a damaged file the part holds what came before the damage
+        if beside:  # of a damaged file the shard holds what stands before the damage
             merge_shard(store, target)
         raise
     if beside:
         merge_shard(store, target)
     elif isinstance(mode, Once):
         _say_what_next(source, store, figures)
-    print(json.dumps({"store": str(store), **figures}), flush=True)  # a launcher's process may live on, and its line come last
+    # Flush: a launcher's process may live on, and its line would come last.
+    print(json.dumps({"store": str(store), **figures}), flush=True)
     if not_cleaned := figures.get("not_cleaned"):
         raise RunFailed(f"could not clean {'; '.join(not_cleaned)}: see to it, then purge again", 1)
 

@@ -16,9 +16,9 @@ class Dashboard:
     """The report that needs no model, but a W&B account.
 
     Args:
-        project: of W&B's, as `logger.wandb.project` names it.
-        entity: user or team; null: the one that W&B takes for yours.
-        name: of the view; saved again it is another view.
+        project: the W&B project that `logger.wandb.project` names.
+        entity: user or team; null: your default one in W&B.
+        name: the name of the view. A view that is saved again is a second view of this name.
         group: a sweep: only its runs are shown.
     """
 

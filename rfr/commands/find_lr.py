@@ -30,7 +30,7 @@ from rfr.train.run import fit
 from rfr.train.summary import print_start
 from rfr.utils.quiet import silence_libraries
 
-LOW, HIGH = 1e-7, 10.0  # rates between which the best one of any model lies
+LOW, HIGH = 1e-7, 10.0  # the best rate of any model lies between them
 BELOW_THE_TURN = 2.0
 RISEN = 0.05
 DIVERGED, LOST = 2.0, 0.2
@@ -66,7 +66,7 @@ def range_test(recipe: Recipe, steps: int) -> tuple[list[float], list[float]]:
     with tempfile.TemporaryDirectory() as nowhere:
         run = build(test, Path(nowhere))
         print_start(run)
-        with suppress(RunFailed):  # a loss that is not a number: seen enough
+        with suppress(RunFailed):  # the loss is not a number: the curve is long enough
             fit(run, [watch], persist=False)
     return [HIGH * ramp(step, steps) for step in range(len(watch.losses))], watch.losses
 
@@ -104,10 +104,10 @@ def smoothed(losses: Sequence[float]) -> np.ndarray:
 def suggest_lr(rates: Sequence[float], losses: Sequence[float]) -> float:
     """Half the rate at which the smoothed loss turned.
 
-    That is where it began to rise from its lowest by more than noise and a twentieth of what it had fallen. What it does after
-    that tells nothing: Adam, whose steps are bounded, often stays there for long.
+    The loss turns where it rises from its lowest value by more than its noise and by a twentieth of its fall. The curve after
+    that point tells nothing: Adam's steps are bounded, so the loss often stays there for long.
 
-    With a quadratic loss of curvature h gradient descent diverges above 2 / h, which is where its loss turns, and is fastest at
+    With a quadratic loss of curvature h, gradient descent diverges above a rate of 2 / h, where the loss turns, and is fastest at
     1 / h.
 
     Raises:

@@ -36,13 +36,13 @@ GPUS = {
     "24GiB": 23.6,
     "H100": 79.1,
 }  # GiB that CUDA sees
-LIGHTNINGS_BUCKET = 200_000_000  # elements, where a strategy names none
-ALMOST = 0.95  # of a memory that a plan may fill: freed blocks lie about in the rest
+LIGHTNINGS_BUCKET = 200_000_000  # elements, where a strategy does not set it
+ALMOST = 0.95  # share of a memory that a plan may fill: freed blocks take the rest
 CHANGES: dict[str, dict[str, Any]] = {  # cheaper settings, the least slow first; each is added to those before it
     "model.activation_checkpointing=true": {"checkpointing": True},
     "trainer.micro_batch=1": {"rows": 1},
 }
-STRATEGIES = {  # after these, one of them
+STRATEGIES = {  # where all of these are not enough, one of the following is added
     "strategy=deepspeed_offload optimizer=cpu_adam": "deepspeed_offload",
     "strategy=deepspeed_offload_all optimizer=cpu_adam": "deepspeed_offload_all",
     f"strategy=single precision={PURE} optimizer=stochastic_adamw": "single",
@@ -131,7 +131,8 @@ def capacity(gpu: str | None) -> dict[str, float]:
     host = psutil.virtual_memory().total
     disk = shutil.disk_usage(Path.cwd()).free
     if gpu is not None:
-        return {"device": GPUS[gpu] * GIB, "host": float("inf"), "disk": float("inf")}  # of another machine
+        # The memory and the disk of another machine are not known.
+        return {"device": GPUS[gpu] * GIB, "host": float("inf"), "disk": float("inf")}
     if torch.cuda.is_available():
         return {"device": float(torch.cuda.get_device_properties(0).total_memory), "host": host, "disk": disk}
     return {"device": host, "host": host, "disk": disk}

@@ -35,7 +35,7 @@ from rfr.train.exactness import exact_attention
 from rfr.train.settings import Precision
 from rfr.utils.terminal import print_table, printable
 
-REWARD_MODEL = "reward model"  # its row in the table of what ranks replies
+REWARD_MODEL = "reward model"  # the name of its row in the ranking table
 SHOWN_STORIES = 8
 ONLY_FOR_THE_POLICY = ("model", "pair_accuracy", "baselines")  # not repeated for the policies beside it
 Story = dict[str, Any]  # prompt, response and scores

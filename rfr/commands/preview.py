@@ -17,7 +17,7 @@ def preview(runs: Mapping[str, Recipe]) -> None:
     """Print the rates at some moments and leave `schedule.html` beside the runs.
 
     Args:
-        runs: recipes, by what sets them apart.
+        runs: recipes, by the overrides in which they differ.
     """
     curves = {name: rates(recipe) for name, recipe in runs.items()}
     print_table([_moments(name, *curve) for name, curve in curves.items()], title="learning rate")

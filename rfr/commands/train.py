@@ -20,7 +20,8 @@ from rfr.strategy.ranks import ranks, require_processors
 from rfr.train.process import train_in_child
 from rfr.train.settings import TrainConfig
 
-RESHAPABLE = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")  # a resumed run may be spread anew
+# Prefixes of the keys that may change when a run is resumed.
+RESHAPABLE = ("trainer.ranks=", "trainer.micro_batch=", "trainer.accumulate=")
 GROUP = "RFR_SWEEP"  # environment variable: the sweep that jobs belong to
 
 
@@ -143,7 +144,7 @@ def _sweep_point(cfg: DictConfig, launcher: DictConfig) -> float | None:
         else:
             run_dir.mkdir(parents=True, exist_ok=True)
             if not (run_dir / CONFIG).exists():
-                write_config(run_dir, plain(cfg))  # a run that fails before its first step is in the tables, too
+                write_config(run_dir, plain(cfg))  # now, so that a run that fails before its first step is in the tables
             require_processors(cfg.trainer.ranks)
             train_in_child(plain(cfg), run_dir, lock, again="start the same command again", at_once=_jobs_at_once(launcher))
     return (result_of(run_dir) or {}).get(cfg.metric)

@@ -29,7 +29,7 @@ class BatchSource(Protocol):
         """These rows; index -1 stands for a row without targets.
 
         Args:
-            together: all rows of the optimizer batch, or of the validation, that the loss is a mean over.
+            together: all rows over which the loss is a mean: those of the optimizer batch, or of the validation.
         """
         ...
 
@@ -38,7 +38,7 @@ class WeightedRows:
     """Rows and what their stories weigh.
 
     Args:
-        weights: float64 of shape (stories,); None: 1 each.
+        weights: float64 of shape (stories,); None: all are 1.
     """
 
     def __init__(self, rows: PackedRows, weights: np.ndarray | None = None) -> None:
@@ -67,8 +67,8 @@ class PairRows:
     """A group of one thread's stories to a row, each from its beginning and as far as the block goes, and the pairs among them.
 
     Args:
-        reference: of each place in `comparisons.story`, the log-probability of its targets under the policy that training begins
-            with, float64; None: nobody asks.
+        reference: for each entry of `comparisons.story`, the log-probability of its targets under the policy that training begins
+            with, float64; None: the loss does not need it.
     """
 
     packed = False

@@ -20,13 +20,14 @@ def add_controls(tokenizer: PreTrainedTokenizerBase, count: int) -> PreTrainedTo
     """The tokenizer, with a token for each of `count` quantiles.
 
     Raises:
-        UserError: it has others already.
+        UserError: the tokenizer has tokens for another number of quantiles.
     """
     known = len(control_ids(tokenizer))
     if known not in (0, count):
         raise UserError(f"this tokenizer tells {known} quantiles apart, objective.control.count={count}: set it to {known}")
     names = [NAME.format(number, count) for number in range(1, count + 1)]
-    tokenizer.add_tokens([AddedToken(name, special=True) for name in names], special_tokens=True)  # text never becomes one
+    # Special: no text is tokenised to one.
+    tokenizer.add_tokens([AddedToken(name, special=True) for name in names], special_tokens=True)
     return tokenizer
 
 

@@ -14,7 +14,7 @@ from rfr.data.replies import POST_UNKNOWN
 
 QUANTILES = {"p10": 0.1, "median": 0.5, "p90": 0.9}
 KEPT = "kept"
-TOKEN_BINS = (0, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)  # each up to the next, the last without end
+TOKEN_BINS = (0, 32, 64, 128, 256, 384, 512, 768, 1024, 1536, 2048, 4096)  # lower bounds; the last bin has no upper one
 KARMA_BINS = (-1000, 0, 1, 2, 3, 5, 10, 20, 50, 100, 300, 1000, 3000)
 
 

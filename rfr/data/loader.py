@@ -91,7 +91,7 @@ class ValidationBatches(Dataset[Batch | PreferenceBatch]):
 
     def __init__(self, rows: BatchSource, *, micro_batch: int, rank: int, ranks: int, limit: int | None = None) -> None:
         self._rows, self._micro, self._rank, self._ranks = rows, micro_batch, rank, ranks
-        # Evenly, since packing has sorted the rows by length.
+        # Spread evenly, since packing has sorted the rows by length.
         self._chosen = np.linspace(0, len(rows) - 1, min(limit or len(rows), len(rows))).astype(np.int64)
 
     def __len__(self) -> int:
@@ -108,7 +108,7 @@ class ValidationBatches(Dataset[Batch | PreferenceBatch]):
 class Prefetched:
     """The batches from `start` on, each made in a thread while the one before it is learnt from.
 
-    Its length is that of all: Lightning counts the batches before a resumed run's start as done.
+    Its length counts all batches: Lightning takes those before a resumed run's start for done.
     """
 
     def __init__(self, batches: Dataset[Batch | PreferenceBatch], total: int, start: int = 0) -> None:

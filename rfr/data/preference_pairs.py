@@ -16,8 +16,8 @@ from rfr.ranges import Seed, Several, ZeroOrMore
 class PreferencePairs:
     """Stories in groups, and the pairs within them; int64 arrays.
 
-    `story` holds the groups' stories one group after the other, `group` to which each belongs, counting from 0. Pair p is of the
-    places `chosen[p]` and `rejected[p]` in `story`; pairs are sorted by group.
+    `story` holds the stories one group after the other, `group` the group of each, counting from 0. Pair p compares the
+    entries `chosen[p]` and `rejected[p]` of `story`; pairs are sorted by group.
     """
 
     story: np.ndarray
@@ -34,7 +34,7 @@ class Pairing:
     of its pairs (Ouyang et al. 2022).
 
     Args:
-        length_ratio: of the longer story's tokens to the shorter one's, at most; None: whatever their lengths. A pair of like
+        length_ratio: the most that the longer story's tokens may be times the shorter one's; None: no limit. A pair of like
             lengths can't teach that longer is better.
 
     Raises:
@@ -58,12 +58,12 @@ class Pairing:
 
         Args:
             rewards: one per story, float64.
-            threads: of each story, its thread; one thread's stories follow one another.
-            tokens: of each story.
+            threads: the thread of each story; the stories of a thread stand one after another.
+            tokens: how many each story has.
 
         Raises:
             UserError: a reward is NaN or infinite.
-            UserError: there is no such pair.
+            UserError: no two stories make a pair.
         """
         if not np.isfinite(rewards).all():
             raise UserError(f"{int((~np.isfinite(rewards)).sum())} rewards are NaN or infinite: check the scores in the store")

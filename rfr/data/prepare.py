@@ -1,6 +1,6 @@
 """Prepares a store: filters, cleans, splits, tokenises, packs, and counts what became of every reply.
 
-Memory does not grow with the texts: they pass by in batches, from one Arrow file to the next.
+Memory does not grow with the corpus: texts go in batches from one Arrow file to the next.
 """
 
 from __future__ import annotations
@@ -69,8 +69,8 @@ class Preprocess:
     """The preprocessing of a corpus; see `conf/preprocess/`.
 
     Args:
-        scored_only: False: stories whose karma nobody knows come in too.
-        min_age_h: a score that was read earlier, hours after posting, is no karma yet.
+        scored_only: False: stories without a known score come in too.
+        min_age_h: hours after posting; a score that was read earlier is not karma yet.
     """
 
     clean: Callable[[Story], Story | str]
@@ -102,7 +102,7 @@ class Preprocess:
 
         Args:
             make_tokenizer: from the training stories to the tokenizer.
-            tokenizer_identity: JSON-able: what tells the tokenizer from others, for the cache's key.
+            tokenizer_identity: JSON data that identifies the tokenizer, for the cache's key.
 
         Raises:
             UserError: a split is empty.

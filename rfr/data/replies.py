@@ -12,14 +12,14 @@ POST_UNKNOWN = "post unknown"
 MIN_AGE_H = 1.0  # hours after which a score is karma
 BOT = re.compile(r"(?:Bot|BOT|[-_]bot)$|(?i:^automoderator$|prompts?bot$|^(?:sneakpeek|remindme|autowiki)bot$)")  # but not Talbot
 
-PROFILE = re.compile(r"^/?u/", re.IGNORECASE)  # before a name
+PROFILE = re.compile(r"^/?u/", re.IGNORECASE)  # some write it before a name
 
 
 def thread_stories(thread: Thread, min_age_h: float = MIN_AGE_H) -> list[tuple[Story, str | None]]:
     """Every reply as a story, with the reason why nothing is learnt from it, or None.
 
     Args:
-        min_age_h: a score that was read earlier than so many hours after posting counts as unknown: nobody has voted yet.
+        min_age_h: hours after posting; a score that was read earlier counts as unknown, since nobody had voted yet.
     """
     return [(_to_story(thread, reply, 3600 * min_age_h), _exclusion_reason(thread, reply)) for reply in thread.replies]
 

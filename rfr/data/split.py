@@ -1,7 +1,7 @@
 """Splits threads into train and validation, by a hash of the normalised prompt or by a cutoff date.
 
-The hash keeps reposts on one side, and a growing store moves nothing. With a date, all that is learnt from is older than what
-is validated on.
+The hash keeps reposts on one side, and in a growing store no story changes sides. With a date, all training stories are older
+than the validation stories.
 """
 
 from __future__ import annotations

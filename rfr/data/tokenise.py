@@ -29,7 +29,7 @@ class Tokens:
 class Encoder:
     """Texts into tokens, as data: a literal end-of-text marker inside a story is text, not a token with a meaning.
 
-    Of a byte-level vocabulary the bytes of each token are known, so that no offsets have to be worked out; of any other the
+    In a byte-level vocabulary the bytes of each token are known, so that no offsets have to be worked out; for any other the
     tokenizer's own offsets are taken.
     """
 
@@ -80,7 +80,7 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, quantile: int
     """The tokens that the model conditions on, in training and in generation.
 
     Args:
-        quantile: for a conditional policy, how good the story is to be, 1 being the worst; None: the best.
+        quantile: the quantile that a conditional policy writes for, 1 being the worst; None: the best.
 
     Raises:
         UserError: the policy knows no such quantile.

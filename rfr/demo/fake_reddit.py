@@ -21,7 +21,7 @@ class FakeReddit(LoopbackReddit):
     """Serves threads over HTTP: the listings, comment trees with `more` stubs, /api/info.
 
     Args:
-        clock: what it says has not been posted yet is not shown; None: all is.
+        clock: items that are posted later than its time are not shown; None: all items are.
         server: faults and rate limit, see `LoopbackReddit`.
     """
 

@@ -195,7 +195,7 @@ def write_story(plot: Plot, skill: float, sentences: int, rng: random.Random) ->
     story: list[str] = []
     for kind in kinds:
         if story and rng.random() < 0.12 * (1 - skill):
-            story.append(rng.choice(story))  # says it again
+            story.append(rng.choice(story))  # repeats a sentence
             continue
         story.append(fill(rng.choice(SENTENCES[kind]), _stray(slots, skill, rng), rng))
     return " ".join(_slip(sentence, rng) if rng.random() < 0.1 * (1 - skill) else sentence for sentence in story)

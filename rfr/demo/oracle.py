@@ -1,6 +1,6 @@
 """Rewards that know the demo's true quality or its model of karma: the most that a reward can recover.
 
-They show what is lost by looking at karma, and what by not knowing how karma comes about.
+They show how much is lost because the reward sees karma only, and how much because it does not know how karma comes about.
 """
 
 from __future__ import annotations

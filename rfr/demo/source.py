@@ -26,7 +26,7 @@ if TYPE_CHECKING:  # asyncpraw takes a while to import
 class DemoSource:
     """The demo subreddit, served by a fake Reddit on the loopback and collected by the real collector.
 
-    It is collected at a fixed time, so that the store is the same on any day; watched, an hour passes in a second.
+    It is collected at a fixed time, so that the store is the same on any day; with `mode=watch`, an hour passes in a second.
     """
 
     demo: DemoSubreddit

@@ -7,19 +7,19 @@ from collections.abc import Sequence as SequenceOf
 import numpy as np
 from scipy.stats import spearmanr
 
-SMALLEST = 5  # replies that a thread needs to be looked into
+FEWEST_REPLIES = 5  # the fewest replies of a thread that is looked into
 
 
 def within_threads(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> np.ndarray:
-    """Spearman's of each thread with `SMALLEST` replies or more in which neither is the same for all.
+    """Spearman's of each thread with `FEWEST_REPLIES` replies or more in which neither is the same for all.
 
     Args:
-        a, b: of each thread a value per reply; replies for which either is NaN are left out.
+        a, b: one array per thread, a value per reply; replies for which either is NaN are left out.
     """
     correlations = []
     for one, other in zip(a, b, strict=True):
         known = ~(np.isnan(one) | np.isnan(other))
-        if known.sum() >= SMALLEST and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0:
+        if known.sum() >= FEWEST_REPLIES and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0:
             correlations.append(spearmanr(one[known], other[known]).statistic)
     return np.array(correlations)
 
@@ -28,6 +28,6 @@ def over_all(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> float:
     """Spearman's over all replies, however they fall into threads; NaN where either is the same for all."""
     one, other = np.concatenate(list(a)), np.concatenate(list(b))
     known = ~(np.isnan(one) | np.isnan(other))
-    if known.sum() < SMALLEST or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
+    if known.sum() < FEWEST_REPLIES or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
         return float("nan")
     return float(spearmanr(one[known], other[known]).statistic)

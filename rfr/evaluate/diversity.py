@@ -41,8 +41,8 @@ def _self_bleu(stories: list[str]) -> float:
 def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.ndarray:
     """The longest run of each story's tokens that the corpus contains too; int64 of shape (stories,).
 
-    Length by length: a stretch is copied only where its beginning is, so that ever fewer places of the corpus are looked at.
-    Stretches are told by a 64-bit hash.
+    Works length by length: a stretch is copied only where its beginning is, so that ever fewer positions of the corpus are
+    searched. Stretches are compared by a 64-bit hash.
 
     Args:
         stories: token ids of each.
@@ -68,14 +68,14 @@ def longest_copies(stories: SequenceOf[np.ndarray], corpus: np.ndarray) -> np.nd
 class RollingHashes:
     """Hashes of the stretches of a sequence of token ids, in time that doesn't grow with their length.
 
-    A stretch's is the sum of f(token) * M^place modulo 2^64: the difference of two prefix sums, moved to place 0
+    The hash of a stretch is the sum of f(token) * M^position modulo 2^64: the difference of two prefix sums, moved to position 0
     (Karp & Rabin 1987).
     """
 
     def __init__(self, tokens: np.ndarray) -> None:
         length = len(tokens)
         with np.errstate(over="ignore"):
-            self._back = np.cumprod(np.full(length, INVERSE, np.uint64)) * MULTIPLIER  # M^-place
+            self._back = np.cumprod(np.full(length, INVERSE, np.uint64)) * MULTIPLIER  # M^-position
             powers = np.cumprod(np.full(length, MULTIPLIER, np.uint64)) * INVERSE
             self._sums = np.concatenate([np.zeros(1, np.uint64), np.cumsum(_spread(tokens) * powers, dtype=np.uint64)])
 

@@ -15,9 +15,9 @@ from rfr.reward.base import ReplyThread, log_scores, scores, symmetric_log
 from rfr.reward.confounders import KNOWN, NAMES, confounders
 from rfr.reward.trees import fit_trees, predict
 
-DELAY, ARRIVAL, HOUR, LENGTH = 0, 1, 4, 5  # their places in NAMES
-# What is added one after the other, causes that come first first; arrival says nothing that the delay does not, but who had a
-# head start, and so herding shows in what it adds.
+DELAY, ARRIVAL, HOUR, LENGTH = 0, 1, 4, 5  # their indices in NAMES
+# Confounders in causal order, added one after the other. Given the delay, arrival only tells who had a head start: what it
+# adds is herding.
 ADDED = {"delay": [DELAY], "head start (herding)": [ARRIVAL], "hour of the day": [HOUR], "length": [LENGTH]}
 FOLDS, FEW_THREADS, FEW_READINGS = 5, 50, 30
 FUZZING = "vote fuzzing"
@@ -42,7 +42,7 @@ def variance_shares(threads: SequenceOf[ReplyThread], read_again: SequenceOf[tup
 
     Args:
         threads: all replies with their newest score.
-        read_again: scores of one reply at two readings, both when voting was over; fewer than `FEW_READINGS` tell nothing.
+        read_again: scores of a reply at two readings after the voting; fewer than `FEW_READINGS` give no estimate.
 
     Raises:
         UserError: fewer than `FOLDS` threads, or karma that does not vary.

@@ -48,7 +48,7 @@ def likelihood_findings(
     """Perplexity, pair accuracy beside its baselines, and prompt ranking.
 
     Args:
-        others: what else stories are ranked by; by name, one value per story of the split, NaN where there is none.
+        others: other scores that rank stories: by name, one value per story of the split, NaN where there is none.
     """
     stories, ranked = list(split.stories), ranking.stories and len(split.threads) > 1
     nll_sums, tokens = story_nll(model, split.rows, micro_batch)
@@ -118,6 +118,6 @@ def fitted_rewards(
         try:
             reward.fit(train)
             fitted[name] = [reward(thread) for thread in threads]
-        except UserError as reason:  # anything else is no lack of the corpus
+        except UserError as reason:  # any other error is a fault, not something that the corpus lacks
             refused[name] = str(reason)
     return fitted, refused

@@ -20,7 +20,7 @@ HOUR_S, NEAR = 3600.0, 0.9
 class KarmaPairs:
     """Two replies to one post, the one with so many times the other's karma; int64 arrays of one length.
 
-    `better` and `worse` are places among the stories, `thread` numbers the threads.
+    `better` and `worse` are indices of stories, `thread` numbers the threads.
     """
 
     better: np.ndarray
@@ -60,7 +60,7 @@ def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> 
     """The pair accuracy of every score, at every ratio, under every condition: how often it is higher where karma is.
 
     Ties count half. `accuracy`, `low` and `high` are None where there are no such pairs: the corpus has no times, or the score
-    none for them.
+    has no values for them.
 
     Args:
         scores: one value per story, NaN where there is none.

@@ -37,7 +37,7 @@ def piece_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tup
         _, nll_N = model.get_output_embeddings()(hidden_ND, labels_N, torch.zeros_like(labels_N, dtype=torch.float32))
         row_N, documents = torch.nonzero(is_target_BT)[:, 0], int(batch.documents_BT.max()) + 1
         place_N = (row_N * documents + batch.documents_BT[is_target_BT]).cpu().numpy()
-        piece_N = np.unique(place_N, return_inverse=True)[1]  # pieces stand in the rows in their order
+        piece_N = np.unique(place_N, return_inverse=True)[1]  # the pieces stand in the rows in ascending order
         sums.append(np.bincount(piece_N, nll_N.double().cpu().numpy()))
         counts.append(np.bincount(piece_N).astype(np.float64))
     return np.concatenate(sums), np.concatenate(counts)
@@ -46,7 +46,7 @@ def piece_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tup
 def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[SequenceOf[Story]]) -> dict[str, float]:
     """NLL per token of the stories that their thread's readers liked best, its upper quarter, and of its lower quarter.
 
-    Of threads that have both; 95 % intervals over threads. Empty where there is none.
+    Taken over threads that have both; 95 % intervals over threads. Empty where no thread has both.
 
     Args:
         threads: all stories, in the order of the other two.

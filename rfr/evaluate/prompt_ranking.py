@@ -22,11 +22,11 @@ def without_prompts(rows: PackedRows) -> PackedRows:
 def among_other_prompts(rows: PackedRows, chosen: np.ndarray, threads: np.ndarray, candidates: int, seed: int) -> PackedRows:
     """Each chosen story after its own prompt, and then after `candidates` - 1 of other threads, one document to a row.
 
-    Of a story that is too long for one row after the longest of these prompts, what fits from its beginning.
+    A story that is too long for one row behind the longest of these prompts is cut to the beginning that fits.
 
     Args:
-        chosen: places of the stories.
-        threads: of each story of the split, its thread's number; int array.
+        chosen: indices of the stories.
+        threads: the thread's number of each story of the split; int array.
 
     Raises:
         UserError: there are fewer threads than candidates.
@@ -55,7 +55,7 @@ def own_prompt_first(nll_sums: np.ndarray, threads: np.ndarray, candidates: int)
 
     Args:
         nll_sums: of the rows of `among_other_prompts`, shape (stories * candidates,).
-        threads: of each chosen story.
+        threads: the thread's number of each chosen story.
     """
     by_story = nll_sums.reshape(-1, candidates)
     hits = by_story[:, 0] < by_story[:, 1:].min(axis=1)

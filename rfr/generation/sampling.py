@@ -21,7 +21,7 @@ class Sampling:
     """How to draw. `top_k` 0 and `top_p` 1 leave the policy as it is.
 
     Args:
-        quantile: how good a conditional policy is told that the story will be, 1 being the worst; None: the best.
+        quantile: the quantile that a conditional policy writes for, 1 being the worst; None: the best.
         use_generation_config: what is not set here is as the model folder's `generation_config.json` has it (penalties,
             suppressed tokens and the like). False: a sample is the policy's own.
     """

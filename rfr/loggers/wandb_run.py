@@ -20,12 +20,12 @@ STEP = "trainer/global_step"  # Lightning's name of the x-axis; "tokens" and "op
 class WandbLog(WandbLogger):
     """Rows whose W&B step is the optimizer step.
 
-    A resumed run takes some steps again. Those that W&B knows are left out, those it should know are told again, so that what
-    it holds of all attempts is each step once, whatever was killed when.
+    A resumed run takes some steps again. It sends those that W&B lacks and leaves out the others, so that W&B holds each step of
+    all attempts once, whenever an attempt was killed.
 
     Args:
-        experiment: a run of W&B's.
-        known: the last step of which W&B has the row, -1: none.
+        experiment: the W&B run.
+        known: the last step whose row W&B has; -1: none.
         corpus_text: prompts, which came from Reddit, may be sent with the stories written for them.
     """
 
@@ -101,8 +101,8 @@ def log_evaluation(out: Path, figures: Mapping[str, Any], group: str | None, pro
     """A run of its own, of job type "evaluate": numbers in its summary, `evaluation.json` as an artifact.
 
     Args:
-        out: the folder of that file; named after it.
-        figures: of which the numbers are told, nested ones by their path.
+        out: the folder of that file; the run is named after it.
+        figures: their numbers are sent, nested ones under their path.
     """
     run = _init(dir=out, name=f"{out.name}-evaluation", group=group, project=project, job_type="evaluate",
                 config={"model": figures["model"]})  # fmt: skip
@@ -131,6 +131,6 @@ def _init(**about: Any) -> Any:
         except wandb.errors.CommError as error:
             reason = str(error).partition("\n")[0]
             print(f"W&B can't be reached ({reason}): the run is logged offline", flush=True)
-            wandb.teardown()  # its service holds on to the run's id
+            wandb.teardown()  # its service would keep the run's id
             mode = "offline"
     return wandb.init(mode=mode, **about)

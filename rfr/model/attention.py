@@ -2,8 +2,8 @@
 
 On a GPU, SDPA takes a mask; on a CPU, each document is attended to by itself (`document_attention.py`).
 
-Architectures differ in what else they ask of attention: a window, a cap on the scores, a sink. What this module does not know (or
-an architecture does not ask of it, having an attention of its own) `rfr.model.probe` finds out before anything is trained.
+Architectures ask for more: a window, a cap on the scores, a sink. Where an architecture asks for something that this module
+does not know, or has an attention of its own, `rfr.model.probe` finds it out before anything is trained.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ IMPLEMENTATIONS = (NAME, "sdpa", "eager", ADDITIVE)  # the fastest first
 def hidden_states(model: PreTrainedModel, batch: Batch | PreferenceBatch) -> torch.Tensor:
     """The hidden states that the output layer reads, shape (B, T, width); no document sees another.
 
-    With other attention than this module's, transformers makes the masks itself: where positions restart, a document begins.
+    Where another attention is chosen, transformers makes the masks itself: where positions restart, a document begins.
     """
     arguments: dict[str, Any] = {"attention_mask": _mask(model, batch.documents_BT)}
     body = body_of(model)
@@ -73,9 +73,9 @@ def isolated_documents(
     dropout, which is slow anyhow.
 
     Args:
-        sliding_window: so many tokens are seen, the token itself counted.
+        sliding_window: the number of tokens that a token sees, itself included.
         softcap: scores are squeezed between minus and plus this.
-        s_aux: per head the score of a sink, which takes its share of the attention and gives nothing.
+        s_aux: for each head the score of a sink, which takes a share of the attention and adds nothing to the output.
     """
     scaling = query.shape[-1] ** -0.5 if scaling is None else scaling
     if attention_mask is not None and attention_mask.dtype == torch.int64:

@@ -22,7 +22,7 @@ class Rule(NamedTuple):
     """How an architecture turns the product of a query and a key into a score, and which keys a query sees."""
 
     scaling: float
-    window: int | None  # so many tokens are seen, the token itself counted
+    window: int | None  # the number of tokens that a token sees, itself included
     softcap: float | None  # scores are squeezed between minus and plus this
 
 
@@ -34,7 +34,7 @@ def attend_by_document(
     """Causal attention within documents; (B, heads, T, D) to (B, T, heads, D).
 
     Args:
-        sinks: per query head the score of a sink, which takes its share of the attention and gives nothing.
+        sinks: for each query head the score of a sink, which takes a share of the attention and adds nothing to the output.
         documents_BT: the document of each token.
     """
     kind = query.device.type
@@ -95,8 +95,8 @@ class _Document(NamedTuple):
     ) -> _Document:  # fmt: skip
         """CPUs are slow at fp16, so it is turned to fp32.
 
-        In bf16, keys go without their mean where only the differences between a query's scores count: probabilities stay as they
-        are, while smaller scores lose less when they are rounded (Zhang et al. 2024, SageAttention).
+        In bf16 the mean of the keys is taken off where only differences between a query's scores count: probabilities stay as
+        they are, while smaller scores lose less when they are rounded (Zhang et al. 2024, SageAttention).
 
         Args:
             heads: queries, keys and values, (B, heads, T, D).

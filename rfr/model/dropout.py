@@ -17,7 +17,7 @@ def set_dropout(owner: PretrainedConfig | PreTrainedModel, rate: float) -> list[
     """Set every dropout of a config, or of a model and its config; layers are no longer skipped.
 
     Returns:
-        names of what skipped layers before, which `rate` does not reach.
+        names of the settings that skipped whole layers and are 0 now; `rate` does not apply to them.
     """
     skipping = []
     for module in _submodules(owner):

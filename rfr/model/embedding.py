@@ -1,7 +1,7 @@
 """The embedding and output layer of a policy, which often share their weights.
 
 The output layer also gives the negative log-likelihood of tokens without holding their logits. Weights that both share are the
-largest of the model, so both layers take care how their gradients are added.
+largest of the model, so both layers add their gradients without a copy.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from rfr.model.output_layer import IDENTITY, BufferPool, LogitTransform, Unembed
 class Head(nn.Linear):
     """Hidden states to logits; given labels and weights, to the weighted sum of -log p and each -log p.
 
-    Logits come as the layer makes them, since the model's own forward pass scales and caps them; -log p is that of the latter.
+    Logits are neither scaled nor capped here, since the model's own forward pass does that; -log p is that of the final logits.
     A layer of its own, so that ZeRO-3, which gathers a layer's parameters when it is called, gathers these too.
     """
 

@@ -30,7 +30,7 @@ def padded_experts(
     Args:
         hidden_states: (N, width) of N tokens.
         top_k_index: (N, k), the experts of each.
-        top_k_weights: (N, k), what their results count.
+        top_k_weights: (N, k), the weights of their results.
     """
     if hidden_states.is_cuda or len(hidden_states) < TOKEN_STEP:
         return grouped_mm_experts_forward(self, hidden_states, top_k_index, top_k_weights)

@@ -64,8 +64,8 @@ def build_model(
     Args:
         seed: seeds random weights and new embeddings.
         attention: an implementation with which the architecture is exact (see `rfr.model.probe`).
-        dropout: of every kind the architecture has. Fine-tuning wants 0: it halves CPU speed and karma is noise enough.
-        new_tokens: ids that pretrained weights do not know yet, above all that they know; their embeddings are drawn.
+        dropout: the rate of every kind of dropout. Fine-tuning wants 0: dropout halves CPU speed, and karma is noise enough.
+        new_tokens: ids that pretrained weights do not have, above all that they have; their embeddings are drawn.
 
     Raises:
         UserError: the weights can't be reached, or are no safetensors.
@@ -104,7 +104,7 @@ def pretrained_config(weights: str, hub_name: str | None) -> PretrainedConfig:
     """The config of the model at a path, or of the `pretrained` one.
 
     Raises:
-        UserError: it can't be reached.
+        UserError: it can't be loaded.
     """
     source, options = _locate("model.weights", weights, hub_name)
     try:
@@ -139,7 +139,7 @@ def build_tokenizer(tokenizer: str, hub_name: str | None) -> PreTrainedTokenizer
     """The tokenizer `pretrained` (from `hub_name`) or at a path.
 
     Raises:
-        UserError: it can't be reached.
+        UserError: it can't be loaded.
     """
     source, options = _locate("model.tokenizer", tokenizer, hub_name)
     try:

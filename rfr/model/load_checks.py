@@ -1,6 +1,6 @@
 """Checks pretrained weights and tokenizers: a folder is taken whole or refused.
 
-transformers would fill in or leave out some defects without a word; here one line names the file and the defect.
+transformers fills in some missing weights, and ignores unknown ones, without a word; here one line names the file and the defect.
 """
 
 from __future__ import annotations
@@ -94,8 +94,8 @@ def require_tokenizer(source: str, tokenizer: PreTrainedTokenizerBase) -> None:
 def draw_embeddings(model: PreTrainedModel, tokens: SequenceOf[int], seed: int) -> None:
     """Draw the embeddings of new tokens, as far apart as the others are.
 
-    Rows that were never trained have all been pushed the same way, and those that transformers adds are all alike: a policy would
-    not tell them from one another for long.
+    Untrained rows have all moved in the same direction, and the rows that transformers adds are equal: a policy could
+    hardly tell them apart for many steps.
     """
     torch.manual_seed(seed)
     if max(tokens) >= model.config.vocab_size:

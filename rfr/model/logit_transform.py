@@ -1,7 +1,7 @@
 """Finds out what an architecture does to its logits after the output layer: bias, scale, soft cap.
 
 Names of settings mislead: `logits_scaling` divides in Granite and multiplies in HyperCLOVA X. So known values are put in the
-place of the output layer's, and what the model's own forward pass makes of them tells the scale and the cap.
+place of the output layer's; the logits of the model's own forward pass then tell the scale and the cap.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from rfr.errors import UserError
 from rfr.model.attention import body_of
 from rfr.model.output_layer import LogitTransform
 
-HUGE = 1e9  # far beyond any cap, so that logits stand at it
+HUGE = 1e9  # far beyond any cap, so that capped logits equal it
 TOLERANCE = 1e-5  # relative
 
 
@@ -25,7 +25,7 @@ def measure_transform(model: PreTrainedModel) -> LogitTransform:
     """The scale and the cap between the output layer's z and the model's logits.
 
     Raises:
-        UserError: the model does something else to them.
+        UserError: the model changes its logits in another way.
     """
     tokens = torch.tensor([[0, 1]], device=model.device)
     z = torch.linspace(-50, 50, 200, dtype=torch.float64, device=model.device).view(1, 2, -1).contiguous()

@@ -8,11 +8,12 @@ from typing import Any, NamedTuple
 import torch
 from torch.nn.functional import pad
 
-CHUNK, CHUNK_ON_CPU = 1024, 256  # rows whose logits are held at once, in the model's precision: on a CPU few enough for malloc
+# Rows whose logits are held at once, in the model's precision: on a CPU few enough for malloc.
+CHUNK_ROWS, CHUNK_ROWS_ON_CPU = 1024, 256
 ROW_MULTIPLE = 32  # rows are padded to a multiple: oneDNN compiles and caches a kernel for each shape
-PART = 16  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
-ADDED = 1024  # rows of a gradient that are turned to fp32 at once
-NO_GRADIENTS = (None,) * 5  # for labels, weights, transform, spare and grad
+PART_ROWS = 16  # rows of them that are turned to fp32 at once on a CPU, where they should stay in its cache
+ADDED_ROWS = 1024  # rows of a gradient that are turned to fp32 at once
+NO_GRADIENTS = (None,) * 4  # for labels, weights, transform and chunks
 
 
 class LogitTransform(NamedTuple):
@@ -108,10 +109,10 @@ class _WeightedNLL(torch.autograd.Function):
         )
         hidden, unembedding = hidden_ND.to(dtype), unembedding_VD.to(dtype)
         nll_N = torch.empty(len(labels_N), dtype=torch.float32, device=hidden.device)
-        wanted = chunks.grad and any(ctx.needs_input_grad[:3])  # where gradients are off it doesn't tell
+        wanted = chunks.grad and any(ctx.needs_input_grad[:3])  # needs_input_grad is set where gradients are off, too
         grad_hidden = torch.empty_like(hidden) if wanted else None
         grad_unembedding = chunks.pool.take(len(unembedding), unembedding.shape[1], like=unembedding_VD) if wanted else None
-        size = CHUNK if hidden.is_cuda else CHUNK_ON_CPU
+        size = CHUNK_ROWS if hidden.is_cuda else CHUNK_ROWS_ON_CPU
         grad_bias = torch.zeros_like(bias_V, dtype=torch.float32) if wanted and bias_V is not None else None
         chunk_CV = chunks.pool.take(size, len(unembedding), like=hidden)
         with torch.autocast(hidden.device.type, enabled=False):
@@ -139,7 +140,7 @@ class _WeightedNLL(torch.autograd.Function):
         grad_bias = None if grad_bias is None else (grad_bias * grad).to(ctx.unembedding.dtype)
         if not ctx.needs_input_grad[1] or not accumulates_in_place(ctx.unembedding):
             return grad_hidden, grad_unembedding.mul_(grad), grad_bias, *NO_GRADIENTS
-        for total, part in zip(ctx.unembedding.grad.split(ADDED), grad_unembedding.split(ADDED), strict=True):
+        for total, part in zip(ctx.unembedding.grad.split(ADDED_ROWS), grad_unembedding.split(ADDED_ROWS), strict=True):
             total.addcmul_(part.to(total.dtype), grad)
         ctx.pool.give(grad_unembedding)
         return grad_hidden, None, grad_bias, *NO_GRADIENTS
@@ -165,7 +166,7 @@ def _to_gradient(
     wanted: bool,
 ) -> None:  # fmt: skip
     """Fill in the nll; where `wanted`, put the gradient of w * nll in the logits' place."""
-    size = len(labels_C) if logits_CV.is_cuda else PART
+    size = len(labels_C) if logits_CV.is_cuda else PART_ROWS
     for start in range(0, len(labels_C), size):
         rows = slice(start, start + size)
         transformed = logits_CV[rows] if transform == IDENTITY else transform.apply(logits_CV[rows])

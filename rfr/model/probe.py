@@ -1,7 +1,7 @@
 """Tries whether an architecture is trained exactly, on three random documents.
 
-What rfr makes of documents that stand in one row is held against what the architecture's own `eager` attention makes of each
-document alone: hidden states, log-likelihoods, gradients where activations are worked out again, and what it writes.
+rfr's results on documents that share a row are compared with those of the architecture's own `eager` attention on each
+document alone: hidden states, log-likelihoods, gradients where activations are recomputed, and likelihoods of generated tokens.
 """
 
 from __future__ import annotations
@@ -21,9 +21,9 @@ from rfr.model.recompute import recompute_activations
 from rfr.records import IGNORE, Batch
 
 TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3  # of the largest magnitude
-LENGTHS = (23, 17, 11)  # tokens of the documents, longer than any window of a shrunken model
-PADDING = 5  # tokens behind them
-WRITTEN = 6  # tokens
+DOCUMENT_TOKENS = (23, 17, 11)  # longer than any window of a shrunken model
+PADDING_TOKENS = 5  # behind the documents
+WRITTEN_TOKENS = 6  # tokens
 PAD = 1
 RAISES = "its own code raises"
 
@@ -33,9 +33,10 @@ class Verdict:
     """How an architecture is trained exactly.
 
     Args:
-        attention: the implementation of attention to use; None: there is none.
-        packed: several documents can stand in a row.
-        difference: what is not exact where they do; without an implementation, what is not exact anyhow.
+        attention: the implementation of attention to use; None: none is exact.
+        packed: several documents may share a row.
+        difference: what is not exact where documents share a row; where `attention` is None, what is not exact in a row of its
+            own.
     """
 
     attention: str | None
@@ -102,7 +103,7 @@ def _reference(config: PretrainedConfig) -> PreTrainedModel:
 
 
 def _require_causal(reference: PreTrainedModel) -> None:
-    document = torch.randint(3, _vocabulary(reference), (LENGTHS[0],))
+    document = torch.randint(3, _vocabulary(reference), (DOCUMENT_TOKENS[0],))
     whole, beginning = (_hidden_alone(reference, tokens) for tokens in (document, document[:-8]))
     _require_alike([whole[: len(beginning)]], [beginning], "it is an encoder: a word's hidden states depend on what follows it")
 
@@ -110,7 +111,7 @@ def _require_causal(reference: PreTrainedModel) -> None:
 def _require_exact(reference: PreTrainedModel, implementation: str, *, packed: bool) -> None:
     """Raises _Differs, or what the architecture raises."""
     torch.manual_seed(1)
-    documents = [torch.randint(3, _vocabulary(reference), (length,)) for length in LENGTHS]
+    documents = [torch.randint(3, _vocabulary(reference), (length,)) for length in DOCUMENT_TOKENS]
     model, batch = _same(reference, implementation), _batch(documents, packed)
     hidden = _hidden(model, batch)
     _require_alike(hidden, [_hidden_alone(reference, document) for document in documents], "hidden states")
@@ -138,7 +139,7 @@ def _same(reference: PreTrainedModel, implementation: str) -> PreTrainedModel:
 def _batch(documents: list[torch.Tensor], packed: bool) -> Batch:
     """All documents in one row, or each in its own, padding behind them."""
     rows = [documents] if packed else [[document] for document in documents]
-    width = max(sum(len(document) - 1 for document in row) for row in rows) + PADDING
+    width = max(sum(len(document) - 1 for document in row) for row in rows) + PADDING_TOKENS
     columns: dict[str, list[torch.Tensor]] = {"input_ids": [], "labels": [], "positions": [], "documents": []}
     for row in rows:
         lengths = [len(document) - 1 for document in row]
@@ -202,7 +203,7 @@ def _require_same_gradients(
         _require_alike(nll, alone, "log-likelihoods in training")
         loss.backward()
         grads = {name: (_grad(parameter), _grad(theirs[name])) for name, parameter in model.named_parameters()}
-        floor = 1e-3 * max(float(their.abs().max()) for _, their in grads.values())  # below it, sums' order shows
+        floor = 1e-3 * max(float(their.abs().max()) for _, their in grads.values())  # below it, the order of summation shows
         for name, (our, their) in grads.items():
             _require_alike([our], [their], f"the gradient of {name}", least_scale=floor, tolerance=GRADIENT_TOLERANCE)
 
@@ -213,21 +214,21 @@ def _grad(parameter: torch.Tensor) -> torch.Tensor:
 
 def _require_same_generation(model: PreTrainedModel, documents: list[torch.Tensor], packed: bool) -> None:
     """Require that texts written after prompts of unequal lengths are as likely in training as in generation."""
-    prompts = [document[: length // 2] for document, length in zip(documents, LENGTHS, strict=True)]
+    prompts = [document[: length // 2] for document, length in zip(documents, DOCUMENT_TOKENS, strict=True)]
     longest = max(map(len, prompts))
     left = [longest - len(prompt) for prompt in prompts]
     ids = torch.stack([torch.cat([torch.full((count,), PAD), prompt]) for count, prompt in zip(left, prompts, strict=True)])
     mask = torch.stack([(torch.arange(longest) >= count).long() for count in left])
     with torch.no_grad():
         written = model.generate(  # type: ignore[operator]
-            input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=WRITTEN, min_new_tokens=WRITTEN,
+            input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=WRITTEN_TOKENS, min_new_tokens=WRITTEN_TOKENS,
             pad_token_id=PAD, output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
         whole = [row[count:] for row, count in zip(written.sequences, left, strict=True)]
         _, nll = _loss(model, _batch(whole, packed))
     tokens_NT, logits_TNV = written.sequences[:, longest:], torch.stack(list(written.logits))
     drawn_NT = -logits_TNV.transpose(0, 1).float().log_softmax(-1).gather(2, tokens_NT[:, :, None])[:, :, 0]
-    _require_alike([each[-WRITTEN:] for each in nll], list(drawn_NT), "the likelihood of what it writes")
+    _require_alike([each[-WRITTEN_TOKENS:] for each in nll], list(drawn_NT), "the likelihood of what it writes")
 
 
 def _require_alike(

@@ -1,6 +1,6 @@
 """Recomputes activation functions in the backward pass instead of keeping their outputs.
 
-The layer behind it would keep it, though it takes as much room as its input, which is kept anyway, and costs next to nothing: the
+The next layer would keep the output, though its input, of the same size, is kept anyway and recomputing it is cheap: the
 part of selective activation recomputation (Korthikanti et al. 2022) that is all but free.
 """
 
@@ -51,13 +51,13 @@ def recompute_activations(model: PreTrainedModel, keep: Keep = lambda tensor: te
     """From now on, whenever gradients are wanted. Compiled layers need no such thing: their compiler sees to it.
 
     Args:
-        keep: gets each tensor that is kept all the same; what it returns is kept for it.
+        keep: gets each tensor that is still kept; the tensor that it returns is kept in its place.
     """
     recipes: dict[int, _Recipe] = {}  # of the forward pass that is under way, by the storage of their outputs
     hooks: list[saved_tensors_hooks] = []
 
     def note(function: nn.Module, given: tuple[torch.Tensor, ...], output: torch.Tensor) -> None:
-        if hooks and not list(function.parameters()):  # which may lie on other devices by then
+        if hooks and not list(function.parameters()):  # its parameters may be on another device by then
             x = given[0].detach()
             recipes[_storage_id(output)] = _Recipe(function, x, x._version, weakref.ref(output), output._version, output.shape)
 

@@ -35,10 +35,10 @@ def reward_model(policy: PreTrainedModel, seed: int, block: int) -> PreTrainedMo
     `AutoModelForSequenceClassification` that reads its score at a story's last token.
 
     Args:
-        block: so much it will see of a story and its prompt; its config tells.
+        block: the tokens that it sees of a prompt and its story; stored in its config.
 
     Raises:
-        UserError: the architecture has no such model.
+        UserError: transformers has no classifier of this architecture.
     """
     config = deepcopy(policy.config)
     config.num_labels, config.pad_token_id, config.block_size = 1, config.eos_token_id, block
@@ -62,7 +62,7 @@ def load_reward_model(
     """Reward model (on the GPU where there is one, in evaluation mode) and tokenizer of what `objective=reward_model` left.
 
     Raises:
-        UserError: there is none.
+        UserError: there is no reward model in the folder.
     """
     folder = Path(weights)
     config = AutoConfig.from_pretrained(folder, trust_remote_code=False) if (folder / "config.json").is_file() else None

@@ -12,14 +12,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 from rfr.errors import UserError
 from rfr.utils.files import new_folder
 
-EXPORT_INFO = "rfr.json"  # in an exported folder: the step and how well the policy does
+EXPORT_INFO = "rfr.json"  # in an exported folder: the step, and the policy's figures
 
 
 def export(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, folder: Path, info: dict[str, Any]) -> None:
     """A Hugging Face folder, complete or absent, with what is to be told of it in `rfr.json`.
 
     Raises:
-        UserError: there was no room.
+        UserError: the folder can't be written.
     """
     try:
         with new_folder(folder) as partial:

@@ -1,7 +1,7 @@
 """Makes a small config of the same architecture: it keeps what the layers do and shrinks their sizes.
 
-transformers has hundreds of architectures, and they don't name their sizes alike. Where a name is missing here nothing is lost
-but time: whoever asks tries the model itself.
+transformers has hundreds of architectures, which name their sizes differently. A name that is missing here costs nothing
+but time: the caller then tries the model itself.
 """
 
 from __future__ import annotations
@@ -16,12 +16,12 @@ WIDTH, HEADS, HEAD, INNER, EXPERTS, WINDOW, VOCABULARY, POSITIONS = 32, 4, 8, 48
 HIDDEN = r"hidden_size|n_embd|d_model|dim_model|embedding_(size|dim)|word_embed_proj_dim|emb_dim|embed_dim|lru_width"
 KV_HEADS = r"num_key_value_heads|num_kv_heads|n_kv_heads|n_head_kv"
 LAYERS = r"num_hidden_layers|n_layers?|num_layers|num_blocks|(de|en)coder_layers|num_(de|en)coder_layers"
-SHARED = "num_kv_shared_layers"  # the last of them
+SHARED = "num_kv_shared_layers"  # so many of the last layers share keys and values
 TOKEN = r".*token_(id|index)s?"
 INDICES = r".*(layer|block)_(indices|ids|idx)s?"  # of the layers that are of another kind
 FACTORS = r"(short|long)_factor"
 WINDOWS = r".*sliding_window(_size)?|.*window_size|attention_chunk_size"
-SIZES = (  # names, size
+SIZES = (  # names of a config's sizes, and the small size
     (HIDDEN, WIDTH),
     (r"mamba_d_ssm", 2 * WIDTH),
     (r"qk_head_dim", 2 * HEAD),

@@ -27,7 +27,7 @@ class ThreadMean:
     Leaving a reply out of its own baseline keeps it unbiased (Kool et al. 2019).
 
     Args:
-        shrinkage: k, in replies: so much is a small thread pulled towards the mean of all.
+        shrinkage: k, in replies: the weight of the mean of all replies in a thread's baseline.
 
     Raises:
         UserError: k <= 0; a lone reply would have no baseline.
@@ -49,12 +49,13 @@ class ThreadMean:
 class PromptValue:
     """b = V(prompt): ridge regression of a thread's mean reward on the words and pairs of words of its prompt (tf-idf).
 
-    Cross-fitted: a prompt's value comes from other threads. Weighted by replies, for larger threads' means are surer.
+    Cross-fitted: a prompt's value comes from other threads. Threads are weighted by their replies: means of larger threads are
+    surer.
 
     Args:
-        folds: of whole prompts, at least 2.
-        ridge: the penalty.
-        seed: of the folds.
+        folds: the number of folds of whole prompts, at least 2.
+        ridge: the penalty on squared coefficients.
+        seed: seeds the folds.
 
     Raises:
         UserError: fewer than 2 folds.
@@ -88,7 +89,7 @@ class PromptValue:
 def advantages(rewards: np.ndarray, stories: SequenceOf[Story], baseline: Baseline | None) -> np.ndarray:
     """(r - b) / sd, float64 of shape (stories,), so that one beta serves any reward; their mean stays, for its sign matters.
 
-    Without a baseline the rewards as they are.
+    Without a baseline these are the rewards.
     """
     if baseline is None:
         return rewards

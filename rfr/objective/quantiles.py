@@ -16,7 +16,7 @@ class Quantiles:
     """`count` parts of the training stories by reward, equally large but for ties, which stay together.
 
     Raises:
-        UserError: less than 2.
+        UserError: fewer than 2 quantiles.
     """
 
     count: Several = 5
@@ -28,11 +28,11 @@ class Quantiles:
         """The quantile of each reward, 0 being the worst; int64.
 
         Args:
-            training: the rewards that the parts are made of.
+            training: the rewards whose quantiles are taken.
 
         Raises:
-            UserError: these are all equal, or one of either is NaN or infinite.
-            UserError: for ties, a part would be empty.
+            UserError: the training rewards are all equal, or a reward is NaN or infinite.
+            UserError: ties would leave a quantile empty.
         """
         if not (np.isfinite(rewards).all() and np.isfinite(training).all()):
             raise UserError("rewards are NaN or infinite: check the scores in the store")

@@ -37,7 +37,7 @@ class Exponential:
     Either `beta` is given, or it is solved for so that the effective sample size is `target_ess` of the stories.
 
     Raises:
-        UserError: beta <= 0, both or neither given, all rewards equal, or a target ties put out of reach.
+        UserError: beta <= 0, both or neither given, all rewards equal, or a target that ties put out of reach.
     """
 
     uses_rewards: ClassVar[bool] = True

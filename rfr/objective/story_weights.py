@@ -20,7 +20,7 @@ class WeightDiagnostics:
     clipped_share: float  # of the stories, in [0, 1)
     entropy: float  # of the stories' shares of the weight, over that of equal shares, in [0, 1]
     stories: int
-    figures: dict[str, float]  # of the function: its beta, solved or given, and the like
+    figures: dict[str, float]  # of the weight function, such as its beta
 
     def shown(self) -> dict[str, str]:
         """For people."""

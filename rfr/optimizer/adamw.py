@@ -13,7 +13,7 @@ from torch.optim import Optimizer
 from rfr.ranges import AboveZero, ZeroOrMore
 
 Betas = Annotated[Sequence[Annotated[float, Ge(0), Lt(1)]], Len(2, 2)]  # of Adam's two means
-PART = 1 << 20  # elements worked on at once, so that what is in between stays in the cache
+CHUNK_ELEMENTS = 1 << 20  # worked on at once, so that intermediate results stay in the processor's cache
 
 
 def torch_adamw(
@@ -41,7 +41,7 @@ def cpu_adam(
 class ChunkedAdamW(Optimizer, ABC):
     """The hyperparameters of AdamW and the walk over parameters; a subclass says what becomes of one.
 
-    States are there from the beginning: made by the first step, they would come to lie between activations.
+    States are allocated at once: the first step would allocate them between activations and fragment the memory.
     """
 
     def __init__(
@@ -76,9 +76,9 @@ class ChunkedAdamW(Optimizer, ABC):
 class StochasticAdamW(ChunkedAdamW):
     """AdamW (Loshchilov & Hutter 2019) whose parameters and moments may be bf16, without masters.
 
-    Each is worked out in fp32 and rounded up or down at random, in proportion to what would be lost, so that updates smaller than
-    half the last place of a parameter survive on average (Gupta et al. 2015; Zamirai et al. 2020). What is drawn depends on the
-    step and the parameter's place alone: a resumed run draws the same, and all ranks do.
+    Each is computed in fp32 and rounded up or down at random, in proportion to the distance, so that updates smaller than
+    half the last place of a parameter survive on average (Gupta et al. 2015; Zamirai et al. 2020). The draw depends on the
+    step and the parameter's number alone: a resumed run and all ranks draw the same.
     """
 
     def _first_state(self, parameter: torch.Tensor) -> dict[str, Any]:
@@ -89,9 +89,9 @@ class StochasticAdamW(ChunkedAdamW):
         state["step"] += 1
         generator = torch.Generator(parameter.device).manual_seed(state["step"] << 20 | number)
         assert parameter.grad is not None
-        grad = parameter.grad.reshape(-1)  # the others are written to, so they must be views
+        grad = parameter.grad.reshape(-1)  # reshape may copy: the gradient is only read, the others are written to
         flat = [parameter.view(-1), grad, state["exp_avg"].view(-1), state["exp_avg_sq"].view(-1)]
-        for chunk in map(_Chunk, *(tensor.split(PART) for tensor in flat)):
+        for chunk in map(_Chunk, *(tensor.split(CHUNK_ELEMENTS) for tensor in flat)):
             _adamw(chunk, group, state["step"], generator)
 
 

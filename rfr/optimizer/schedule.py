@@ -20,7 +20,7 @@ from rfr.errors import UserError
 from rfr.ranges import AboveZero, Count, Fraction, PositiveShare, Share, Whole
 
 Schedule = Callable[[int, int], float]
-MOST_GROWTH = 30.0  # of one cycle over the first, as a logarithm
+MOST_GROWTH = 30.0  # logarithm of a cycle's length over the first one's
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,7 +132,7 @@ class InverseSqrt(Warmup):
 class WarmupStableDecay(Warmup):
     """1 until the last `decay_share` of the run, then down to `final` as 1 - sqrt (Hu et al. 2024; shape: Hägele et al. 2024).
 
-    Whatever stands before the decay can be gone on with under another length: only the decay is spent.
+    A checkpoint from before the decay can be trained on for another number of steps: only the decay is lost.
     """
 
     decay_share: PositiveShare = 0.2

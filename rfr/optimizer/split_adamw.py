@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch.optim.adamw import adamw
 
-from rfr.optimizer.adamw import PART, Betas, ChunkedAdamW
+from rfr.optimizer.adamw import CHUNK_ELEMENTS, Betas, ChunkedAdamW
 from rfr.ranges import AboveZero, ZeroOrMore
 
 LOWER, MEAN, SQUARE, STEP = "lower", "exp_avg", "exp_avg_sq", "step"
@@ -17,7 +17,7 @@ LOWER, MEAN, SQUARE, STEP = "lower", "exp_avg", "exp_avg_sq", "step"
 class SplitAdamW(ChunkedAdamW):
     """torch's AdamW (Loshchilov & Hutter 2019), to the bit, on fp32 masters that take 4 bytes per parameter, not 2 + 4.
 
-    A master is put together from the parameter and 16 more bits, is updated, and is taken apart again: the parameter is the
+    A master is put together from the parameter and 16 more bits, updated, and taken apart again: the parameter is the
     master rounded to bf16, the other bits are the difference. Gradients gather in fp32.
     """
 
@@ -47,7 +47,7 @@ class SplitAdamW(ChunkedAdamW):
         assert parameter.grad is not None
         tensors = (parameter, parameter.grad, state[LOWER], state[MEAN], state[SQUARE])
         steps_before = state[STEP].clone()
-        for upper, grad, lower, mean, square in zip(*(tensor.view(-1).split(PART) for tensor in tensors), strict=True):
+        for upper, grad, lower, mean, square in zip(*(tensor.view(-1).split(CHUNK_ELEMENTS) for tensor in tensors), strict=True):
             master = joined(upper, lower)
             state[STEP].copy_(steps_before)
             adamw(

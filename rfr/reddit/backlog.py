@@ -68,7 +68,7 @@ def orphaned_posts(store: Store) -> list[str]:
 def due(store: Store, subreddit: str, ages_s: Sequence[float], now: float) -> list[DueItem]:
     """Posts and replies with no reading since they reached the greatest of `ages_s` that they have; most overdue first.
 
-    None that Reddit has archived: their scores can't change any more.
+    Items that Reddit has archived are left out: their scores can't change any more.
     """
     rows = store.rows(DUE, {"subreddit": subreddit, "ages": json.dumps(list(ages_s)), "now": now, "not_reddits": NOT_REDDITS})
     return [DueItem(name=name, overdue_s=overdue) for name, overdue in rows]

@@ -17,8 +17,8 @@ from rfr.reddit.credentials import FIRST_STEPS, check_files, check_url, missing_
 from rfr.reddit.pacer import Pacer
 from rfr.reddit.transport import Transport
 
-TIMEOUT_S = 30.0  # of one try
-PATIENCE_S = 600.0  # with one request
+TIMEOUT_S = 30.0  # for one try
+PATIENCE_S = 600.0  # for one request with all its tries
 NO_ACCESS = (core.Forbidden, core.NotFound, core.Redirect, core.UnavailableForLegalReasons)
 
 
@@ -53,8 +53,8 @@ class Client:
             return await self._session.request(method="GET", path=path, params=params)
         except (RedditDown, core.AsyncPrawcoreException, AsyncPRAWException, ValueError) as error:  # ValueError: no JSON
             failure = _user_facing(error, path)
-        # Raised out here, so that neither the exceptions behind it nor their frames, which hold the request and for a token
-        # the client secret too, travel with it.
+        # Raised outside the except block: else the exceptions behind it would travel with it, and their frames, which hold the
+        # request and, for a token, the client secret.
         raise failure
 
 

@@ -18,7 +18,7 @@ from rfr.reddit.parse import full_name, listing_children, to_observation, to_pos
 from rfr.reddit.values import PREFIXES
 from rfr.store.store import Origin, Store
 
-PAGE = 100  # the most Reddit gives per listing page and per /api/info call
+PAGE_ITEMS = 100  # the most Reddit gives per listing page and per /api/info call
 WORKERS = 4  # so that the pace is set by the rate limit and not by how fast Reddit answers
 LAST_READING = """SELECT score, hidden, missing, archived, num_comments FROM observation
     WHERE kind = ? AND item_id = ? AND source = ? ORDER BY ifnull(seen_at, -1) DESC LIMIT 1"""
@@ -66,7 +66,7 @@ class Crawler:
         """Items of a listing into the store; what can't be used becomes a reject. Call it in a transaction.
 
         Args:
-            only_news: a reading that repeats the item's last one is left out.
+            only_news: leave out a reading that repeats the item's last one.
         """
         for child in children:
             try:
@@ -93,7 +93,7 @@ class Crawler:
 
     async def ask(self, names: list[str]) -> tuple[list[Any], set[str]]:
         """The items of up to a hundred full names (t3_... and t1_... mixed), and the names of those Reddit left out."""
-        assert len(names) <= PAGE
+        assert len(names) <= PAGE_ITEMS
         items = listing_children(await self.client.get("api/info", id=",".join(names)))
         return items, set(names) - set(map(full_name, items))
 
@@ -112,7 +112,7 @@ class Crawler:
             self.due = None if self.due is None else self.due - len(hundred)
             self.report_progress("readings", done, len(names))
 
-        await run_concurrently(read, chunked(names, PAGE))
+        await run_concurrently(read, chunked(names, PAGE_ITEMS))
 
 
 async def run_concurrently(work: Callable[[Item], Awaitable[None]], items: Iterable[Item]) -> None:

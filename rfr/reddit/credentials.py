@@ -38,7 +38,7 @@ def check_files(working_folder: Path) -> None:
     """Look at the praw.ini files that asyncpraw would read.
 
     Raises:
-        UserError: one lies in the working folder, or the user's is open to others, or no ini file.
+        UserError: a praw.ini lies in the working folder, or the user's own is open to others or is no ini file.
     """
     if (working_folder / "praw.ini").exists():
         raise UserError("a praw.ini in the working folder can send your credentials elsewhere: move it to ~/.config/praw.ini")

@@ -7,7 +7,7 @@ from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from rfr.reddit.backlog import orphaned_posts
-from rfr.reddit.crawler import PAGE, Crawler
+from rfr.reddit.crawler import PAGE_ITEMS, Crawler
 from rfr.reddit.parse import listing_after, listing_children
 from rfr.reddit.values import time_of
 
@@ -16,8 +16,8 @@ from rfr.reddit.values import time_of
 class ListingCursor:
     """How far a listing was read; committed with every page, so that a kill costs one page.
 
-    `seen_utc` is the newest item of the last whole poll (None: there was none). The rest is of a poll in progress:
-    behind which item it goes on, its newest and oldest item so far, and those of its first try where it had to begin again.
+    `seen_utc` is the newest item of the last whole poll (None: there was none). The rest is of a poll in progress: the item that
+    its next page follows, its newest and oldest item so far, and those of its first try where it had to start again.
     """
 
     seen_utc: float | None = None
@@ -32,7 +32,7 @@ async def poll(crawler: Crawler, listing: str) -> int:
     store, path, pages = crawler.store, f"{crawler.subreddit}/{listing}", 0
     mark = ListingCursor(**json.loads(store.cursor(path) or "{}"))
     while True:
-        page = await crawler.client.get(f"r/{path}", limit=PAGE, after=mark.after or "")
+        page = await crawler.client.get(f"r/{path}", limit=PAGE_ITEMS, after=mark.after or "")
         pages, seen_at = pages + 1, crawler.clock.time()
         crawler.report_progress(f"pages of /{listing}", pages)
         children = listing_children(page)
@@ -58,10 +58,10 @@ def _advance(mark: ListingCursor, times: list[float], after: str | None) -> List
     if not times:
         if mark.after is None or mark.before_restart or mark.oldest_utc is None or mark.newest_utc is None:
             return replace(mark, after=None)
-        # The item to go on behind was deleted: Reddit then lists nothing. Begin again, once.
+        # The item that the page should follow was deleted: Reddit then lists nothing. Start again, once.
         return ListingCursor(seen_utc=mark.seen_utc, before_restart=(mark.oldest_utc, mark.newest_utc))
     newest = max(times) if mark.newest_utc is None else max(mark.newest_utc, *times)
-    # The page's last item, not its oldest: a single old one that stands too high must not end the poll.
+    # The page's last item, not its oldest: a single old item too far up must not end the poll.
     oldest = times[-1] if mark.oldest_utc is None else min(mark.oldest_utc, times[-1])
     met = mark.seen_utc is not None and oldest <= mark.seen_utc
     onward = None if met or after == mark.after else after  # an `after` that repeats leads nowhere

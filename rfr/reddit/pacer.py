@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 from rfr.reddit.clock import Clock
 
-RESERVE = 2  # requests of a window that are left unused: the token's own, and one that crosses the window's edge
+RESERVED_REQUESTS = 2  # requests of a window that are left unused: the token's own, and one that crosses the window's edge
 
 
 class Pacer:
@@ -49,7 +49,7 @@ class Pacer:
             return
         self.remaining = remaining
         # The request that brought the answer is still counted as in flight, but Reddit has counted it already.
-        left = remaining - (self._in_flight - 1) - RESERVE
+        left = remaining - (self._in_flight - 1) - RESERVED_REQUESTS
         if left < 1:
             self.hold(max(1.0, reset))
         else:

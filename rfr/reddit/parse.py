@@ -15,7 +15,7 @@ READERS = {
     **dict.fromkeys(("stickied", "score_hidden", "archived"), flag),
     "created_utc": time_of,
 }
-AS_SENT = ("link_id", "parent_id", "removed_by_category")  # read where their sense is known
+AS_SENT = ("link_id", "parent_id", "removed_by_category")  # as they are; the functions below check them
 ABSENT = {name: False if reader is flag else None for name, reader in READERS.items()}
 
 
@@ -36,7 +36,7 @@ def listing_after(listing: Json) -> str | None:
     """The full name behind which a Listing goes on, None at its end.
 
     Raises:
-        RunFailed: it is no name.
+        RunFailed: `after` is no name of an item.
     """
     after = listing["data"].get("after")
     if not isinstance(after, str | None):
@@ -132,7 +132,7 @@ def _answered_post(data: Json) -> str | None:
     """
     parent, link = data.get("parent_id"), id_of(data.get("link_id"), "link_id", "post")
     if type(parent) is int or (isinstance(parent, str) and parent[:3].lower() == "t1_"):
-        return None  # some months' dumps hold comments' numbers
+        return None  # some months' dumps hold numbers of comments
     answered = id_of(parent, "parent_id", "post") or link
     if answered is None:
         raise ValueError("no parent")

@@ -10,7 +10,7 @@ from contextlib import suppress
 from typing import Any
 
 from rfr.reddit.backlog import due as due_items
-from rfr.reddit.crawler import PAGE, Crawler
+from rfr.reddit.crawler import PAGE_ITEMS, Crawler
 from rfr.reddit.listings import fetch_parent_posts, poll
 from rfr.reddit.parse import listing_after, listing_children
 from rfr.reddit.threads import read_changed
@@ -53,11 +53,11 @@ async def refresh(crawler: Crawler, ages_s: Sequence[float], *, slack_s: float =
     """A reading of every score that has none since it reached one of these ages, most overdue first.
 
     Args:
-        slack_s: the last request waits until it is full, or somebody in it is overdue by so much.
+        slack_s: the last request waits until it is full, or one of its items is overdue by so many seconds.
     """
     now = crawler.clock.time()
     due = due_items(crawler.store, crawler.subreddit, ages_s, now)
-    full = len(due) - len(due) % PAGE
+    full = len(due) - len(due) % PAGE_ITEMS
     crawler.due = len(due)
     pressing = full < len(due) and due[full].overdue_s >= slack_s
     await crawler.read_again([item.name for item in (due if pressing else due[:full])])
@@ -79,10 +79,11 @@ async def _walk(crawler: Crawler, sort: str, period: dict[str, str], cursor: str
     """One listing from behind `after` to its end, page and cursor in one transaction."""
     restarted = False
     while True:
-        page = await crawler.client.get(f"r/{crawler.subreddit}/{sort}", limit=PAGE, after=after or "", **period)
+        page = await crawler.client.get(f"r/{crawler.subreddit}/{sort}", limit=PAGE_ITEMS, after=after or "", **period)
         children = listing_children(page)
         repeats, after = after, listing_after(page)
-        lost = repeats is not None and not children and not restarted  # the item to go on behind was deleted: begin again, once
+        # The item that the page should follow was deleted: start again, once.
+        lost = repeats is not None and not children and not restarted
         restarted = restarted or lost
         at_end = (after is None or after == repeats) and not lost
         with crawler.store.transaction():

@@ -10,7 +10,7 @@ from more_itertools import flatten
 from rfr.errors import RunFailed
 from rfr.reddit.backlog import changed_threads, comment_count
 from rfr.reddit.client import Unreadable
-from rfr.reddit.crawler import PAGE, Crawler, run_concurrently
+from rfr.reddit.crawler import PAGE_ITEMS, Crawler, run_concurrently
 from rfr.reddit.parse import listing_children, named_replies
 
 
@@ -32,7 +32,7 @@ async def reconcile(crawler: Crawler, post_id: str) -> None:
     begun = crawler.store.cursor(f"more/{post_id}")
     left = _PendingReplies(**json.loads(begun)) if begun else await _read_tree(crawler, post_id)
     while left.names:
-        asked, rest = left.names[:PAGE], left.names[PAGE:]
+        asked, rest = left.names[:PAGE_ITEMS], left.names[PAGE_ITEMS:]
         items, absent = await crawler.ask(asked)
         seen_at, left = crawler.clock.time(), replace(left, names=rest)
         with crawler.store.transaction():

@@ -27,7 +27,7 @@ from rfr.reddit.pacer import Pacer
 TOKEN_PATH = "/api/v1/access_token"
 TEMPORARY = {408, 429, *range(500, 600)}
 FIRST_WAIT_S, LONGEST_WAIT_S = 1.0, 60.0
-TELL_AT_S = 4.0  # the wait at which people hear of it: the third
+PRINTED_WAIT_S = 4.0  # a wait this long, the third of a request, is printed
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -49,11 +49,11 @@ class Transport(Requestor):
     """Sends requests through the pacer, and again after whatever may pass: 429, 5xx, hangs, broken bodies, HTML.
 
     Args:
-        timeout_s: of one try, by the world's clock.
-        patience_s: how long one request may be repeated; None for ever.
+        timeout_s: seconds for one try, by the real clock.
+        patience_s: seconds for which a request is repeated; None: for ever.
 
     Raises (from `request`):
-        RedditDown: patience is at an end.
+        RedditDown: the request failed for `patience_s`.
     """
 
     def __init__(self, *, pacer: Pacer, clock: Clock, timeout_s: float, patience_s: float | None, **identity: Any):
@@ -72,7 +72,7 @@ class Transport(Requestor):
         if not url.endswith(TOKEN_PATH):
             yield await self._final_answer(method, url, options)
             return
-        # asyncprawcore lets every task that finds no token ask for one: those at the same time share the answer.
+        # asyncprawcore lets every task that has no token ask for one: simultaneous requests share the answer.
         if self._token is None or self._token.done():
             self._token = asyncio.create_task(self._final_answer(method, url, options))
         yield await self._token
@@ -98,7 +98,7 @@ class Transport(Requestor):
 
     def _tell_if_long(self, trouble: str, backoff_s: float) -> None:
         """Once, so that people can tell a lost network from a rate limit."""
-        if backoff_s >= TELL_AT_S and not self._warned:
+        if backoff_s >= PRINTED_WAIT_S and not self._warned:
             patience = "until it comes" if self._patience_s is None else f"for {self._patience_s / 60:g} minutes"
             print(f"rfr: no answer from Reddit yet ({trouble}): asking again {patience}", file=sys.stderr, flush=True)
             self._warned = True
@@ -109,7 +109,7 @@ class Transport(Requestor):
             try:
                 answer = await self._send(method, url, options)
             except (aiohttp.ClientError, TimeoutError, OSError) as error:
-                return None, type(error).__name__  # and no more: the error's text may quote the request
+                return None, type(error).__name__  # without its text, which may quote the request
             self._pacer.learn(answer.headers)
         answer = _as_its_body_says(answer)
         return answer, _temporary_trouble(answer)

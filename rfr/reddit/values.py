@@ -1,7 +1,7 @@
 """Parses single values for every source: a number, a flag, a time, a text or an id, also sent as text.
 
 Raises (all functions):
-    ValueError: the value is none of what it should be; the message has its name.
+    ValueError: the value is of another kind; the message has its name.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from typing import Any
 
 from rfr.records import Kind
 
-# What pandas, csv and JSON write for nothing, in cells of numbers, times and flags; never in texts.
+# What pandas, csv and JSON write for an absent number, time or flag; a text may consist of it.
 NOTHING = {"", "nan", "none", "null", "<na>", "nat"}
 NUMBER = re.compile(r"[+-]?(?:[0-9]+\.?[0-9]*|\.[0-9]+)(?:[eE][+-]?[0-9]{1,4})?")
 LARGEST = 2**63  # the first whole number that SQLite can't hold
@@ -23,7 +23,7 @@ DIGITS = len(str(LARGEST))
 FLAGS = {"true": True, "1": True, "false": False, "0": False}
 LATEST = 4_102_444_800  # Unix seconds: the year 2100. A time beyond it is in other units
 PREFIXES: dict[str, Kind] = {"t1_": "reply", "t3_": "post"}  # of Reddit's full names
-SHOWN = 60  # characters of a value in a message
+SHOWN_CHARACTERS = 60  # characters of a value in a message
 
 
 def whole_number(value: Any, name: str) -> int | None:
@@ -57,7 +57,7 @@ def _is_zero_or_one(value: Any) -> bool:
 def time_of(value: Any, name: str) -> float | None:
     """Unix seconds, from a number of them, a date, or an ISO date with or without its time; without a zone it is UTC.
 
-    Eight digits that make a date are one: nobody wrote to Reddit in 1970.
+    Eight digits that form a date are read as a date: nobody wrote to Reddit in 1970.
     """
     if type(value) is int and 10**8 <= value < LATEST:
         return float(value)
@@ -65,20 +65,20 @@ def time_of(value: Any, name: str) -> float | None:
         return None
     number = _number(value)
     moment = _date(str(value).strip()) if number is None else _eight_digits(number)
-    if isinstance(value, date):  # a datetime is one, too
+    if isinstance(value, date):  # a datetime is a date, too
         moment = value if isinstance(value, datetime) else datetime(value.year, value.month, value.day)
     time = math.nan if number is None or number.adjusted() > DIGITS else float(number)
     if moment is not None:
         with suppress(OverflowError, ValueError):
             time = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-    if not 0 <= time < LATEST:  # nor is NaN
+    if not 0 <= time < LATEST:  # false for NaN, too
         raise _wrong(value, name, "no time in Unix seconds and no date")
     return time
 
 
 def _date(text: str) -> datetime | None:
     with suppress(ValueError):
-        return datetime.fromisoformat(text.removesuffix(" UTC"))  # so BigQuery writes it
+        return datetime.fromisoformat(text.removesuffix(" UTC"))  # BigQuery writes dates so
     return None
 
 
@@ -145,7 +145,7 @@ def _storable(text: str) -> str:
 
 
 def _wrong(value: Any, name: str, what: str) -> ValueError:
-    shown = f"{value[:SHOWN]!r}" if isinstance(value, str) else f"{_shown(value):.{SHOWN}}"
+    shown = f"{value[:SHOWN_CHARACTERS]!r}" if isinstance(value, str) else f"{_shown(value):.{SHOWN_CHARACTERS}}"
     return ValueError(f"{name} {shown} is {what}")
 
 

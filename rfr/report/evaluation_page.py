@@ -25,7 +25,7 @@ EXPLANATION = (
     "intervals over threads, the dashed line is a coin. What knows nothing but length, time or the story without its prompt "
     "stands beneath the policy. Rewards are made of karma: they show what their adjustment changes."
 )
-WIDTH, HEIGHT = 240, 18  # of a plotted interval, in pixels; its axis runs from 0 to 1
+WIDTH_PX, HEIGHT_PX = 240, 18  # of a plotted interval, in pixels; its axis runs from 0 to 1
 
 
 def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[str, str]]) -> str:
@@ -66,11 +66,11 @@ def _accuracy_row(row: Mapping[str, Any]) -> str:
 
 def _interval(value: float, low: float, high: float) -> str:
     """A point and its interval on an axis from 0 to 1."""
-    at = {name: f"{WIDTH * number:.1f}" for name, number in (("value", value), ("low", low), ("high", high), ("coin", 0.5))}
-    middle = HEIGHT / 2
+    at = {name: f"{WIDTH_PX * number:.1f}" for name, number in (("value", value), ("low", low), ("high", high), ("coin", 0.5))}
+    middle = HEIGHT_PX / 2
     return (
-        f"<svg width={WIDTH} height={HEIGHT} role=img aria-label='{value:.3f}'>"
-        f"<line class=coin x1={at['coin']} x2={at['coin']} y1=0 y2={HEIGHT} />"
+        f"<svg width={WIDTH_PX} height={HEIGHT_PX} role=img aria-label='{value:.3f}'>"
+        f"<line class=coin x1={at['coin']} x2={at['coin']} y1=0 y2={HEIGHT_PX} />"
         f"<line class=range x1={at['low']} x2={at['high']} y1={middle} y2={middle} />"
         f"<circle cx={at['value']} cy={middle} r=4 fill=#853 /></svg>"
     )

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-RATIO, MATCHED = 2, "length-matched"  # the pairs that the verdict is about: many, and length tells nothing about them
+RATIO, MATCHED = 2, "length-matched"  # the pairs that the findings are about: they are many, and length does not rank them
 SCORES = {"quality": "true quality", "reward_model_score": "the reward model's score"}
-MUCH_LONGER, MORE_ALIKE = 2.0, 0.1  # copies than people's, as a ratio; self-BLEU than people's, as a difference
+MUCH_LONGER, MORE_ALIKE = 2.0, 0.1  # than people's: copies, as a ratio; self-BLEU, as a difference
 
 Evaluation = Mapping[str, Any]
 

@@ -8,7 +8,7 @@ from typing import Any
 from rfr.report.evaluation_page import STYLE, safe
 
 COLOURS = ("#853", "#c96", "#db8", "#9ab", "#79a", "#a8a", "#ccc", "#e8e4dc")
-BAR = 900  # pixels
+BAR_PX = 900  # pixels
 ON_SHARES = (
     "What comes first is counted first: what the length adds is what delay, head start and hour do not tell already. The rest "
     "holds what a reward is after, and luck."
@@ -36,13 +36,13 @@ def karma_page(report: Mapping[str, Any]) -> str:
 def _bar(shares: Mapping[str, float | None]) -> str:
     left, parts, rows = 0.0, [], []
     for colour, (name, share) in zip(COLOURS, shares.items(), strict=True):
-        width = BAR * (share or 0.0)
+        width = BAR_PX * (share or 0.0)
         parts.append(f"<rect x={left:.1f} width={width:.1f} height=28 fill='{colour}'><title>{safe(name)}</title></rect>")
         left += width
         shown = "n/a: the corpus does not tell" if share is None else f"{share:.1%}"
         swatch = f"<svg width=12 height=12><rect width=12 height=12 fill='{colour}' /></svg>"
         rows.append(f"<tr><td>{swatch}{safe(name)}<td class=number>{shown}</tr>")
-    return f"<svg viewBox='0 0 {BAR} 28' width=100%>{''.join(parts)}</svg><table>{''.join(rows)}</table>"
+    return f"<svg viewBox='0 0 {BAR_PX} 28' width=100%>{''.join(parts)}</svg><table>{''.join(rows)}</table>"
 
 
 def _table(rows: list[dict[str, Any]]) -> str:

@@ -18,7 +18,7 @@ def lines_page(title: str, sentence: str, curves: Mapping[str, Curve], *, log_x:
     Args:
         sentence: a sentence below the title.
         curves: (xs, ys) by name.
-        mark: an x that a vertical line marks.
+        mark: the x of a vertical line.
     """
     return (
         f"<!doctype html><html lang=en><meta charset=utf-8><title>{safe(title)}</title><style>{STYLE}</style>"

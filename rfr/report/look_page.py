@@ -1,6 +1,6 @@
 """The table and the HTML page of `look=`.
 
-Stories are text, whatever they hold: no markup of theirs is read, no escape sequence reaches the terminal.
+Stories are shown as text: their markup is not interpreted, and no escape sequence reaches the terminal.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ BIN_PX, PLOT_PX = 38, 140  # the width of a bin, the height of the highest bar
 HUES = (28, 205, 130, 280, 0, 170, 60, 320)  # of a row's documents in turn, in degrees
 COLOURS = ("yellow", "blue", "green", "magenta", "red", "cyan")
 WEIGHTS = {"prompt": "bold", "context": "dim italic", "story": "", "end": "reverse", "padding": "dim"}
-SHOWN = 600  # characters of a text in the terminal; the page has all
+SHOWN_CHARACTERS = 600  # characters of a text in the terminal; the page has all
 STYLE = """
 body { font: 16px/1.5 system-ui, sans-serif; max-width: 84rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
 pre, .row span { white-space: pre-wrap; overflow-wrap: anywhere; font: inherit; }
@@ -116,7 +116,7 @@ def _span_title(span: Any) -> str:
     )
 
 
-def _shortened(text: str, most: int = SHOWN, style: str = "") -> Text:
+def _shortened(text: str, most: int = SHOWN_CHARACTERS, style: str = "") -> Text:
     lines = "\n".join(printable(line) for line in text.split("\n"))
     if len(lines) > most:
         lines = f"{lines[: most * 2 // 3]} […{len(lines) - most:,} characters…] {lines[-most // 3 :]}"

@@ -17,11 +17,11 @@ def require_place(folder: Path, report: str, about: Mapping[str, str]) -> None:
     """Look at an output folder before the work.
 
     Args:
-        report: the JSON file that the work will leave there.
-        about: what it will be an evaluation of.
+        report: the name of the JSON file that the report will leave there.
+        about: the subject of the report.
 
     Raises:
-        UserError: nothing can be written there, or the report that is there is about something else.
+        UserError: the folder can't be written to, or it holds a report about another subject.
     """
     nearest = next(path for path in (folder, *folder.resolve().parents) if path.exists())
     try:
@@ -43,7 +43,7 @@ def write_report(folder: Path, files: Mapping[str, str]) -> None:
     """The files of a report, each whole.
 
     Raises:
-        RunFailed: they can't be written.
+        RunFailed: a file can't be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -23,7 +23,7 @@ class AdjustedRank:
         time_share: m, in [0, 1]; None: fitted.
 
     Raises:
-        UserError: m lies outside.
+        UserError: m is not in [0, 1].
         UserError: the corpus has no reply times.
     """
 

@@ -26,7 +26,7 @@ def scores(thread: ReplyThread) -> np.ndarray:
     """Karma of each reply, float64.
 
     Raises:
-        UserError: nobody knows it.
+        UserError: a score is unknown.
     """
     if any(story.score is None for story in thread):
         raise UserError(

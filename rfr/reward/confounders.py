@@ -1,6 +1,6 @@
 """The confounders of karma: the time of posting, the number of readers, the length. None is a merit of the story.
 
-The position in Reddit's listing is a trace of karma, not a cause, and is never read.
+The position in Reddit's listing follows from karma and does not cause it; it is never read.
 """
 
 from __future__ import annotations

@@ -19,7 +19,7 @@ class Quantile:
     Quantiles as a reward: Quark (Lu et al. 2022), QRPO (Matrenok et al. 2025).
 
     Args:
-        inner: another reward.
+        inner: the reward whose quantiles are taken.
     """
 
     def __init__(self, inner: Reward) -> None:
@@ -38,14 +38,14 @@ class Quantile:
 class Tiers:
     """r = -1 (bad), 0 (ok) or 1 (good): lowest, middle and highest part of the training replies by an inner reward (rfr, 2021).
 
-    With other cuts there are as many tiers as they make, evenly from -1 to 1.
+    n cuts make n + 1 tiers, evenly spaced from -1 to 1.
 
     Args:
-        inner: another reward.
+        inner: the reward whose quantiles are taken.
         cuts: quantiles of the training replies, in (0, 1), rising.
 
     Raises:
-        UserError: cuts that are none.
+        UserError: the cuts do not rise, or lie outside (0, 1).
     """
 
     def __init__(self, inner: Reward, cuts: Annotated[SequenceOf[Share], MinLen(1)] = (1 / 3, 2 / 3)) -> None:

@@ -18,12 +18,12 @@ class Residual:
     """r = (y - f(x)) / sd: y = sign(k) log(1 + |k|), f gradient-boosted trees on the confounders x, sd of the training residuals.
 
     Cross-fitted as in double machine learning (Chernozhukov et al. 2018): folds are whole threads, f of a training thread has
-    not seen it, and any other thread gets the mean of all folds' f. Values that are not known are left to the trees.
+    not seen it, and any other thread gets the mean of all folds' f. The trees handle values that are not known.
 
     Args:
-        folds: at least 2.
+        folds: their number, at least 2.
         iterations, learning_rate, leaves: of the trees, scikit-learn's `max_iter`, `learning_rate` and `max_leaf_nodes`.
-        seed: of the folds.
+        seed: seeds the folds.
 
     Raises:
         UserError: fewer than 2 folds.
@@ -49,7 +49,8 @@ class Residual:
                 "lower reward.folds, or take reward=thread_rank"
             )
         threads = sorted((sorted(t, key=lambda story: story.reply_id) for t in threads), key=lambda t: t[0].thread_id)
-        order = np.random.default_rng(self._seed).permutation(len(threads))  # sorted, so that how they came is no matter
+        # They are sorted: their order in the corpus does not matter.
+        order = np.random.default_rng(self._seed).permutation(len(threads))
         self._fold_of = {threads[index][0].thread_id: number % self._folds for number, index in enumerate(order)}
         folds = np.array([self._fold_of[thread[0].thread_id] for thread in threads])
         self._models = [

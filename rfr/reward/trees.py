@@ -9,14 +9,14 @@ import numpy as np
 from sklearn.ensemble import HistGradientBoostingRegressor
 from threadpoolctl import ThreadpoolController
 
-FEW = 100_000  # rows on which one core is quick: beside other work several wait for one another, and take four times as long
+FEW_ROWS = 100_000  # below, one core is quicker: beside other work, threads wait for one another and take four times as long
 
 
 def fit_trees(x: np.ndarray, y: np.ndarray, **settings: float) -> HistGradientBoostingRegressor:
     """scikit-learn's, always the same for the same rows.
 
     Args:
-        x: (rows, features), NaN where not known.
+        x: (rows, features), NaN where a value is not known.
         y: (rows,).
         settings: `max_iter`, `learning_rate`, `max_leaf_nodes` and others of scikit-learn's.
     """
@@ -33,7 +33,7 @@ def predict(trees: HistGradientBoostingRegressor, x: np.ndarray) -> np.ndarray:
 
 
 def _cores(rows: int) -> AbstractContextManager[object]:
-    return _controller().limit(limits=1 if rows < FEW else None, user_api="openmp")
+    return _controller().limit(limits=1 if rows < FEW_ROWS else None, user_api="openmp")
 
 
 @cache

@@ -11,7 +11,7 @@ from typing import Any
 
 SHOWN = ("train/loss", "val/nll_per_token", "val/pair_loss", "val/pair_accuracy", "lr", "grad_norm")
 AXES = ("step", "tokens", "seconds")
-MOST = 1_000  # rows; of more, every n-th, the last, and all with a validation
+MOST_ROWS = 1_000  # of more rows, every n-th is kept, the last one, and all with a validation
 
 Columns = dict[str, list[float | None]]
 
@@ -24,7 +24,7 @@ def curves(run_dir: Path) -> Columns:
     with path.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
     _add_seconds(rows)
-    every = max(1, -(-len(rows) // MOST))
+    every = max(1, -(-len(rows) // MOST_ROWS))
     kept = {*range(0, len(rows), every), len(rows) - 1}
     rows = [row for index, row in enumerate(rows) if index in kept or any(row.get(name) for name in SHOWN if "val/" in name)]
     columns: Columns = {name: [_number(row.get(name)) for row in rows] for name in (*AXES, *SHOWN)}

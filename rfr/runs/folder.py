@@ -49,7 +49,7 @@ def load(run_dir: Path) -> DictConfig:
     """The config of a run folder.
 
     Raises:
-        UserError: it is no run folder.
+        UserError: the folder is no run folder.
     """
     path = run_dir / CONFIG
     if not path.is_file():

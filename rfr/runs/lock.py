@@ -18,18 +18,18 @@ import psutil
 from rfr.errors import UserError
 
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # of file systems that have none
-LOOK_S, LOOKS = 0.2, 10  # seconds between two looks at a lock; how often its holder's name is looked for
+POLL_S, POLLS = 0.2, 10  # seconds between two looks at a lock; how often its holder's name is looked for
 
 
 @contextmanager
 def run_lock(run_dir: Path) -> Iterator[int]:
     """Hold a run folder; gives the lock's descriptor, which a child process that inherits it holds, too.
 
-    The lock is a file beside the folder, so that the folder is not touched, and is removed afterwards. Where its holder was
-    killed and the processes that it had started are still about to end, this waits for them.
+    The lock is a file beside the folder, and is removed afterwards; the folder is not touched. Where its holder was
+    killed and the processes that it started have not ended yet, this waits for them.
 
     Raises:
-        UserError: another process holds it; the message says which, where and since when.
+        UserError: another process holds the lock; the message says which, where and since when.
     """
     missing = [folder for folder in run_dir.parents if not folder.exists()]
     path = run_dir.parent / f".{run_dir.name}.lock"
@@ -41,7 +41,7 @@ def run_lock(run_dir: Path) -> Iterator[int]:
     finally:
         path.unlink(missing_ok=True)  # still held: who has opened it meanwhile sees that it lost its name
         os.close(descriptor)
-        with suppress(OSError):  # something is in them by now
+        with suppress(OSError):  # they are not empty any more
             for folder in missing:
                 folder.rmdir()
 
@@ -65,7 +65,7 @@ def _acquire(path: Path, run_dir: Path) -> int:
             if not waiting:
                 print(f"{run_dir}: waiting for the processes of one that was killed to end", flush=True)
             waiting = True
-            time.sleep(LOOK_S)
+            time.sleep(POLL_S)
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 os.close(descriptor)
@@ -100,10 +100,10 @@ def _this_process() -> dict[str, Any]:
 
 def _named(descriptor: int) -> dict[str, Any]:
     """The holder. It writes its name a moment after it has taken the lock, so this looks several times."""
-    for _ in range(LOOKS):
+    for _ in range(POLLS):
         if holder := _read(descriptor):
             return holder
-        time.sleep(LOOK_S)
+        time.sleep(POLL_S)
     return {}
 
 

@@ -43,7 +43,7 @@ def collect_results(run_dirs: Sequence[Path]) -> ResultTable:
     """The runs as a table: the keys in which they differ, and their figures.
 
     Raises:
-        UserError: one is no run folder.
+        UserError: a folder is no run folder.
     """
     loaded = [plain(load(run_dir)) for run_dir in run_dirs]
     configs = [_flat(cfg) for cfg in loaded]
@@ -98,10 +98,10 @@ def _differing(configs: list[dict[str, Any]], derived: set[str]) -> list[str]:
     keys = [key for key in dict.fromkeys(key for flat in configs for key in flat) if not _follows(key, derived)]
     differing = [key for key in keys if len({str(flat.get(key)) for flat in configs}) > 1]
     different = [key for key in differing if key.split(".")[0] not in NOT_HASHED and not key.startswith("model.suggested")]
-    different = [key for key in different if key != "objective._target_"]  # its name says more
+    different = [key for key in different if key != "objective._target_"]  # objective.name says more
     classes = [key.removesuffix("._target_") for key in different if key.endswith("._target_")]
     kept = [key for key in different if not any(key.startswith(f"{c}.") and not key.endswith("._target_") for c in classes)]
-    return [key for key in kept if not key.endswith("weight._target_")]  # the objective's name says the same
+    return [key for key in kept if not key.endswith("weight._target_")]  # objective.name says the same
 
 
 def _follows(key: str, derived: set[str]) -> bool:

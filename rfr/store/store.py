@@ -14,7 +14,7 @@ from rfr.records import Kind, Observation, Post, Reply, Thread
 from rfr.store.sqlite_file import StoreFile
 from rfr.store.upsert import INSERTIONS, table_of
 
-READ = "read/"  # before the names of the cursors that hold which files were read with which columns
+READ = "read/"  # prefix of the cursors that hold which files were read with which columns
 TEXTS, READINGS = ("post", "reply"), "observation"
 READ_AGAIN = """SELECT first, second FROM (
     SELECT score AS first, lead(score) OVER (PARTITION BY item_id, source ORDER BY observation.seen_at) AS second
@@ -22,7 +22,7 @@ READ_AGAIN = """SELECT first, second FROM (
     WHERE NOT hidden AND score IS NOT NULL AND observation.seen_at - created_utc >= ?
 ) WHERE second IS NOT NULL"""
 WITHOUT_POST = "post_id NOT IN (SELECT id FROM post)"
-# Of the readings of one import, those of items whose karma an earlier import had told already.
+# Readings of an import that repeat what the import before it said of the item.
 REPEATED = """SELECT kind, item_id FROM observation AS new WHERE import_number = :number GROUP BY kind, item_id
     HAVING max(score) = (
         SELECT max(score) FROM observation AS old
@@ -59,7 +59,7 @@ class Store(StoreFile):
 
         Args:
             offset: in bytes of a dump, in lines of a table (rows of Parquet).
-            part: which of a row's stories.
+            part: the index of the story in a row with several.
         """
         self._db.execute("INSERT OR IGNORE INTO reject VALUES (?, ?, ?, ?, ?, ?, ?)", (*origin, offset, part, reason, line))
 
@@ -137,7 +137,7 @@ class Store(StoreFile):
     def digest(self) -> str:
         """SHA-256 over the content in key order: equal for equal content, however it was collected and however often.
 
-        The one exception are readings without times, which count by the order of their imports: their numbers are content.
+        Readings without times are an exception: the order of their imports counts, so import numbers are content.
         """
         sha = hashlib.sha256()
         for record in (Post, Reply, Observation):

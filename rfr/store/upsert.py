@@ -1,8 +1,8 @@
 """How a record enters the store: readings are appended, newer texts replace older ones, erased ones stay out.
 
-Of two versions of a text the better one stays: one whose source knows that it was deleted later, then one that knows its author
-and its time (a table may know neither), then the one read later, then a placeholder for what is gone, then the greater content.
-Any rule would do that does not ask which came first.
+The better of two versions of a text stays: first the one whose source knows that it was deleted later, then one that knows its
+author and its time (a table may know neither), then the one read later, then a placeholder for a lost text, then the greater
+content. Any rule would do that does not depend on the order of arrival.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from dataclasses import fields
 from rfr.records import DELETED, Observation, Post, Reply
 
 TIMES = {"created_utc", "seen_at"}
-FIRST = ("id", "seen_at", "deleted")  # what is compared before the rest, or not at all
+FIRST = ("id", "seen_at", "deleted")  # compared before the rest, or not at all
 
 
 def table_of(record: type) -> str:

@@ -38,7 +38,7 @@ class CPUDeepSpeedStrategy(DeepSpeedStrategy):
     def __init__(self, zero: Mapping[str, Any] | None = None, **settings: Any) -> None:
         if not torch.cuda.is_available():
             os.environ["DS_ACCELERATOR"] = "cpu"
-            # Otherwise DeepSpeed starts numactl in every step, to count what it takes for devices.
+            # Otherwise DeepSpeed starts numactl in every step to count devices.
             os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
             settings.setdefault("process_group_backend", "gloo")
         super().__init__(**settings)

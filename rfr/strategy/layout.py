@@ -23,8 +23,8 @@ Device = Literal["cpu", "nvme"]
 class Layout:
     """How a run is laid out over devices and memory.
 
-    `dtype` is that of the parameters the model computes with; DeepSpeed keeps fp32 masters beside them, made from them.
-    `scratch` is where optimizer states are offloaded to, for as long as the run lasts.
+    `dtype` is that of the parameters the model computes with; DeepSpeed makes fp32 masters from them and keeps both.
+    `scratch` is the folder that holds offloaded optimizer states while the run lasts.
     """
 
     strategy: Strategy
@@ -48,9 +48,9 @@ def deepspeed_zero(
     """DeepSpeed ZeRO.
 
     Args:
-        stage: what is spread over ranks: optimizer states; gradients too; parameters too.
+        stage: 1 spreads optimizer states over the ranks, 2 gradients too, 3 parameters too.
         nvme_path: a folder on a fast disk; None: the run's own.
-        zero: more of DeepSpeed's `zero_optimization`.
+        zero: more keys of DeepSpeed's `zero_optimization`.
         sizes: Lightning's `sub_group_size`, `allgather_bucket_size` and `reduce_bucket_size`, in elements.
 
     Raises:

@@ -12,15 +12,15 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from rfr.model.attention import NAME as ATTENTION
-from rfr.model.output_layer import CHUNK, CHUNK_ON_CPU, PART
+from rfr.model.output_layer import CHUNK_ROWS, CHUNK_ROWS_ON_CPU, PART_ROWS
 from rfr.strategy.activations import ForwardPass, activation_bytes
 from rfr.strategy.precision import DTYPE, PURE
 from rfr.utils.malloc import GIB
 
 FP32 = 4
 NO_OFFLOAD = "none"
-DEEPSPEEDS_SUB_GROUP = 1_000_000_000  # parameters, where a strategy names none
-SWAPPED_AT_ONCE = 5  # groups of parameters that DeepSpeed has buffers for where their states are on a disk
+DEEPSPEEDS_SUB_GROUP = 1_000_000_000  # parameters, where a strategy does not set it
+SWAPPED_AT_ONCE = 5  # groups of parameters that fit into DeepSpeed's buffers where their states are on a disk
 CUDA_CONTEXT = round(0.8 * GIB)  # what PyTorch holds on a GPU before the first tensor
 
 
@@ -39,8 +39,8 @@ class MemorySetup:
     """All of a run that its memory depends on.
 
     `masters`: fp32 ones beside bf16 parameters, by `SplitAdamW`. `stage`: of ZeRO, 0 for none. `optimizer_on`,
-    `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that DeepSpeed exchanges at once. `sub_group`: of how
-    many parameters it reads the states from a disk at once. `gpu`: the device is one, and not the machine itself.
+    `parameters_on`: none (the device), cpu or nvme. `bucket`: elements that DeepSpeed exchanges at once. `sub_group`: the number
+    of parameters whose states it reads from a disk at once. `gpu`: the device is a GPU, and not the machine itself.
     `attention`: its implementation.
     """
 
@@ -129,7 +129,7 @@ def _activations(setup: MemorySetup, count: int) -> list[MemoryItem]:
     if setup.checkpointing:  # backward recomputes one layer at a time; autocast's copies are freed by then
         again = activation_bytes(setup.config, replace(forward, checkpointing=False, recompute=False))
         total, casts = total + again.layer, max(0, casts - again.layer)
-    # Freed activations lie between what stays and serve the next step only in part: as much again was measured.
+    # malloc can reuse only a part of the freed activations in the next step: as much again was measured.
     lying = 0 if setup.gpu else total
     return [
         MemoryItem(name="activations", device=total),
@@ -143,7 +143,9 @@ def _logits(setup: MemorySetup, shape: tuple[int, ...]) -> MemoryItem:
     DeepSpeed, autograd has the embedding's beside it."""
     vocabulary, width = shape
     computed = DTYPE[setup.precision].itemsize
-    chunk = vocabulary * ((CHUNK if setup.gpu else CHUNK_ON_CPU) * computed + (CHUNK if setup.gpu else PART) * 2 * FP32)
+    chunk = vocabulary * (
+        (CHUNK_ROWS if setup.gpu else CHUNK_ROWS_ON_CPU) * computed + (CHUNK_ROWS if setup.gpu else PART_ROWS) * 2 * FP32
+    )
     pure = setup.precision == PURE
     gradients = 2 * computed if setup.stage or (pure and not setup.masters) else computed if pure else FP32
     return MemoryItem(name="logits", device=chunk + gradients * vocabulary * width)

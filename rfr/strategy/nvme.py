@@ -12,7 +12,7 @@ from rfr.errors import UserError
 from rfr.strategy.ranks import ranks
 from rfr.strategy.universal_checkpoint import TAG
 
-BYTES = 16  # per parameter: four times fp32
+BYTES_PER_PARAMETER = 16  # per parameter: four times fp32
 
 
 def offload_folder(chosen: str | None, run_dir: Path) -> Path:
@@ -22,7 +22,7 @@ def offload_folder(chosen: str | None, run_dir: Path) -> Path:
         chosen: a folder on a fast disk; None: the run's own.
 
     Raises:
-        UserError: it isn't there, or DeepSpeed's asynchronous reading and writing can't be built.
+        UserError: the folder isn't there, or DeepSpeed's asynchronous reading and writing can't be built.
     """
     if chosen is not None and not Path(chosen).is_dir():
         raise UserError(
@@ -41,7 +41,7 @@ def offload_folder(chosen: str | None, run_dir: Path) -> Path:
 def require_room(folder: Path, parameters: int) -> None:
     """Raises UserError where the disk has no room for fp32 parameters, two moments and gradients."""
     there = next(path for path in (folder, *folder.parents) if path.is_dir())
-    needed, free = parameters * BYTES, shutil.disk_usage(there).free
+    needed, free = parameters * BYTES_PER_PARAMETER, shutil.disk_usage(there).free
     if needed > free:
         raise UserError(
             f"offloading {parameters:,} parameters takes {needed / 1e9:,.1f} GB in {folder}, and {free / 1e9:,.1f} GB are free: "
@@ -52,9 +52,10 @@ def require_room(folder: Path, parameters: int) -> None:
 def restore_states(engine: Any, checkpoint: Path) -> None:
     """Bring back what is not in the files of the swapped states.
 
-    That is Adam's count of steps, rates, the loss scale, parameters too small to swap, and that there are moments to be read.
+    These are Adam's count of steps, rates, the loss scale, parameters too small to swap, and a note that there are moments to
+    read.
 
-    DeepSpeed (0.19) copies those files into place and nothing else, so a resumed run would go another way.
+    DeepSpeed (0.19) restores the files of moments and nothing else, so a resumed run would differ.
     """
     zero, adam = engine.optimizer, engine.optimizer.optimizer
     saved = torch.load(engine._get_zero_ckpt_name(str(checkpoint), TAG), map_location="cpu", weights_only=False)

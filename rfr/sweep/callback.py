@@ -25,7 +25,7 @@ class Sweep(Callback):
         if config.look == 0 and config.plan in (None, False):
             code = _preflight(config)
             if code or config.preview:
-                raise SystemExit(code)  # of any other exception Hydra would make a warning, and start
+                raise SystemExit(code)  # Hydra turns any other exception into a warning and starts the points
 
     def on_multirun_end(self, config: DictConfig, **_: Any) -> None:
         from rfr.commands.compare import compare
@@ -46,5 +46,5 @@ def _checked(config: DictConfig) -> None:
 
     from rfr.sweep.preflight import preflight
 
-    torch.set_num_threads(1)  # a fork has none of the threads that its parent may have started: more would wait for ever
+    torch.set_num_threads(1)  # a fork lacks the threads that its parent started: with more than one thread it would wait for ever
     sys.exit(exit_code(lambda: preflight(config, os.environ[GROUP])))

@@ -45,7 +45,7 @@ def points(master: DictConfig, group: str) -> list[Point]:
 
     Args:
         master: the config of a multirun, with its `hydra` part.
-        group: of runs whose config names none.
+        group: the group of runs whose config names none.
 
     Raises:
         UserError: a point can't be composed.

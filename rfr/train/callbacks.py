@@ -41,7 +41,7 @@ class Throughput(Callback):
         self.total_tokens = 0  # of all attempts
         self.clock: Callback = _Clock(self)
         self._dtype, self._peak, self._flops = dtype, 0.0, 0.0
-        self._since: float | None = None  # None: the clock stands still
+        self._since: float | None = None  # None: the clock is stopped
         self._at_last_step = 0.0
         self._first_step: tuple[int, float] | None = None  # its tokens and seconds
 
@@ -51,7 +51,7 @@ class Throughput(Callback):
         self._flops = training_flops_per_token(module.model.num_parameters())
 
     def on_train_batch_start(self, trainer: pl.Trainer, module: pl.LightningModule, *_: Any) -> None:
-        module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])  # at the end it would be the next step's
+        module.log("lr", trainer.optimizers[0].param_groups[0]["lr"])  # logged before the step: afterwards it is the next step's
         if (scale := loss_scale(trainer)) is not None:
             module.log("loss_scale", scale)
 
@@ -131,7 +131,7 @@ class LogSamples(Callback):
         assert isinstance(module, Learner)
         if trainer.sanity_checking or not self._prompts:
             return
-        stories = sample(module.model, self._tokenizer, self._prompts, self._sampling)  # every rank: ZeRO-3 gathers
+        stories = sample(module.model, self._tokenizer, self._prompts, self._sampling)  # on every rank: ZeRO-3 gathers parameters
         if trainer.is_global_zero:
             rows = [
                 {"step": trainer.global_step, "prompt": p, "response": s} for p, s in zip(self._prompts, stories, strict=True)
@@ -146,7 +146,7 @@ class LogSamples(Callback):
 class SaveBest(Callback):
     """The policy as it was when validation found it best, exported to a folder of its own.
 
-    What was found is read back from that folder, so that a resumed run knows it.
+    A resumed run reads the best figure back from that folder.
     """
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -159,7 +159,7 @@ class SaveBest(Callback):
         if trainer.sanity_checking or not module.validated[monitor] < self.best.get(monitor, math.inf):
             return
         self.best = {"step": trainer.global_step, **module.validated}
-        with gathered_parameters(trainer):  # every rank: ZeRO-3 gathers
+        with gathered_parameters(trainer):  # on every rank: ZeRO-3 gathers parameters
             if trainer.is_global_zero:
                 export(module.model, self._tokenizer, self._folder, self.best)
 

@@ -25,7 +25,7 @@ from rfr.utils.files import discard, new_folder, partial_of
 
 STATE, FINGERPRINT, MANIFEST = "state", "about.json", "manifest.json"
 STEP_FOLDER = re.compile(r"step-(\d+)")
-TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter")  # in the words of its RuntimeError
+TORCH_CANT_WRITE = ("inline_container", "PytorchStreamWriter")  # words of the RuntimeError that torch raises where it can't write
 READ_BYTES = 1 << 24
 
 
@@ -48,7 +48,7 @@ class Checkpoints(Callback):
                 logger.log_metrics(saved["metrics"], trainer.global_step - 1)
 
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
-        # Here and not when fit ends: by then Lightning counts the epoch as done and would not go on with it.
+        # Not when fit ends: by then Lightning counts the epoch as done and would not go on with it.
         step = trainer.global_step
         due = (step % self._every == 0 and step % self._validate_every) or trainer.should_stop
         if due and max(0, self._last_saved) < step < trainer.max_steps and not inside_accumulation(trainer):
@@ -70,7 +70,7 @@ class Checkpoints(Callback):
         try:
             with new_folder(target) if first else nullcontext(partial_of(target)) as partial:
                 self._write(trainer, partial, {name: float(value) for name, value in metrics.items()})
-        except (OSError, RuntimeError) as error:  # torch tells a full disk as RuntimeError
+        except (OSError, RuntimeError) as error:  # torch raises RuntimeError where the disk is full
             discard(partial_of(target))
             self._give_up(target, error)
         if first:

@@ -19,7 +19,7 @@ from rfr.utils.hashing import key_of
 
 FORMAT = 2  # raise when the probe or what it probes changes
 FILE = "verdict.json"
-# What is not the architecture's: where the config came from, and names of labels.
+# Keys that say nothing about the architecture: where the config came from, and names of labels.
 NOT_HASHED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
 
 
@@ -27,11 +27,11 @@ def exact_attention(config: PretrainedConfig, data_dir: str | Path, *, remedy: s
     """The implementation of attention with which an architecture is trained, read and written exactly.
 
     Args:
-        data_dir: where the probe's verdict is remembered.
-        remedy: given where several stories are to share a row: what to set where they can't.
+        data_dir: the folder that caches the probe's verdict.
+        remedy: given where several stories share a row: the setting to advise where they can't.
 
     Raises:
-        UserError: there is none; the message says what differs.
+        UserError: no implementation is exact; the message says what differs.
     """
     verdict = _verdict_on(config, Path(data_dir) / "cache")
     if verdict.attention is None:

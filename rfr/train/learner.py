@@ -67,7 +67,7 @@ class Learner(pl.LightningModule):
         self._optimization = optimization
         self._seed = seed
         self._step_was_taken = True
-        self._not_finite = 0  # losses in a row
+        self._not_finite = 0  # consecutive losses that are not finite
         self._shares: dict[str, torch.Tensor] = {}
         self._validation_sums: dict[str, torch.Tensor] = {}
         self.validated: dict[str, float] = {}  # at the last validation, by the names it is logged under
@@ -119,7 +119,7 @@ class Learner(pl.LightningModule):
 
     def on_train_start(self) -> None:
         """Gradients are made here and stay: made anew at every step, they would tear memory to holes."""
-        if not isinstance(self.trainer.strategy, DeepSpeedStrategy):  # which takes gradients into its own hands
+        if not isinstance(self.trainer.strategy, DeepSpeedStrategy):  # DeepSpeed handles gradients itself
             with trim_freed_memory():
                 for parameter in filter(lambda parameter: parameter.requires_grad, self.parameters()):
                     parameter.grad = torch.zeros_like(parameter, dtype=parameter.grad_dtype)

@@ -55,7 +55,7 @@ def _run(config: Mapping[str, Any], run_dir: Path, at_once: int, lock: int, agai
     environment[AGAIN] = again
     if processes * at_once > 1:
         threads = max(1, len(os.sched_getaffinity(0)) // (processes * at_once))
-        environment.setdefault("OMP_NUM_THREADS", str(threads))  # or torchrun makes it 1, and says so
+        environment.setdefault("OMP_NUM_THREADS", str(threads))  # else torchrun sets it to 1 and prints a warning
     several = ["-m", "rfr.train.launch", "--standalone", f"--nproc-per-node={processes}"] if processes > 1 else []
     arguments = [sys.executable, *several, "-m", "rfr.train.process", str(handover), str(run_dir)]
     try:
@@ -84,7 +84,7 @@ def _record_failure(train: Callable[[], Any], run_dir: Path) -> None:
     try:
         train()
     except Interrupted:
-        if ranks().rank > 0:  # the first one tells it
+        if ranks().rank > 0:  # rank 0 prints the message
             sys.exit(INTERRUPTED)
         raise
     except Exception as error:
@@ -104,7 +104,7 @@ def _main() -> None:
         train(Recipe.of(load_yaml(handover)), run_dir, again=os.environ[AGAIN])
 
     code = exit_code(lambda: _record_failure(work, run_dir))
-    if code == 0 and ranks().launched:  # loggers too are done, but at the interpreter's end threads of gloo's may abort it
+    if code == 0 and ranks().launched:  # the loggers are done; at the interpreter's end gloo's threads may abort the process
         sys.stdout.flush()
         sys.stderr.flush()
         os._exit(code)

@@ -18,7 +18,7 @@ from rfr.utils.hashing import key_of
 
 FORMAT = 1  # raise when what is kept changes
 FILE = "log_probabilities.npy"
-SLICE = 1 << 24  # elements hashed at once: tokens are memory-mapped
+SLICE_ELEMENTS = 1 << 24  # elements hashed at once: tokens are memory-mapped
 
 
 class ReferenceLogProbs:
@@ -58,6 +58,6 @@ def _hash(arrays: list[np.ndarray]) -> str:
     digest = hashlib.sha256()
     for array in arrays:
         flat = array.reshape(-1)
-        for start in range(0, len(flat), SLICE):
-            digest.update(np.ascontiguousarray(flat[start : start + SLICE]).data)
+        for start in range(0, len(flat), SLICE_ELEMENTS):
+            digest.update(np.ascontiguousarray(flat[start : start + SLICE_ELEMENTS]).data)
     return digest.hexdigest()

@@ -10,7 +10,7 @@ from collections.abc import MutableMapping
 
 import psutil
 
-STARTED_BY = "RFR_STARTED_BY"  # environment variable: a process id and when that process was born, since ids are used again
+STARTED_BY = "RFR_STARTED_BY"  # environment variable: the parent's process id and start time, since ids are used again
 LOOK_S, GRACE_S = 0.5, 120.0
 
 

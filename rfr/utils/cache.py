@@ -40,7 +40,7 @@ def memoised(root: Path, file: Path, work: Callable[[], str]) -> str:
     if known == key_of(state):
         return said
     said = work()
-    # A file changed within a clock's tick would look the same before and after, so a young one is not remembered.
+    # A file that changes twice within a tick of the clock looks the same, so the result for a young file is not stored.
     if state == _state(file) and time.time() - state[1] / 1e9 > YOUNG_S:
         root.mkdir(parents=True, exist_ok=True)
         write_atomically(note, f"{key_of(state)} {said}")

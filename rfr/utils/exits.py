@@ -32,7 +32,7 @@ def exit_code(main: Callable[[], object]) -> int:
     except RunFailed as failure:
         print(f"rfr: {printable(str(failure))}", file=sys.stderr)
         return failure.code
-    except BrokenPipeError:  # who read our output has seen enough
+    except BrokenPipeError:  # the reader of our output has closed it
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as error:
         message = remedy(error)

@@ -13,8 +13,8 @@ from contextlib import contextmanager
 import psutil
 import torch
 
-# malloc.h: how much may lie free at the heap's end; from which size on blocks are mapped, and unmapped when freed; heaps, that
-# threads could have of their own: the backward pass, a thread, frees what the forward pass has taken.
+# From malloc.h: the most bytes that stay free at the heap's end; the size from which blocks are mapped, and unmapped when
+# freed; the number of heaps: the backward pass is a thread, and frees what the forward pass allocated.
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD, M_ARENA_MAX = -1, -3, -8
 SMALL, LARGE = 1 << 18, 1 << 25
 KEPT = 2**31 - 1

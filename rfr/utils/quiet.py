@@ -18,5 +18,7 @@ def silence_libraries() -> None:
     warnings.filterwarnings("ignore", module="pytorch_lightning")
     warnings.filterwarnings("ignore", message=".*is deprecated. Please use", category=FutureWarning)  # DeepSpeed's calls of torch
     if not torch.cuda.is_available():
-        os.environ.setdefault("DS_ACCELERATOR", "cpu")  # or DeepSpeed, which others import too, warns that it found no other
-    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")  # left open, the first fork would switch it off, with a warning
+        # Else DeepSpeed, which other libraries import, warns that it found no accelerator.
+        os.environ.setdefault("DS_ACCELERATOR", "cpu")
+    # Where it is not set, the first fork switches it off and prints a warning.
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "true")

@@ -21,8 +21,8 @@ TARGET = "_target_"
 REST = "**"
 STRICT = ConfigDict(strict=True, allow_inf_nan=False)
 NOUNS = {int: "a whole number", float: "a number", bool: "true or false", str: "a text", NoneType: "null"}
-SHOWN = 80  # characters of a value in a message
-LARGE = 10**4  # bounds above it are told only where they are broken
+SHOWN_CHARACTERS = 80  # characters of a value in a message
+LARGE = 10**4  # a message names larger bounds only where a value breaks them
 
 
 class Called:
@@ -174,7 +174,7 @@ def _bounds(constraints: tuple[Any, ...], value: Any) -> str:
 def _shown(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
-    return f"{value!s:.{SHOWN}}"
+    return f"{value!s:.{SHOWN_CHARACTERS}}"
 
 
 def _joined(key: str, name: str) -> str:

@@ -310,7 +310,7 @@ ROWS = ("good", "broken", "no object", "bad score", "no title", "blank", "thread
 @_many(60, 600)
 def test_every_row_of_every_table_is_accounted_for(tmp_path: Path, examples: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Tables of good and bad rows beside a dump, read again and killed on the way: what comes in is whole, or nothing."""
-    monkeypatch.setattr(table_import, "CHUNK", 5)
+    monkeypatch.setattr(table_import, "CHUNK_STORIES", 5)
     number, seen = 0, Counter[str]()
 
     @_thorough(examples)

@@ -268,6 +268,6 @@ def test_attention_by_document_is_the_dense_masks(
 def test_a_shrunken_config_keeps_each_kind_of_layer() -> None:
     gemma = _small("gemma3_text")
     assert gemma.layer_types == ["sliding_attention", "full_attention"]
-    assert gemma.sliding_window < min(probe.LENGTHS)
+    assert gemma.sliding_window < min(probe.DOCUMENT_TOKENS)
     llama = shrink(LlamaConfig(num_attention_heads=32, num_key_value_heads=8))
     assert 1 < llama.num_key_value_heads < llama.num_attention_heads

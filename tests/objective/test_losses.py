@@ -199,8 +199,8 @@ def test_the_loss_is_the_weighted_sum_over_the_targets() -> None:
 def test_in_chunks_the_loss_and_its_gradient_are_those_of_all_logits(
     dtype: torch.dtype, tolerance: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(output_layer, "CHUNK_ON_CPU", 8)
-    monkeypatch.setattr(output_layer, "PART", 3)
+    monkeypatch.setattr(output_layer, "CHUNK_ROWS_ON_CPU", 8)
+    monkeypatch.setattr(output_layer, "PART_ROWS", 3)
     torch.manual_seed(0)
     hidden, unembedding = torch.randn(19, 6, dtype=dtype, requires_grad=True), torch.randn(11, 6, dtype=dtype, requires_grad=True)
     labels, weights = torch.randint(11, (19,)), torch.rand(19)

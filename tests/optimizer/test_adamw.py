@@ -29,7 +29,7 @@ def _train(optimizer: Optimizer, parameter: torch.Tensor, grads: list[torch.Tens
 
 
 def test_in_fp32_it_is_torchs_adamw(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(adamw, "PART", 7)
+    monkeypatch.setattr(adamw, "CHUNK_ELEMENTS", 7)
     start = torch.linspace(-1, 1, 30).view(5, 6)
     mine, theirs = start.clone().requires_grad_(), start.clone().requires_grad_()
     _train(StochasticAdamW([mine], **SETTINGS), mine, _grads(8, (5, 6)))
@@ -78,7 +78,7 @@ def test_what_is_drawn_depends_on_the_step_alone() -> None:
 
 
 def test_split_masters_are_torchs_adamw_in_fp32_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(split_adamw, "PART", 1 << 14)
+    monkeypatch.setattr(split_adamw, "CHUNK_ELEMENTS", 1 << 14)
     start = torch.randn(300, 257, generator=torch.Generator().manual_seed(1)).bfloat16()
     mine, theirs = start.clone().requires_grad_(), start.float().requires_grad_()
     optimizer, torchs = SplitAdamW([mine], **SETTINGS), AdamW([theirs], fused=True, **SETTINGS)

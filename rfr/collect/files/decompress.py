@@ -17,13 +17,13 @@ from typing import BinaryIO
 from rfr.errors import UserError
 
 WINDOW = 2**31  # Reddit dumps are compressed with zstd --long=31: decoding needs that much memory
-READ_SIZE = 1 << 16  # of compressed bytes: what comes out, about 1 MiB, is searched while it is in the cache
-PIECE_SIZE = 1 << 21  # of what comes out, at most: the next read is as much smaller as the last one gave more
-WRITE_SIZE = 1 << 22  # room for what 64 KiB become, so that nothing is joined
-AHEAD_BYTES = 1 << 23  # decoded while a piece is being searched or stored
-BOM = b"\xef\xbb\xbf"  # of UTF-8, with which some programs begin a text
+READ_BYTES = 1 << 16  # they become about 1 MiB, which is searched while it is in the processor's cache
+PIECE_BYTES = 1 << 21  # the most decompressed bytes of a piece; where a read gives more, the next read is smaller in proportion
+WRITE_BYTES = 1 << 22  # room for what 64 KiB decompress to, so that no pieces need joining
+AHEAD_BYTES = 1 << 23  # decompressed while a piece is searched or stored
+BOM = b"\xef\xbb\xbf"  # UTF-8's byte order mark, with which some programs begin a text
 SNIFFED_BYTES = 512  # enough to tell a file's compression
-SWITCH_S = 0.0002  # the decoder needs the GIL between two chunks, and would wait for it longer than a chunk takes
+SWITCH_S = 0.0002  # the decoder needs the GIL between two chunks; at Python's interval it waits longer than a chunk takes
 
 
 class Damaged(UserError):
@@ -89,7 +89,7 @@ def _decoder(magic: bytes) -> Callable[[BinaryIO], Iterator[bytes]]:
 
 
 def _read(file: BinaryIO | gzip.GzipFile | bz2.BZ2File | lzma.LZMAFile) -> Iterator[bytes]:
-    while piece := file.read(4 * READ_SIZE):
+    while piece := file.read(4 * READ_BYTES):
         yield piece
 
 
@@ -97,17 +97,17 @@ def _zstd(file: BinaryIO) -> Iterator[bytes]:
     """Frame after frame. Not `stream_reader`: that takes a frame that is cut off for its end."""
     import zstandard
 
-    decompressor, frame, size = zstandard.ZstdDecompressor(max_window_size=WINDOW), None, READ_SIZE
+    decompressor, frame, size = zstandard.ZstdDecompressor(max_window_size=WINDOW), None, READ_BYTES
     while data := file.read(size):
         while data:
-            frame = frame or decompressor.decompressobj(write_size=WRITE_SIZE)
+            frame = frame or decompressor.decompressobj(write_size=WRITE_BYTES)
             try:
                 piece = frame.decompress(data)
             except zstandard.ZstdError as error:
                 raise (MemoryError if "memory" in str(error) else OSError)(str(error)) from None
             if piece:
                 yield piece
-            size = max(1 << 10, min(READ_SIZE, len(data) * PIECE_SIZE // max(1, len(piece))))
+            size = max(1 << 10, min(READ_BYTES, len(data) * PIECE_BYTES // max(1, len(piece))))
             data = frame.unused_data if frame.eof else b""
             frame = None if frame.eof else frame
     if frame is not None:
@@ -161,7 +161,7 @@ def in_a_thread(pieces: Iterator[bytes], path: Path) -> Iterator[bytes]:
                 if not ready.put(piece):
                     return
             ready.put(None)
-        except BaseException as error:  # handed over: a thread's exception would be lost
+        except BaseException as error:  # passed on to the reader: a thread's exception would be lost
             ready.put(error)
 
     thread, interval = threading.Thread(target=decode, daemon=True), sys.getswitchinterval()

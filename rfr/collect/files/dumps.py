@@ -20,8 +20,8 @@ from rfr.reddit.values import time_of
 from rfr.store.store import Origin, Store
 
 SOURCE = "dump"
-MARKS = "dump/"  # before the names of the cursors that hold how far files were imported
-COMMIT_BYTES = 256 << 20  # of decompressed dump per transaction; what a kill costs, half a second
+MARKS = "dump/"  # prefix of the cursors that hold how far each file was imported
+COMMIT_BYTES = 256 << 20  # decompressed bytes per transaction: half a second of work, which a kill costs
 Records = list[Post | Reply | Observation]
 
 
@@ -33,14 +33,14 @@ class Reject(ValueError):
 class ImportState:
     """How far a file was imported: read = kept + filtered + rejected, always."""
 
-    offset: int = 0  # in decompressed bytes, behind the last line that was committed
+    offset: int = 0  # decompressed bytes up to the end of the last committed line
     read: int = 0
     kept: int = 0
     filtered: int = 0
     rejected: int = 0
     done: bool = False
-    file: str = ""  # what it was called when it was read
-    first_reject: str = ""  # place and reason
+    file: str = ""  # its path when it was read
+    first_reject: str = ""  # where it stands, and the reason
 
     def __post_init__(self) -> None:
         assert self.read == self.kept + self.filtered + self.rejected
@@ -53,7 +53,7 @@ def import_dump(
 
     Raises:
         UserError: no such file, or no dump, or one of which every line is rejected.
-        Damaged: the file is cut off or broken; what was committed before is in the store.
+        Damaged: the file is cut off or broken; the lines that were committed before are in the store.
     """
     path = Path(path)
     name = fingerprint(path)
@@ -93,13 +93,13 @@ def _commit_some(store: Store, blocks: Iterator[Block], state: ImportState, subr
     """The next COMMIT_BYTES of blocks and how far they went, in one transaction; decoding goes on meanwhile.
 
     Raises:
-        UserError: nothing of the whole file can be used.
-        Damaged: nothing of these was kept, since what stands just before the damage is not to be trusted.
+        UserError: no line of the whole file can be used.
+        Damaged: none of these lines was kept: the data just before the damage can't be trusted.
     """
     start, dump_path = state.offset, str(path.resolve())
     with store.transaction():
         if start == 0:
-            store.forget_rejects(Origin(SOURCE, dump_path))  # of what lay here before
+            store.forget_rejects(Origin(SOURCE, dump_path))  # of another file that had this path
         for block in blocks:
             state = _import(store, block, state, subreddit, dump_path)
             if block.end - start >= COMMIT_BYTES:
@@ -152,7 +152,7 @@ def to_records(line: bytes, subreddit: str) -> Records:
     """The records of a line; none for another subreddit's, or a reply to a reply.
 
     Raises:
-        Reject: no JSON, or without what makes it usable.
+        Reject: the line is no JSON, or lacks a field that rfr needs.
     """
     data = _parsed(line)
     if not isinstance(data, dict):

@@ -9,15 +9,15 @@ import numpy as np
 
 NEWLINE = ord("\n")
 LONGEST_LINE_BYTES = 16 << 20  # Reddit's own limit for a text is 40,000 characters
-SHOWN_BYTES = 1000  # of a longer line
+SHOWN_BYTES = 1000  # of a line that is too long, in its reject
 
 
 @dataclass(frozen=True, kw_only=True)
 class Block:
     """Some whole lines of the stream.
 
-    `end` is the offset behind them, `lines` their number; `hits` are (offset, line) of those that hold the needle,
-    `too_long` likewise of those above LONGEST_LINE_BYTES, cut to their beginning.
+    `end` is the offset behind the lines, `lines` their number; `hits` are (offset, line) of the lines that hold the needle,
+    `too_long` those of the lines above LONGEST_LINE_BYTES, cut to their beginning.
     """
 
     end: int
@@ -89,7 +89,7 @@ class _Tail:
         if self.length > LONGEST_LINE_BYTES:
             whole = b"".join(self._pieces)
             self._seen = self._seen or self._needle in whole
-            # What may hold the needle's first half stays at the end.
+            # The end is kept: it may hold the needle's first half.
             self._pieces = [whole[:SHOWN_BYTES], whole[SHOWN_BYTES:][-len(self._needle) :]]
 
     def take(self) -> tuple[list[tuple[int, bytes]], list[tuple[int, bytes]]]:

@@ -16,17 +16,17 @@ from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.store.store import Origin, Store
 
-CHUNK = 2000  # stories between two reports of progress
+CHUNK_STORIES = 2000  # between two reports of progress
 REQUIRED = ("title", "body", "score")
-SHOWN_COLUMNS = 40  # in a message
-KEPT_COLUMNS = 1000  # of a file whose every row may have others
+SHOWN_COLUMNS = 40  # that a message lists
+KEPT_COLUMNS = 1000  # that are kept of a file whose every row may have others
 
 
 @dataclass(kw_only=True)
 class Imported:
     """The counts of an import: stories read = kept + rejected.
 
-    `scored` stories have a score, `missing` are the fields whose columns are nowhere; `threads` has the posts of each title,
+    `scored` stories have a score; `missing` are the fields whose columns no row has; `threads` has the posts of each title,
     where rows are whole threads.
     """
 
@@ -51,7 +51,7 @@ class TableContent:
     Args:
         columns: from title, body, score and, where known, post_id, reply_id, post_body, post_score, post_created_utc,
             created_utc, author to the table's columns; None: nothing is read. Missing ids are made up from the texts.
-        seen_at: Unix seconds at which the scores were read. None: unknown; of several such imports the last one counts.
+        seen_at: Unix seconds at which the scores were read. None: unknown; the last of several such imports counts.
         ids: "reddit": they are Reddit's, which can be asked about them; "own": only those with a prefix (t1_, t3_) are.
         optional: fields whose columns may be missing.
     """
@@ -119,7 +119,7 @@ class _Columns:
         """Note the columns of a file that names them before its rows.
 
         Raises:
-            UserError: one that must be there is not.
+            UserError: a required column is missing.
         """
         if names is not None:
             self.add(names)
@@ -134,7 +134,7 @@ class _Columns:
         """Fields whose columns may be missing and are.
 
         Raises:
-            UserError: another one is missing; the message ends in what to type.
+            UserError: a required column is missing; the message ends in the override to type.
         """
         if not self._any_row:
             return ()
@@ -205,7 +205,7 @@ class _FileImport:
     def _take(self, number: int, part: int, story: Story | ValueError) -> None:
         """One story into the store, or the reason why not."""
         self._imported.read += 1
-        if self._imported.read % CHUNK == 0:
+        if self._imported.read % CHUNK_STORIES == 0:
             self._progress(self._imported.read)
         try:
             if isinstance(story, ValueError):

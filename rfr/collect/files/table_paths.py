@@ -11,15 +11,15 @@ from rfr.errors import UserError
 
 COMPRESSED = re.compile(r"\.(?:gz|bz2|xz|zst)$")
 KINDS = ("parquet", "jsonl", "ndjson", "csv")
-PAIRED = "source"  # ends the name of a file of prompts that has a twin of stories
-OURS = ".rejects.jsonl"  # ends the name of a file that collecting leaves beside a store
+PAIRED = "source"  # ending of a file of prompts, beside which lies a file of stories
+OURS = ".rejects.jsonl"  # ending of a file that collecting leaves beside a store
 
 
 def files_at(path: Path) -> list[Path]:
     """The tables that a path means, in order: a file, all of a folder's, or all that a pattern such as `train-*.parquet` finds.
 
     Raises:
-        UserError: there are none.
+        UserError: no file matches.
     """
     if path.is_file():
         return [path]

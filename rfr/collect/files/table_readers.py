@@ -18,8 +18,8 @@ from rfr.collect.files.decompress import BOM, decompressed
 from rfr.collect.files.table_paths import PAIRED, kind_of, twins_of
 from rfr.errors import UserError
 
-BATCH = 1000  # Parquet rows in memory at once
-NEWLINE = "<newline>"  # how Fan et al. (2018) write one, since a line is a story
+BATCH_ROWS = 1000  # Parquet rows held in memory
+NEWLINE = "<newline>"  # how Fan et al. (2018) write a line break: in their files a line is a story
 UNREADABLE = (ValueError, EOFError, OSError, zlib.error, lzma.LZMAError, csv.Error)
 ANY_NEWLINE = re.compile(r"[^\r\n]*(?:\r\n|\r|\n)|[^\r\n]+")
 
@@ -140,7 +140,7 @@ def _json_lines(path: Path) -> Iterator[Row | BadLine]:
 def _csv_rows(path: Path) -> Iterator[tuple[int, list[str]]]:
     """The cells of each row, and the line that it begins in."""
     csv.field_size_limit(1 << 30)  # its own limit, 128 KiB, is shorter than some stories
-    # A row may also end as old spreadsheets end it.
+    # Old spreadsheets end rows with a carriage return.
     lines = (part for _, line in _text_lines(path) for part in ANY_NEWLINE.findall(f"{line}\n"))
     rows, begins = csv.reader(lines, strict=True), 1  # strict: a quote that is never closed would swallow the rest
     for cells in rows:
@@ -174,7 +174,7 @@ def _parquet(path: Path, wanted: set[str]) -> Iterator[Row]:
     file = pq.ParquetFile(path)
     schema = pa.schema([field.with_type(_in_microseconds(field.type)) for field in file.schema_arrow if field.name in wanted])
     number = 0
-    for batch in file.iter_batches(batch_size=BATCH, columns=schema.names):
+    for batch in file.iter_batches(batch_size=BATCH_ROWS, columns=schema.names):
         for cells in pa.Table.from_batches([batch]).cast(schema, safe=False).to_pylist():
             number += 1
             yield Row(number=number, cells=cells)
@@ -197,7 +197,7 @@ def _aligned(path: Path) -> Iterator[Row]:
     if twin is None:
         raise UserError(f"{path.name} has no {twins_of(path)[0].name} beside it")
     lines, of_twin = (sum(1 for _ in _text_lines(file)) for file in (path, twin))
-    if lines != of_twin:  # found before the first is stored: every pair behind the difference would be a wrong one
+    if lines != of_twin:  # checked before a story is stored: behind the difference every story would get another prompt
         raise UserError(f"{path.name} and {twin.name} have different numbers of lines, {lines:,} and {of_twin:,}")
     for (number, prompt), (_, story) in zip_longest(_text_lines(path), _text_lines(twin)):
         cells = {"source": prompt.strip(), "target": story.strip().replace(NEWLINE, "\n"), "score": None}

@@ -27,10 +27,10 @@ class TableRecords:
     """How the rows of a table become records.
 
     Args:
-        columns: our field -> the table's column.
+        columns: from rfr's field to the table's column.
         seen_at: Unix seconds at which the scores were read, None if unknown.
-        ids: whose the ids are that have no prefix (t1_, t3_).
-        import_number: of readings without a time.
+        ids: who made the ids without a prefix (t1_, t3_).
+        import_number: the number that readings without a time get.
     """
 
     columns: Mapping[str, str]
@@ -71,7 +71,7 @@ class TableRecords:
         if not title:
             raise ValueError(f"no {self.columns['title']}")
         post_id = self._id(story, "post", *(story.thread or (title,)))
-        # Of a whole thread the post's id says which it is; elsewhere equal texts under equal titles are one reply.
+        # In a whole thread the post's id is part of the reply's; elsewhere equal texts under equal titles are one reply.
         reply_id = self._id(story, "reply", post_id if story.thread else title, body)
         post = Post(
             id=post_id, subreddit=self.subreddit, title=title, body=self._text(story, "post_body") or "", seen_at=self.seen_at,

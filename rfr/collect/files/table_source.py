@@ -42,8 +42,8 @@ class TableSource(FileSource):
     """Tables people already have; see `tables.import_table` for the columns.
 
     Args:
-        path: of a file, a folder or a pattern; all its files are one import.
-        ids: whose the ids are that have no prefix (t1_, t3_): the table's own, which nobody can ask Reddit about, or Reddit's.
+        path: a file, a folder or a pattern; all its files are one import.
+        ids: who made the ids without a prefix (t1_, t3_): the table, so that Reddit does not know them, or Reddit.
         optional: fields whose columns may be missing, since nobody named them.
     """
 
@@ -78,7 +78,7 @@ class TableSource(FileSource):
         return {"path": str(path), **counts, "repeated_titles": imported.repeated_titles}
 
 
-LOST = {  # where a column is not there
+LOST = {  # what follows where a column is absent
     "post_id": "posts are told apart by their titles", "reply_id": "replies by their texts",
     "post_body": "posts have no text beside their titles", "post_score": "the posts' scores are unknown",
     "post_created_utc": "so is when posts were written", "created_utc": "when replies were written is unknown",

@@ -8,7 +8,7 @@ from operator import not_
 
 from rfr.data.clean.markdown import Removals
 
-LONGEST = 700  # characters of a paragraph that may be a note; a longer one is taken for story
+LONGEST_CHARACTERS = 700  # characters of a paragraph that may be a note; a longer one is taken for story
 _AT_START = (
     r"edit(?:ed|s|ing)?\b\s*#?\d*\s*(?:[:;,.\-–—)\]]|(?:for|to|thanks?|wow|part|i|the|fixed|added|made|just|story)\b)",
     r"(?:eta|tl;?dr|fyi|ooc|cc)\s*[:\-]",
@@ -98,8 +98,8 @@ def without_notes(text: str, removals: Removals) -> str:
 
 
 def _opens(paragraph: str) -> bool:
-    return len(paragraph) <= LONGEST and any(pattern.match(paragraph) for pattern in (NOTE, MENTION, COUNT))
+    return len(paragraph) <= LONGEST_CHARACTERS and any(pattern.match(paragraph) for pattern in (NOTE, MENTION, COUNT))
 
 
 def _closes(paragraph: str) -> bool:
-    return _opens(paragraph) or (len(paragraph) <= LONGEST and bool(FOOTER.match(paragraph)))
+    return _opens(paragraph) or (len(paragraph) <= LONGEST_CHARACTERS and bool(FOOTER.match(paragraph)))

@@ -12,7 +12,7 @@ from rfr.errors import require_whole
 from rfr.ranges import Count
 from rfr.records import Story
 
-# What only a notice says, however a data set's maker has cut the signs from the words; a story may speak of bots and moderators.
+# Phrases that only a notice has, with or without punctuation. A story may speak of bots and moderators.
 _POST = r"(?:post|prompt|submission|comment|story)"
 _TO_READERS = r"\b(?:mod(?:erator)?s|modmail|rules?|sub(?:reddit)?|r\s*/\s*\w+)\b"
 SIGNATURE = re.compile(r"\bI am a bot\s*,\s*and this action was performed automatically", re.IGNORECASE)
@@ -33,13 +33,14 @@ TAKEN_DOWN = re.compile(
     re.IGNORECASE | re.DOTALL,
 )
 NOTICES = (SIGNATURE, STICKY, TAKEN_DOWN)
-BEGINNING, SIGNED = 2000, 500  # characters of a text in which a notice says what it is
+START_CHARACTERS, END_CHARACTERS = 2000, 500  # characters, at the start and at the end, in which a notice says what it is
 # The commonest English words make up two fifths of any English story, and next to nothing of other languages or of noise.
 _COMMON = """the and a to of i in was he it you that his her she my for with as on had at but is they me not be him have said from
     we all this your so one were what out no up there by an do if like would just then are when who their or them could been into
     about did down can its us will how now more know has than only time over"""
 COMMON = frozenset(_COMMON.split())
-FEW_COMMON, NEXT_TO_NONE = 0.18, 0.03  # shares of the words: below the one it is doubtful, below the other it is clear
+# Shares of a text's words: below the first its language is doubtful, below the second it is not English.
+FEW_COMMON, NEXT_TO_NONE = 0.18, 0.03
 SAMPLE_WORDS = 400
 
 
@@ -69,8 +70,8 @@ class Clean:
 
 def is_notice(text: str) -> bool:
     """Whether a text comes from a moderator or a bot."""
-    beginning = text[:BEGINNING]
-    return any(pattern.search(beginning) for pattern in NOTICES) or SIGNATURE.search(text[-SIGNED:]) is not None
+    beginning = text[:START_CHARACTERS]
+    return any(pattern.search(beginning) for pattern in NOTICES) or SIGNATURE.search(text[-END_CHARACTERS:]) is not None
 
 
 def clean_story(text: str, removals: Removals | None = None) -> str:

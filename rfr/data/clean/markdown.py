@@ -19,7 +19,7 @@ class Removals:
 
     def sub(self, kind: str, pattern: re.Pattern[str], replacement: str, text: str) -> str:
         """`pattern.sub`, with a note of what went."""
-        if not self.listed:  # many times as fast
+        if not self.listed:  # a shortcut, many times as fast
             text, count = pattern.subn(replacement, text)
             self.kinds |= {kind} if count else set()
             return text
@@ -44,7 +44,7 @@ IDLE_JOINER = re.compile(
 )  # joins no emoji, no letters that need it
 INVISIBLE, MARKS = {"Cc", "Cf", "Cs", "Co", "Cn"}, {"Mn", "Me"}  # Unicode categories
 ENTITY = re.compile(r"&(?:#[0-9]+|#x[0-9a-fA-F]+|[a-zA-Z]+);")
-# What lies between two signs never holds the opening one: every beginning is looked at once, whatever follows.
+# No pattern lets the text between two signs hold the opening one, so that matching takes linear time.
 SPOILER = re.compile(r"\[[^\[\]\n]*\]\(#s\s+\"([^\"\n]*)\"\)|>!((?:(?!>!)[^\n])+?)!<")
 LINK = re.compile(r"\[([^\[\]\n]*)\]\(\s*(?:https?://|/?[ru]/|#)(?:[^()\s]|\([^()\s]*\))*\s*(?:\"[^\"\n]*\")?\)")
 URL = re.compile(r"<?(?:https?://|www\.)\S+[^\s.,;:!?)\]*>\"']>?")
@@ -58,7 +58,7 @@ STRIKE = re.compile(r"~~(?=\S)([^~\n]+?)~~")
 RAISED_WORDS = re.compile(r"\^\(((?:(?!\^\()[^)\n])*)\)")
 SUPERSCRIPT = re.compile(r"(?<=[^\W\d])\^(?=\w)|(?<=\d)\^(?=[^\W\d])")  # 2^10 is a number
 ESCAPE = re.compile(r"\\(?=[^\w\s]|_)")
-MARKUP = (  # kind, a sign without which there is none, pattern, what stays of it
+MARKUP = (  # kind, a sign that every match holds, pattern, replacement
     ("spoiler", "](#s", SPOILER, r"\1\2"), ("spoiler", ">!", SPOILER, r"\1\2"),
     ("link", "](", LINK, r"\1"), ("url", "http", URL, ""), ("url", "www.", URL, ""), ("rule", "\n", RULE, ""),
     ("heading", "#", HEADING, ""), ("quote", ">", QUOTE, ""), ("emphasis", "*", EMPHASIS, r"\2"),
@@ -80,7 +80,7 @@ def visible(text: str, removals: Removals) -> str:
     characters = set(text)
     if unseen := _of(INVISIBLE, characters):
         text = removals.sub("invisible", re.compile(f"[{unseen}]+"), "", text)
-    if marks := _of(MARKS, characters):  # one or two on a letter are some languages' own
+    if marks := _of(MARKS, characters):  # some languages put one or two on a letter
         text = removals.sub("stacked marks", re.compile(f"[{marks}]{{3,}}"), "", text)
     return text
 

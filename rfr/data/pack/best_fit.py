@@ -15,15 +15,15 @@ from dataclasses import dataclass
 import numpy as np
 
 WORTHLESS_SHARE = 1 / 8  # of a row: smaller gaps are worth nothing
-FEWEST = 1 / 16  # of a row: new tokens of a piece, where there is a choice
-SLACK = 0.01  # of a row: what a full piece loses on average, because a sentence ends earlier
+FEWEST_SHARE = 1 / 16  # of a row: new tokens of a piece, where there is a choice
+SLACK_SHARE = 0.01  # of a row: what a full piece loses on average, because a sentence ends earlier
 
 
 @dataclass(frozen=True, kw_only=True)
 class StoryLengths:
     """The lengths that packing needs; int arrays, in tokens.
 
-    `cuts[cut_offsets[i]:cut_offsets[i + 1]]` are the places where story i may be cut, ascending, never further apart than
+    `cuts[cut_offsets[i]:cut_offsets[i + 1]]` are the tokens before which story i may be cut, ascending, never further apart than
     a piece is long.
     """
 
@@ -77,7 +77,7 @@ def _cut(story: int, lengths: StoryLengths, gaps: _Gaps, context: int) -> list[t
         to_end = before + length - start
         within = cuts[np.searchsorted(cuts, start, side="right") : np.searchsorted(cuts, start + room, side="right")]
         costs = gaps.cost(before + within - start - 1) + _cost_of_rest(gaps, prompt, length, context, within)
-        scraps = np.minimum(within - start, length - within) < FEWEST * gaps.block
+        scraps = np.minimum(within - start, length - within) < FEWEST_SHARE * gaps.block
         costs = costs + np.where(scraps, gaps.block, 0)
         if to_end <= gaps.block and (not len(costs) or gaps.cost(np.array([to_end]))[0] <= costs.min()):
             return [*pieces, (story, start, length, gaps.row_for(to_end))]
@@ -91,7 +91,7 @@ def _cost_of_rest(gaps: _Gaps, prompt: int, length: int, context: int, cuts: np.
     targets = length + 1 - cuts
     before = prompt + np.minimum(cuts, context)
     at_once = targets <= gaps.block + 1 - before
-    full = gaps.block + 1 - prompt - context - int(SLACK * gaps.block)  # targets of a full piece
+    full = gaps.block + 1 - prompt - context - int(SLACK_SHARE * gaps.block)  # targets of a full piece
     left = targets - (full + context - np.minimum(cuts, context))  # behind the next piece
     full_rows = np.maximum(0, -(-(left - full) // full))
     last = np.where(at_once, before + targets - 1, prompt + context + np.maximum(left - full_rows * full, 1) - 1)

@@ -1,6 +1,6 @@
 """The policies for long stories: which are refused, and where the others may be cut. None truncates a story.
 
-A piece of n tokens takes n - 1 places, the last being only a label; so a block of T positions holds T + 1 tokens.
+A piece of n tokens takes n - 1 positions, since its last token is only a label; so a block of T positions holds T + 1 tokens.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ class Fit(Protocol):
         """Why a story of so many tokens stays out; None if it comes in.
 
         Raises:
-            UserError: the policy allows no such story.
+            UserError: the policy allows no story that is too long.
         """
         ...
 
@@ -99,7 +99,7 @@ def allowed_cuts(
 
     Args:
         text: the story in UTF-8.
-        breaks: where sentences end, in its bytes.
+        breaks: the byte positions of the text at which sentences end.
     """
     assert longest > 0, "a piece holds at least one new token"
     length = len(tokens.ids)

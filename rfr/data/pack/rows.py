@@ -1,6 +1,6 @@
 """A packed split on disk: the tokens of all stories, and which piece of which story is in which row.
 
-Rows are put together when they are asked for, so that a split takes its tokens and no padding.
+Rows are put together when they are asked for, so that a split holds its tokens and no padding.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ import numpy as np
 from rfr.data.pack.best_fit import Placement
 from rfr.records import IGNORE, Rows
 
-WIDTH_STEP = 8  # matrix units want multiples of it
+WIDTH_STEP = 8  # matrix units are fastest with multiples of it
 
 
 def shift_targets(tokens: np.ndarray, targets: int) -> tuple[np.ndarray, np.ndarray]:
@@ -29,8 +29,8 @@ def shift_targets(tokens: np.ndarray, targets: int) -> tuple[np.ndarray, np.ndar
 class PackedRows:
     """N rows of T = `block` tokens; where not `packed`, a row is one document and as long as it is.
 
-    `tokens` (int32) holds prompt and story of every story in turn; `stories` (int64, shape (stories, 3)) where its prompt starts,
-    where its story starts, and where it ends. `pieces` says what stands in which row.
+    `tokens` (int32) holds each story's prompt and text in turn; `stories` (int64, shape (stories, 3)) holds where a prompt
+    starts, where its text starts, and where the text ends. `pieces` says which piece stands in which row.
     """
 
     block: int

@@ -23,7 +23,7 @@ class SplitWriter:
 
     def __init__(self, folder: Path, context: int, block: int) -> None:
         self._folder, self._context, self._block = folder, context, block
-        self._token_ranges = array("q")  # prompt, story, end of each in turn
+        self._token_ranges = array("q")  # begin of the prompt, begin and end of the story, for each story
         self._cut_counts = array("q")
         self._end = 0
 
