@@ -100,7 +100,9 @@ def _naming_references(task: Callable[[DictConfig], float | None], cfg: DictConf
         return task(cfg)
     except InterpolationResolutionError as error:
         if holding := [argument for argument in sys.argv[1:] if "${" in argument]:
-            raise UserError(f"{holding[0]} holds ${{, with which Hydra refers to other keys: rename what is called so") from error
+            raise UserError(
+                f"{holding[0]} holds ${{, with which Hydra refers to other keys: rename the file or the column"
+            ) from error
         raise
 
 

@@ -205,7 +205,7 @@ def test_a_block_larger_than_the_models_positions(
     assert [json.loads(line)["prompt"] for line in out.splitlines()] == ["[WP] It's ${oc.env:HOME}, no?"] * 2
     code, _, err = command("generate", f"model.weights={tmp_path / 'm'}")
     assert code == 2
-    assert "nothing to answer" in err
+    assert "no prompt" in err
     code, _, err = command("generate", f"model.weights={tmp_path}", "prompt=x")
     assert code == 2
     assert "no model folder" in err

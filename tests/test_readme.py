@@ -46,7 +46,6 @@ def test_every_block_was_found() -> None:
 def test_commands_that_need_more_than_this_machine_compose() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         for line in COMPOSED:
-            line = re.sub(r"--config-dir \. \+sweep=\w+", "", line)  # see test_sweep.py
             _, script, *overrides = shlex.split(line.replace(" -m ", " "), comments=True)
             for point in _points(overrides) if " -m " in line else [overrides]:
                 assert config.resolve(compose(script.removesuffix(".py"), list(point)))

@@ -60,7 +60,7 @@ def run(cfg: DictConfig) -> None:
     # Flush: a launcher's process may live on, and its line would come last.
     print(json.dumps({"store": str(store), **figures}), flush=True)
     if not_cleaned := figures.get("not_cleaned"):
-        raise RunFailed(f"could not clean {'; '.join(not_cleaned)}: see to it, then purge again", 1)
+        raise RunFailed(f"could not clean {'; '.join(not_cleaned)}: remove the cause, then purge again", 1)
 
 
 class CollectConfig(TypedDict):

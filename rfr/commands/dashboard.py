@@ -36,7 +36,7 @@ class Dashboard:
         import wandb
 
         if not wandb.login(prompt=False, verify=False):
-            raise UserError("a dashboard lives on W&B: log in first (wandb login)")
+            raise UserError("a dashboard is kept on W&B: log in first (wandb login)")
         os.environ.setdefault("WANDB_SILENT", "true")
         entity = self.entity or wandb.Api().default_entity
         print(_workspace(self, str(entity)).save().url)
@@ -46,7 +46,7 @@ def _workspace(about: Dashboard, entity: str) -> Any:
     try:
         import wandb_workspaces.workspaces as ws
     except ModuleNotFoundError as error:
-        raise UserError("a dashboard takes wandb-workspaces: pip install 'rfr[dashboard]'") from error
+        raise UserError("a dashboard needs wandb-workspaces: pip install 'rfr[dashboard]'") from error
     runs = ws.RunsetSettings(filters=f"Group = '{about.group}'") if about.group else ws.RunsetSettings()
     settings = ws.WorkspaceSettings(x_axis=STEP, max_runs=100)
     return ws.Workspace(

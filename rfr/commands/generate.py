@@ -46,7 +46,7 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     cfg, sampling = checked(cfg)
     silence_libraries()
     if not prompts or not all(prompt.strip() for prompt in prompts):
-        raise UserError('nothing to answer: give prompt="[WP] ..."')
+        raise UserError('no prompt: give prompt="[WP] ..."')
     settings = {
         "weights": cfg.model.weights,
         **{name: value for name, value in plain(cfg.sampling).items() if name != "_target_"},

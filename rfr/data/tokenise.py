@@ -87,8 +87,8 @@ def prompt_tokens(tokenizer: PreTrainedTokenizerBase, prompt: str, quantile: int
     """
     controls = control_ids(tokenizer)
     if quantile is not None and quantile not in range(1, len(controls) + 1):
-        known = f"1 to {len(controls)}" if controls else "none: it was not trained with objective=conditional"
-        raise UserError(f"sampling.quantile={quantile}: of quantiles, this policy knows {known}")
+        known = f"quantiles 1 to {len(controls)}" if controls else "no quantiles: objective=conditional did not train it"
+        raise UserError(f"sampling.quantile={quantile}: this policy has {known}")
     control = controls[-1:] if quantile is None else [controls[quantile - 1]]
     return control + tokenizer(prompt + PROMPT_END, add_special_tokens=False, split_special_tokens=True)["input_ids"]
 

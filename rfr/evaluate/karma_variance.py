@@ -48,7 +48,7 @@ def variance_shares(threads: SequenceOf[ReplyThread], read_again: SequenceOf[tup
         UserError: fewer than `FOLDS` threads, or karma that does not vary.
     """
     if len(threads) < FOLDS:
-        raise UserError(f"the report takes {FOLDS} threads or more, and there are {len(threads)}")
+        raise UserError(f"the report needs {FOLDS} threads or more, and there are {len(threads)}")
     y = [log_scores(thread) for thread in threads]
     whole = np.concatenate(y)
     if np.ptp(whole) == 0:

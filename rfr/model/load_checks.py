@@ -73,7 +73,7 @@ def require_files(folder: Path) -> None:
             raise UserError(f"{index} is damaged: copy it again") from error
         for shard in shards:
             if not (folder / shard).is_file():
-                raise UserError(f"{folder} lacks {shard}, of which {INDEX} speaks: copy it, too")
+                raise UserError(f"{folder} lacks {shard}, which {INDEX} lists: copy it, too")
     for path in sorted(folder.glob("*.safetensors")) if folder.is_dir() else []:
         try:
             with safe_open(path, "pt"):

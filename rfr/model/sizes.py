@@ -48,4 +48,4 @@ def llama(
 
 def _require_division(whole: str, size: int, part: str, count: int) -> None:
     if size % count:
-        raise UserError(f"model.random.{whole}={size} does not divide by model.random.{part}={count}: take a multiple of it")
+        raise UserError(f"model.random.{whole}={size} is no multiple of model.random.{part}={count}: choose one")

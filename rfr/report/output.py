@@ -50,7 +50,7 @@ def write_report(folder: Path, files: Mapping[str, str]) -> None:
         for name, text in files.items():
             write_atomically(folder / name, text)
     except OSError as error:
-        raise RunFailed(f"can't write to {folder} ({error.strerror}): what was found stands above", 1) from error
+        raise RunFailed(f"can't write to {folder} ({error.strerror}): the results stand above", 1) from error
 
 
 def _about(path: Path) -> dict[str, str] | None:

@@ -70,7 +70,7 @@ def _acquire(path: Path, run_dir: Path) -> int:
             if error.errno not in NO_LOCKS:
                 os.close(descriptor)
                 raise
-            print(f"warning: files can't be locked in {path.parent}: see to it that nothing else trains {run_dir}", flush=True)
+            print(f"warning: files can't be locked in {path.parent}: make sure that nothing else trains {run_dir}", flush=True)
             return descriptor
         os.close(descriptor)
 

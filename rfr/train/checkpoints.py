@@ -132,7 +132,7 @@ def latest_intact(folder: Path) -> Path | None:
         if ranks().rank == 0:
             print(f"{checkpoint} is damaged ({wrong}): trying the one before it", flush=True)
     if folders:
-        raise UserError(f"no whole checkpoint in {folder}: move the run's folder away and start it again")
+        raise UserError(f"no intact checkpoint in {folder}: move the run's folder away and start it again")
     return None
 
 

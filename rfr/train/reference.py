@@ -41,7 +41,7 @@ class ReferenceLogProbs:
         return np.load(build_once(self._cache_root, key, lambda folder: self._compute(rows, folder)) / FILE)
 
     def _compute(self, rows: PackedRows, folder: Path) -> None:
-        print(f"how likely {len(rows.pieces.story):,} stories are before training: worked out, once ...", flush=True)
+        print(f"computing how likely {len(rows.pieces.story):,} stories are before training, once ...", flush=True)
         model, device = self._model, torch.device("cpu")
         if torch.cuda.is_available():
             device = torch.device("cuda", int(os.environ.get("LOCAL_RANK", os.environ.get("SLURM_LOCALID", 0))))

@@ -593,7 +593,7 @@ def test_90_what_cannot_be_typed_is_to_be_renamed(case: Case) -> None:
     for typed in ("source.path=${x}.jsonl", 'source.path="\\${x}.jsonl"'):
         message = case.collect("source=dump", typed, code=2)["err"]
         assert typed in message
-        assert "rename what is called so" in message
+        assert "rename the file or the column" in message
 
 
 def test_93b_a_reader_that_has_seen_enough_is_no_failure(case: Case) -> None:

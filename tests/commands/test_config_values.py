@@ -9,14 +9,13 @@ from typing import Any
 
 import pytest
 from hydra import compose, initialize_config_dir
-from hydra.errors import HydraException
 from hydra.utils import instantiate
 from omegaconf import DictConfig, OmegaConf
 
 from rfr import config
 from rfr.commands import collect, evaluate, generate
 from rfr.train.recipe import Recipe
-from rfr.utils.exits import in_one_line
+from rfr.utils.exits import remedy
 from tests.conftest import ROOT
 
 CHECKS: dict[str, Callable[[DictConfig], Any]] = {
@@ -80,11 +79,10 @@ def _outcome(command: str, cfg: DictConfig, key: str, value: Any) -> str | None:
     OmegaConf.update(cfg, key, value, merge=False)
     try:
         CHECKS[command](cfg)
-    except (ValueError, HydraException) as error:
-        message = in_one_line(error)
-        return None if key in message and len(message.splitlines()) == 1 else f"{command} {key}={value!r}: {message}"
     except Exception as error:
-        return f"{command} {key}={value!r}: {type(error).__name__}: {error}"
+        message = remedy(error) or f"{type(error).__name__}: {error}"
+        mended = remedy(error) is not None and key in message and len(message.splitlines()) == 1
+        return None if mended else f"{command} {key}={value!r}: {message}"
     return None
 
 

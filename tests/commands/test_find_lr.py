@@ -13,6 +13,7 @@ import pytest
 
 from rfr.commands.find_lr import HIGH, Ramp, has_diverged, range_test, smoothed, suggest_lr
 from rfr.commands.preview import rates
+from rfr.errors import UserError
 from rfr.report.line_plot import lines_page
 from rfr.train.recipe import Recipe
 from tests.helpers.runs import SMALL, column, small_config, train_small
@@ -48,7 +49,7 @@ def test_noise_seldom_misleads_it(curvature: float) -> None:
     """Where no batch is like another, nine times in ten."""
     rates = []
     for seed in range(40):
-        with suppress(ValueError):  # it says so where it can't tell
+        with suppress(UserError):  # it says so where it can't tell
             rates.append(curvature * suggest_lr(*_descent([curvature], 100, 0.03, seed)))
     assert len(rates) >= 38
     assert sum(0.5 < rate < 2 for rate in rates) >= 36
@@ -68,9 +69,9 @@ def test_the_test_ends_when_the_loss_has_turned() -> None:
 
 def test_a_loss_that_never_fell_suggests_nothing() -> None:
     luck = np.random.default_rng(0)
-    with pytest.raises(ValueError, match="the loss never fell"):
+    with pytest.raises(UserError, match="the loss never fell"):
         suggest_lr([Ramp()(step, 100) for step in range(100)], (5 + luck.normal(size=100)).tolist())
-    with pytest.raises(ValueError, match="still fell at a rate of 1:"):
+    with pytest.raises(UserError, match="still fell at a rate of 1:"):
         suggest_lr([Ramp()(step, 100) for step in range(100)], list(np.linspace(5, 1, 100)))
 
 

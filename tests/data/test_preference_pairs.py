@@ -58,10 +58,10 @@ def test_what_can_not_be_compared_is_refused() -> None:
                 pairing(rewards, threads, tokens)
     with pytest.raises(UserError, match="objective=rwr"):
         Pairing()(rewards, np.arange(4), tokens)
-    with pytest.raises(ValueError, match="1 rewards are NaN or infinite"):
+    with pytest.raises(UserError, match="1 rewards are NaN or infinite"):
         Pairing()(np.array([1.0, np.nan, 3, 5]), threads, tokens)
     for wrong in ({"margin": -1.0}, {"margin": float("nan")}, {"group": 1}, {"length_ratio": 0.9}):
-        with pytest.raises(ValueError, match=f"objective.pairing.{next(iter(wrong))}"):
+        with pytest.raises(UserError, match=f"objective.pairing.{next(iter(wrong))}"):
             Pairing(**wrong)
 
 

@@ -128,7 +128,7 @@ def test_drop_says_what_it_did_to_length_and_karma(demo_store: Path, prepared: P
     assert rows[3]["mean"] == after["karma"]["mean"]
     assert rows[1]["stories"] == f"{after['stories'] / before['stories']:.1%}"
     assert shift_rows(prepared.ledger) == []
-    with pytest.raises(ValueError, match="raise it, or choose preprocess=segment"):
+    with pytest.raises(UserError, match="raise it, or choose preprocess=segment"):
         _prepare(replace(HERE, fit=Strict()), demo_store, prepared, tmp_path)
 
 
@@ -141,7 +141,7 @@ def test_stories_without_karma_can_be_cloned_only(prepared: Prepared, tmp_path: 
         for thread in range(30):
             store.add([Post(id=f"p{thread}", subreddit="s", title=f"[WP] Door {thread} opens.")])
             store.add([Reply(id=f"r{thread}", post_id=f"p{thread}", body=story.format(thread) * 3)])
-    with pytest.raises(ValueError, match=r"can be cloned: preprocess.scored_only=false objective=bc"):
+    with pytest.raises(UserError, match=r"can be cloned: preprocess.scored_only=false objective=bc"):
         _prepare(HERE, tmp_path / "s.db", prepared, tmp_path)
     split = Split(validation_share=0.3, salt="t")
     done = _prepare(replace(HERE, scored_only=False, split=split), tmp_path / "s.db", prepared, tmp_path)

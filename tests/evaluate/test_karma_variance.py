@@ -13,6 +13,7 @@ import pytest
 
 from rfr.data.replies import scored_stories
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel
+from rfr.errors import UserError
 from rfr.evaluate.correlation import over_all, within_threads
 from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommend, variance_shares
 from rfr.records import Observation, Reply, Story
@@ -121,9 +122,9 @@ def test_the_recommended_reward_is_one_that_the_corpus_can_bear() -> None:
 
 
 def test_too_little_to_tell() -> None:
-    with pytest.raises(ValueError, match="5 threads or more, and there are 4"):
+    with pytest.raises(UserError, match="5 threads or more, and there are 4"):
         variance_shares(_corpus(5)[:4])
-    with pytest.raises(ValueError, match="all karma is equal"):
+    with pytest.raises(UserError, match="all karma is equal"):
         variance_shares([[replace(story, score=3) for story in thread] for thread in _corpus(5)])
 
 

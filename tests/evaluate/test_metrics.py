@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from rfr.data.prepare import Prepared
 from rfr.data.tokenise import Encoder
+from rfr.errors import UserError
 from rfr.evaluate.metrics import PROMPT_FREE, PromptRanking, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.perplexity import nll_by_karma, story_nll
 from rfr.evaluate.prompt_ranking import among_other_prompts, own_prompt_first, without_prompts
@@ -82,9 +83,9 @@ def test_a_story_that_fills_the_block_is_scored_by_its_beginning(prepared: Prepa
     assert ranked.row_lengths.max() <= rows.block
     assert len(set(ranked.story_tokens)) == 1
     assert np.isfinite(story_nll(policy, ranked, 4)[0]).all()
-    with pytest.raises(ValueError, match=r"lower ranking\.candidates"):
+    with pytest.raises(UserError, match=r"lower ranking\.candidates"):
         among_other_prompts(rows, np.array([longest]), threads, candidates=99, seed=0)
-    with pytest.raises(ValueError, match="2 or more"):
+    with pytest.raises(UserError, match="2 or more"):
         PromptRanking(candidates=1)
 
 
@@ -148,7 +149,7 @@ def test_the_page_holds_it_all(prepared: Prepared, policy: PreTrainedModel) -> N
     assert "http" not in page
 
 
-@pytest.mark.parametrize(("low", "high", "place"), [(0.1, 0.3, "above"), (-0.3, -0.1, "below"), (-0.1, 0.1, "not told from")])
+@pytest.mark.parametrize(("low", "high", "position"), [(0.1, 0.3, "above"), (-0.3, -0.1, "below"), (-0.1, 0.1, "not told from")])
 def test_the_verdict_on_another_policy_is_that_of_like_lengths(low: float, high: float, position: str) -> None:
     gained = {"length_controlled": (low + high) / 2, "length_controlled_low": low, "length_controlled_high": high,
               "score": "reward_model_score", "over": "b over that of c",

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from rfr.errors import UserError
 from rfr.evaluate.paired_gain import ScoredStory, paired_gain
 from tests.helpers.runs import train_small
 
@@ -56,9 +57,9 @@ def test_seeds_that_disagree_make_the_interval_wide() -> None:
 
 def test_policies_are_compared_on_the_same_prompts_only() -> None:
     stories = _stories(np.random.default_rng(3), 1.0, 100)
-    with pytest.raises(ValueError, match="on the same prompts"):
+    with pytest.raises(UserError, match="on the same prompts"):
         paired_gain([stories], [stories[:-3]])
-    with pytest.raises(ValueError, match="on the same prompts"):
+    with pytest.raises(UserError, match="on the same prompts"):
         paired_gain([[]], [[]])
 
 

@@ -195,7 +195,7 @@ def test_sampling_is_deterministic_and_leaves_the_random_state(tiny_model: PreTr
 
 
 def test_a_prompt_longer_than_the_block(tiny_model: PreTrainedModel, prepared: Prepared) -> None:
-    with pytest.raises(ValueError, match="shorten the prompt"):
+    with pytest.raises(UserError, match="shorten the prompt"):
         sample(tiny_model, prepared.tokenizer, ["[WP] " + "very " * 300], Sampling(max_new_tokens=5))
 
 
@@ -216,7 +216,7 @@ def test_precision_follows_the_processor(monkeypatch: pytest.MonkeyPatch) -> Non
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
     monkeypatch.setattr(precision, "_cpu_flags", lambda: {"avx2"})
     assert precision.resolve_precision("auto") == "fp32"
-    with pytest.raises(ValueError, match="no native bf16"):
+    with pytest.raises(UserError, match="no native bf16"):
         precision.resolve_precision("bf16")
     monkeypatch.setattr(precision, "_cpu_flags", lambda: {"amx_bf16", "avx512_fp16"})
     assert precision.resolve_precision("auto") == "bf16"

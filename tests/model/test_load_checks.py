@@ -110,7 +110,7 @@ DEFECTS: dict[str, tuple[Callable[[Path], object], str]] = {
     "infinite": (lambda f: _change(f, lambda w: w[UP][3].fill_(torch.inf)), rf"model.safetensors has infinite values in {UP}"),
     "a cut file": (_cut, r"model.safetensors is damaged .*: copy it again"),
     "no weights at all": (lambda f: (f / WEIGHTS).unlink(), r"can't load .*model .*: is the folder whole"),
-    "a shard is missing": (_without_a_shard, r"model lacks model-00002-of-0000\d.safetensors, of which .*index.json speaks"),
+    "a shard is missing": (_without_a_shard, r"model lacks model-00002-of-0000\d.safetensors, which .*index.json lists"),
     "no tokenizer": (_without_a_tokenizer, r"set model.tokenizer to corpus or a path|the tokenizer in .* has no"),
     "an empty tokenizer": (_with_an_empty_tokenizer, r"the tokenizer in .* has no words|can't load .*model"),
     "a damaged tokenizer": (lambda f: (f / "tokenizer.json").write_text('{"model": 1'), r"can't load .*model .*model.tokenizer"),

@@ -153,7 +153,7 @@ def test_advantages_have_one_scale_and_keep_their_sign() -> None:
     ],
 )
 def test_bad_input(make: object, rewards: np.ndarray, message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         story_weights(make(), rewards, np.ones(len(rewards)))  # type: ignore[operator]
 
 
@@ -165,7 +165,7 @@ def test_below_the_floor_there_is_no_run() -> None:
         story_weights(Exponential(beta=1.0), heavy, np.ones(100), ess_floor=0.02)
     assert story_weights(Exponential(beta=1.0), heavy, np.ones(100), clip=2, ess_floor=0.009)[1].ess > 0.009
     for wrong in ({"clip": 1.0}, {"clip": -3.0}, {"ess_floor": 1.0}, {"ess_floor": -0.1}):
-        with pytest.raises(ValueError, match="objective"):
+        with pytest.raises(UserError, match="objective"):
             story_weights(Constant(), REWARDS, TOKENS, **wrong)
 
 

@@ -150,7 +150,7 @@ def test_before_the_first_step_a_policy_is_its_own_reference(policy: PreTrainedM
 
 
 def test_wrong_values_are_refused(folders: list[str]) -> None:
-    with pytest.raises(ValueError, match="beta must be above 0"):
+    with pytest.raises(UserError, match="beta must be above 0"):
         DPO(beta=0)
     cfg = small_config(folders, "apart", "objective=dpo", "objective.pairing.margin=99")
     with pytest.raises(UserError, match="no two replies to one post"):

@@ -37,13 +37,13 @@ def test_quantiles_are_of_the_training_stories() -> None:
 
 
 def test_what_has_no_quantiles_is_refused() -> None:
-    with pytest.raises(ValueError, match="all rewards are equal"):
+    with pytest.raises(UserError, match="all rewards are equal"):
         Quantiles()(np.ones(5), np.ones(5))
     with pytest.raises(UserError, match=r"1 of objective\.control\.count=3 parts would be empty"):
         Quantiles(count=3)(np.zeros(1), np.repeat([0.0, 1.0], [99, 1]))
-    with pytest.raises(ValueError, match="NaN"):
+    with pytest.raises(UserError, match="NaN"):
         Quantiles()(np.array([np.nan]), np.arange(5.0))
-    with pytest.raises(ValueError, match=r"objective\.control\.count"):
+    with pytest.raises(UserError, match=r"objective\.control\.count"):
         Quantiles(count=1)
 
 
@@ -57,9 +57,9 @@ def test_text_never_becomes_a_control_token() -> None:
     assert not set(ids) & {*prompt.ids[1:], *story.ids}
     assert prompt_tokens(tokenizer, forged) == prompt.ids.tolist()
     assert prompt_tokens(tokenizer, "a", 1) == [ids[0], *tokenizer("a" + PROMPT_END)["input_ids"]]
-    with pytest.raises(ValueError, match="knows 1 to 3"):
+    with pytest.raises(UserError, match="has quantiles 1 to 3"):
         prompt_tokens(tokenizer, "a", 4)
-    with pytest.raises(ValueError, match="objective=conditional"):
+    with pytest.raises(UserError, match="objective=conditional"):
         prompt_tokens(train_bpe(["a"], 300), "a", 1)
     assert control_ids(add_controls(tokenizer, 3)) == ids
     with pytest.raises(UserError, match="set it to 3"):
@@ -147,7 +147,7 @@ def test_a_conditional_policy_is_trained_sampled_and_evaluated(
     assert drawn[0] == drawn[1] != drawn[2], "it writes the best unless told otherwise"
     code, _, err = command("generate", weights, "prompt=[WP] A door.", "sampling.quantile=6")
     assert code == 2
-    assert "knows 1 to 5" in err
+    assert "has quantiles 1 to 5" in err
     small = ["corpus=demo", "corpus.demo.threads=40", "stories=4", "sampling.max_new_tokens=8", "ranking.stories=4",
              "preprocess.fit.context_tokens=16", "~rewards.residual"]  # fmt: skip
     code, _, err = command("evaluate", weights, *small, *folders, f"out={tmp_path}")

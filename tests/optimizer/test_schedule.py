@@ -14,6 +14,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim import lr_scheduler as theirs
 from transformers import get_inverse_sqrt_schedule, get_wsd_schedule
 
+from rfr.errors import UserError
 from rfr.optimizer.schedule import (
     Constant,
     Cosine,
@@ -99,7 +100,7 @@ def test_every_schedule_has_a_config_that_builds_it() -> None:
 
 @pytest.mark.parametrize("schedule", WITH_WARMUP, ids=lambda schedule: type(schedule).__name__)
 def test_a_warm_up_longer_than_the_run_is_refused(schedule: Warmup) -> None:
-    with pytest.raises(ValueError, match=r"trainer\.max_steps=4"):
+    with pytest.raises(UserError, match=r"trainer\.max_steps=4"):
         schedule(0, WARMUP)
 
 
@@ -113,5 +114,5 @@ def test_a_warm_up_longer_than_the_run_is_refused(schedule: Warmup) -> None:
     ],
 )  # fmt: skip
 def test_settings_that_make_no_sense_are_refused(make: Callable[[], object], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         make()

@@ -48,6 +48,6 @@ def test_a_disk_that_fills_up_leaves_no_half_report(tmp_path: Path, monkeypatch:
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(output, "write_atomically", full)
-    with pytest.raises(RunFailed, match=r"No space left on device.*what was found stands above"):
+    with pytest.raises(RunFailed, match=r"No space left on device.*the results stand above"):
         write_report(tmp_path, {"evaluation.json": "{}"})
     assert list(tmp_path.iterdir()) == []

@@ -208,7 +208,7 @@ def test_tiers_are_thirds_of_the_training_replies() -> None:
     ],
 )
 def test_bad_settings(make: Callable[[], Any], message: str) -> None:
-    with pytest.raises(ValueError, match=message):
+    with pytest.raises(UserError, match=message):
         make()
 
 

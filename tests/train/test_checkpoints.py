@@ -64,7 +64,7 @@ def test_where_all_are_damaged_nothing_is_begun_anew_in_silence(finished: Path, 
     shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
     for path in checkpoints(tmp_path / "checkpoints"):
         _flip(path / "state")
-    with pytest.raises(UserError, match="no whole checkpoint in"):
+    with pytest.raises(UserError, match="no intact checkpoint in"):
         latest_intact(tmp_path / "checkpoints")
     assert latest_intact(tmp_path / "none") is None
 

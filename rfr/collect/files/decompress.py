@@ -42,7 +42,7 @@ def chunks(path: Path) -> Iterator[bytes]:
     pieces = in_a_thread(decompressed(path), path)
     first = next(pieces, b"")
     if first.removeprefix(BOM).lstrip()[:1] != b"{":
-        raise UserError(f"{path} is no dump: neither zst, xz, bz2, gz nor JSON lines")
+        raise UserError(f"{path} is no dump: it is neither zst, xz, bz2, gz nor JSON lines")
     yield from chain([first], pieces)
 
 
@@ -71,9 +71,9 @@ def refuse_archives(beginning: bytes, path: Path) -> None:
     """
     if beginning[:4] in (b"PK\x03\x04", b"PK\x05\x06") or beginning[257:262] == b"ustar":
         kind, tool = ("zip", "unzip") if beginning[:2] == b"PK" else ("tar", "tar -xf")
-        raise UserError(f"{path} is a {kind} archive of files: unpack it ({tool}), and give a file that was in it")
+        raise UserError(f"{path} is a {kind} archive of files: unpack it ({tool}), and give a file from it")
     if beginning[:2] in (b"\xff\xfe", b"\xfe\xff"):
-        raise UserError(f"{path} is UTF-16, and UTF-8 is wanted: iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}")
+        raise UserError(f"{path} is UTF-16, and rfr reads UTF-8: iconv -f UTF-16 -t UTF-8 {path.name} > utf8-{path.name}")
 
 
 def _decoder(magic: bytes) -> Callable[[BinaryIO], Iterator[bytes]]:
@@ -183,5 +183,5 @@ def told_of(error: BaseException, path: Path) -> BaseException:
     if isinstance(error, EOFError | OSError | zlib.error | lzma.LZMAError):
         return Damaged(f"{path} is cut off or damaged ({error}): fetch it again; what was committed before is kept")
     if isinstance(error, MemoryError):
-        return UserError(f"{path} can't be decoded in the memory there is ({error}): a zst dump needs 2 GiB")
+        return UserError(f"{path} can't be decompressed ({error}): a zst dump needs 2 GiB of memory")
     return error

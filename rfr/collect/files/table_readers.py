@@ -118,7 +118,7 @@ def _text_lines(path: Path) -> Iterator[tuple[int, str]]:
             yield number, line.decode()
         except UnicodeDecodeError as error:
             raise UserError(
-                f"{path} is not UTF-8, which is wanted: line {number} holds the byte {line[error.start]:#04x}. Save it as UTF-8, "
+                f"{path} is not UTF-8: line {number} holds the byte {line[error.start]:#04x}. Save it as UTF-8, "
                 f"for instance with: iconv -f CP1252 -t UTF-8 {path.name} > utf8-{path.name}"
             ) from None
 

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any, TypedDict
 from rfr.collect.files.table_paths import table_name
 from rfr.collect.files.table_records import Ids
 from rfr.collect.sources import FileSource, given_path, say
+from rfr.errors import UserError
 from rfr.reddit.values import time_of
 from rfr.store.rejects import rejects_file, write_rejects
 from rfr.store.store import Store
@@ -55,7 +56,15 @@ class TableSource(FileSource):
     optional: Sequence[str] = ()
 
     def __post_init__(self) -> None:
-        time_of(self.seen_at, "source.seen_at")
+        _ = self._read_at  # raises where it is no time
+
+    @property
+    def _read_at(self) -> float | None:
+        """`seen_at` in Unix seconds."""
+        try:
+            return time_of(self.seen_at, "source.seen_at")
+        except ValueError as error:
+            raise UserError(str(error)) from error
 
     @property
     def _mapping(self) -> dict[str, str | None]:
@@ -68,8 +77,8 @@ class TableSource(FileSource):
     def collect(self, store: Store, report: Report) -> dict[str, Any]:
         from rfr.collect.files.table_import import TableContent, import_table
 
-        path, seen_at = given_path(self.path, TABLE), time_of(self.seen_at, "source.seen_at")
-        content = TableContent(self._mapping, str(self.subreddit), seen_at, self.ids, self.optional)
+        path = given_path(self.path, TABLE)
+        content = TableContent(self._mapping, str(self.subreddit), self._read_at, self.ids, self.optional)
         imported = import_table(store, path, content, lambda stories: report("stories", stories))
         write_rejects(store)
         for line in _about(imported, path, self._mapping, store):

@@ -15,6 +15,7 @@ from rfr.data.filtering import DUPLICATE_REASONS
 from rfr.data.pack.long_stories import Segment
 from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.split import Split
+from rfr.errors import UserError
 from rfr.records import Observation, Post, Reply
 from rfr.store.store import Store
 
@@ -118,7 +119,7 @@ def test_the_earlier_story_stays_and_none_of_validation_is_trained_on(tmp_path: 
 
 
 def test_a_split_without_times_or_stories(tmp_path: Path, prepared: Prepared) -> None:
-    with pytest.raises(ValueError, match="the validation split is empty"):
+    with pytest.raises(UserError, match="the validation split is empty"):
         _prepare(tmp_path, [Reply(id="a", post_id="train", body=_sentence(1))], prepared)
 
 

@@ -15,6 +15,7 @@ from rfr.data.pack.long_stories import CRAMPED, KINDS, PROMPT_TOO_LONG, STORY_TO
 from rfr.data.pack.rows import shift_targets
 from rfr.data.pack.sentences import sentence_ends
 from rfr.data.tokenise import Encoder, Tokens, byte_positions, train_bpe
+from rfr.errors import UserError
 from rfr.records import IGNORE
 
 BLOCK, CONTEXT = 64, 8
@@ -153,9 +154,9 @@ def test_policies() -> None:
     assert Drop().refuses(60, 2, 64) == PROMPT_TOO_LONG
     assert Drop().refuses(10, 54, 64) is None
     assert Strict().refuses(10, 54, 64) is None
-    with pytest.raises(ValueError, match="preprocess=segment"):
+    with pytest.raises(UserError, match="preprocess=segment"):
         Strict().refuses(10, 55, 64)
-    with pytest.raises(ValueError, match="0 or more, not -1"):
+    with pytest.raises(UserError, match="0 or more, not -1"):
         Segment(context_tokens=-1)
 
 

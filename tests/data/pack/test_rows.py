@@ -20,6 +20,7 @@ from rfr.data.prepare import Prepared, Preprocess
 from rfr.data.replies import thread_stories
 from rfr.data.split import NO_TIME, Split
 from rfr.data.tokenise import PROMPT_END, Encoder, prompt_tokens
+from rfr.errors import UserError
 from rfr.records import IGNORE, Observation, Post, Reply, Story, Thread
 from rfr.store.store import Store
 
@@ -76,7 +77,7 @@ def test_a_cutoff_date_splits_by_time() -> None:
     assert split(_post("a")) == ("train", NO_TIME)
     with_offset = Split(validation_share=0.2, salt="x", cutoff="2023-06-01T00:00:00+05:00")
     assert with_offset(_post("a", created_utc=midnight - 5 * 3600)) == ("validation", None)
-    with pytest.raises(ValueError, match="must be a date such as"):
+    with pytest.raises(UserError, match="must be a date such as"):
         Split(validation_share=0.2, salt="x", cutoff="June")
 
 
@@ -89,7 +90,7 @@ def test_reposts_share_a_side_and_shares_hold() -> None:
     )
     sides = [split(_post(f"prompt {i}"))[0] for i in range(4000)]
     assert 0.17 < sides.count("validation") / 4000 < 0.23
-    with pytest.raises(ValueError, match="between 0 and 1"):
+    with pytest.raises(UserError, match="between 0 and 1"):
         Split(validation_share=1.0, salt="")
 
 
@@ -226,7 +227,7 @@ def test_a_vocabulary_that_is_not_of_bytes_falls_back_on_offsets() -> None:
 
 def test_an_empty_split_is_refused(demo_store: Path, prepared: Prepared, tmp_path: Path) -> None:
     preprocess = Preprocess(clean=Clean(min_words=10**6), split=Split(validation_share=0.2, salt=""), fit=Drop(), block_size=128)
-    with Store(demo_store) as store, pytest.raises(ValueError, match="train split is empty"):
+    with Store(demo_store) as store, pytest.raises(UserError, match="train split is empty"):
         preprocess.prepare(store, lambda _: prepared.tokenizer, "empty", tmp_path)
     assert not [path for path in tmp_path.iterdir() if path.is_dir() and not path.name.endswith(".partial")]
 
