@@ -1,5 +1,9 @@
 """The errors that rfr raises on purpose, and the exit code of each."""
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
 
 class UserError(ValueError):
     """The user's input is wrong; the message is one line and says what to do."""
@@ -22,6 +26,19 @@ class RedditDown(RunFailed):
 
     def __init__(self, message: str) -> None:
         super().__init__(message, 1)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn the error of a reader that can't make sense of a run's file into the user's.
+
+    Raises:
+        UserError: the file is damaged; the message names it.
+    """
+    try:
+        yield
+    except (ValueError, TypeError, KeyError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy it again, or remove it") from error
 
 
 def require_whole(key: str, value: object, *, least: int) -> None:

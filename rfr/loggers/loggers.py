@@ -12,6 +12,7 @@ import numpy as np
 from pytorch_lightning.loggers import Logger, TensorBoardLogger, WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from rfr.errors import reading
 from rfr.utils.files import new_file
 
 
@@ -23,7 +24,7 @@ class MetricsCsv(Logger):
         self._path = folder / "metrics.csv"
         self._rows: dict[int, dict[str, Any]] = {}
         if self._path.exists():
-            with self._path.open(newline="") as lines:
+            with reading(self._path), self._path.open(newline="") as lines:
                 self._rows = {int(row["step"]): {k: v for k, v in row.items() if v != ""} for row in csv.DictReader(lines)}
 
     @property

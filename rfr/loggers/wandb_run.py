@@ -12,6 +12,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
+from rfr.errors import reading
 from rfr.loggers.wandb_file import history
 
 STEP = "trainer/global_step"  # Lightning's name of the x-axis; "tokens" and "optimizer_steps" are logged beside it
@@ -42,12 +43,13 @@ class WandbLog(WandbLogger):
 
     def backfill(self, file: Path) -> None:
         """Rows of `metrics.csv` that W&B lacks, all but the last, of which more may come."""
-        with file.open(newline="") as lines:
+        with reading(file), file.open(newline="") as lines:
             whole = list(csv.DictReader(lines))[:-1]
-        for row in whole:
-            if (step := int(row["step"])) > self._known:
-                self.log_metrics({name: float(value) for name, value in row.items() if value and name != "step"}, step)
-        self._known = max([self._known, *(int(row["step"]) for row in whole)])
+            numbers = {int(row.pop("step")): {name: float(value) for name, value in row.items() if value} for row in whole}
+        for step, metrics in numbers.items():
+            if step > self._known:
+                self.log_metrics(metrics, step)
+        self._known = max([self._known, *numbers])
 
     @rank_zero_only
     def log_samples(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:

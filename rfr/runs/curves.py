@@ -9,6 +9,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from rfr.errors import reading
+
 SHOWN = ("train/loss", "val/nll_per_token", "val/pair_loss", "val/pair_accuracy", "lr", "grad_norm")
 AXES = ("step", "tokens", "seconds")
 MOST_ROWS = 1_000  # of more rows, every n-th is kept, the last one, and all with a validation
@@ -17,17 +19,21 @@ Columns = dict[str, list[float | None]]
 
 
 def curves(run_dir: Path) -> Columns:
-    """Columns of `metrics.csv`, None where a row has no such number; without those that the run never logged."""
+    """Columns of `metrics.csv`, None where a row has no such number; without those that the run never logged.
+
+    Raises:
+        UserError: the file is damaged.
+    """
     path = run_dir / "metrics.csv"
     if not path.is_file():
         return {}
-    with path.open(newline="") as lines:
+    with reading(path), path.open(newline="") as lines:
         rows = list(csv.DictReader(lines))
-    _add_seconds(rows)
-    every = max(1, -(-len(rows) // MOST_ROWS))
-    kept = {*range(0, len(rows), every), len(rows) - 1}
-    rows = [row for index, row in enumerate(rows) if index in kept or any(row.get(name) for name in SHOWN if "val/" in name)]
-    columns: Columns = {name: [_number(row.get(name)) for row in rows] for name in (*AXES, *SHOWN)}
+        _add_seconds(rows)
+        every = max(1, -(-len(rows) // MOST_ROWS))
+        kept = {*range(0, len(rows), every), len(rows) - 1}
+        rows = [row for index, row in enumerate(rows) if index in kept or any(row.get(name) for name in SHOWN if "val/" in name)]
+        columns: Columns = {name: [_number(row.get(name)) for row in rows] for name in (*AXES, *SHOWN)}
     return {name: column for name, column in columns.items() if any(value is not None for value in column)}
 
 
@@ -46,14 +52,19 @@ def _number(text: str | float | None) -> float | None:
 
 
 def samples(run_dirs: Sequence[Path]) -> list[dict[str, Any]]:
-    """By prompt, the last story that each run wrote: `prompt` and `stories` of `run` (its place), `step` and `text`."""
+    """By prompt, the last story that each run wrote: `prompt` and `stories` of `run` (its index), `step` and `text`.
+
+    Raises:
+        UserError: a file of samples is damaged.
+    """
     by_prompt: dict[str, dict[int, dict[str, Any]]] = {}
     for index, run_dir in enumerate(run_dirs):
         path = run_dir / "samples.jsonl"
-        for line in path.read_text().splitlines() if path.is_file() else []:
-            if (row := _json(line)) is not None:
-                story = {"run": index, "step": row["step"], "text": row["response"]}
-                by_prompt.setdefault(row["prompt"], {})[index] = story
+        with reading(path):
+            for line in path.read_text().splitlines() if path.is_file() else []:
+                if (row := _json(line)) is not None:
+                    story = {"run": index, "step": row["step"], "text": row["response"]}
+                    by_prompt.setdefault(row["prompt"], {})[index] = story
     return [{"prompt": prompt, "stories": list(stories.values())} for prompt, stories in by_prompt.items()]
 
 

@@ -15,6 +15,7 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
+from rfr.errors import reading
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.save import EXPORT_INFO, export
 from rfr.records import Batch, PreferenceBatch
@@ -151,7 +152,9 @@ class SaveBest(Callback):
 
     def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
         self._folder, self._tokenizer = folder, tokenizer
-        self.best: dict[str, float] = json.loads((folder / EXPORT_INFO).read_text()) if (folder / EXPORT_INFO).exists() else {}
+        info = folder / EXPORT_INFO
+        with reading(info):
+            self.best: dict[str, float] = json.loads(info.read_text()) if info.exists() else {}
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)

@@ -13,10 +13,14 @@ from typing import Any
 
 import pytest
 
+from rfr.errors import UserError
+from rfr.loggers.loggers import MetricsCsv
+from rfr.loggers.wandb_run import WandbLog
 from rfr.report.comparison import Comparison, comparison_page
 from rfr.runs.best import best_groups, interval, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.results import ResultTable
+from rfr.train.callbacks import SaveBest
 
 RATES, SCHEDULES, OBJECTIVES, SEEDS = (
     (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
@@ -97,6 +101,39 @@ def test_curves_keep_every_validation_and_no_more_rows_than_can_be_seen(tmp_path
     assert sum(value is not None for value in columns["val/nll_per_token"]) == 7
     assert columns["seconds"][-1] == pytest.approx(2500.5)
     assert columns["train/loss"][-1] is None
+
+
+DAMAGED = [b"step,lr\nx,y\n", b"\xff\xfe", b"step,lr\n1,2,3\n"]
+
+
+@pytest.mark.parametrize("content", DAMAGED[:2])
+def test_curves_name_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content)
+    with pytest.raises(UserError, match=r"metrics.csv is damaged .*: copy it again, or remove it"):
+        curves(tmp_path)
+
+
+@pytest.mark.parametrize("content", [b"\xff\xfe", b'{"step": 1}\n', b"[1]\n"])
+def test_samples_name_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "samples.jsonl").write_bytes(content)
+    with pytest.raises(UserError, match=r"samples.jsonl is damaged"):
+        samples([tmp_path])
+
+
+@pytest.mark.parametrize("content", DAMAGED)
+def test_loggers_name_a_damaged_file(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "metrics.csv").write_bytes(content + b"2,3\n")
+    with pytest.raises(UserError, match=r"metrics.csv is damaged"):
+        WandbLog(None, -1, corpus_text=False).backfill(tmp_path / "metrics.csv")
+    if content != DAMAGED[2]:
+        with pytest.raises(UserError, match=r"metrics.csv is damaged"):
+            MetricsCsv(tmp_path)
+
+
+def test_the_best_policys_damaged_figures_are_named(tmp_path: Path) -> None:
+    (tmp_path / "rfr.json").write_text("{")
+    with pytest.raises(UserError, match=r"rfr.json is damaged"):
+        SaveBest(tmp_path, None)  # type: ignore[arg-type]
 
 
 def test_the_last_whole_story_of_each_run_is_shown(tmp_path: Path) -> None:
