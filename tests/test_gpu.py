@@ -43,7 +43,9 @@ def on_a_cpu(folders: list[str]) -> list[float]:
 
 
 @pytest.mark.parametrize(("precision", "layout"), RUNS, ids=lambda value: value if isinstance(value, str) else " ".join(value))
-def test_all_follow_the_curve_of_a_cpu(folders: list[str], on_a_cpu: list[float], precision: str, layout: list[str]) -> None:
+def test_every_strategy_and_precision_follows_the_curve_of_a_cpu(
+    folders: list[str], on_a_cpu: list[float], precision: str, layout: list[str]
+) -> None:
     assert "fp16" in native_precisions()
     name = "-".join([precision, *layout]).replace("=", "-").replace("/", "-")
     losses = column(train_small(folders, name, *CURVE, f"precision={precision}", *layout)[0], "train/loss")

@@ -67,7 +67,7 @@ def test_an_interrupted_install_is_taken_up_again(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("missing", ["hydra", "torch"])
-def test_what_an_interrupted_install_left_out_is_named(tmp_path: Path, missing: str) -> None:
+def test_a_module_that_an_interrupted_install_left_out_is_named(tmp_path: Path, missing: str) -> None:
     (tmp_path / "sitecustomize.py").write_text(f"import sys; sys.modules[{missing!r}] = None")
     done = subprocess.run(
         [sys.executable, str(ROOT / "train.py"), "model=tiny", "corpus=demo", "corpus.demo.threads=3", "name=x"],

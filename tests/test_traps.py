@@ -27,9 +27,9 @@ TRAPS = {
     "dropout in attention halves a CPU's speed": "test_fine_tuning_has_no_dropout",
     "full logits are the largest tensor of all": "test_in_chunks_the_loss_and_its_gradient_are_those_of_all_logits",
     "DeepSpeed's activation checkpointing does nothing by itself": "test_checkpointed_layers_are_run_again",
-    "a loaded model comes in evaluation mode, without checkpointing": "test_what_is_loaded_is_trained_in_training_mode",
+    "a loaded model comes in evaluation mode, without checkpointing": "test_a_loaded_model_is_trained_in_training_mode",
     "schedules advance on steps that fp16 skips": "test_a_step_that_fp16_skips_does_not_spend_the_schedule",
-    "and under DeepSpeed": "test_nor_does_one_that_deepspeed_skips",
+    "and under DeepSpeed": "test_a_step_that_deepspeed_skips_does_not_spend_the_schedule",
     "schedules are stepped per batch, or end at half the peak": (
         "test_every_schedule_is_kept_under_accumulation_and_over_a_resume"
     ),

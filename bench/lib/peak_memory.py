@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import psutil
@@ -23,11 +24,9 @@ class Watched:
 
     def _watch(self) -> None:
         while self.process.poll() is None:
-            try:
+            with suppress(psutil.NoSuchProcess):  # it ended between two readings
                 tree = psutil.Process(self.process.pid)
                 self._peak = max(self._peak, sum(one.memory_info().rss for one in (tree, *tree.children(recursive=True))))
-            except psutil.NoSuchProcess:
-                pass
             time.sleep(EVERY_S)
 
     def wait(self) -> int:

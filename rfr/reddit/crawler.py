@@ -74,7 +74,7 @@ class Crawler:
                 self.store.add([item] if only_news and self._repeats(reading) else [item, reading])
                 self.met["posts" if isinstance(item, Post) else "replies"].add(item.id)
             except NestedReply:
-                pass
+                pass  # only direct replies are stories
             except (KeyError, TypeError, ValueError) as error:
                 line = json.dumps(child).encode()
                 self.store.reject(Origin(self.source), zlib.crc32(line), f"{type(error).__name__}: {error}", line)

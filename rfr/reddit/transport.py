@@ -11,7 +11,7 @@ import asyncio
 import json
 import sys
 from collections.abc import AsyncIterator, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import UTC
 from email.utils import parsedate_to_datetime
@@ -156,10 +156,8 @@ def _temporary_trouble(answer: Answer) -> str:
 def _retry_after(headers: Mapping[str, str], now: float) -> float | None:
     """Seconds to wait: given as a number, or as an HTTP date."""
     value = headers.get("retry-after", "").strip()
-    try:
+    with suppress(ValueError):
         return max(0.0, float(value))
-    except ValueError:
-        pass
     try:
         date = parsedate_to_datetime(value)
     except ValueError:

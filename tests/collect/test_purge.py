@@ -128,7 +128,7 @@ def _gone_from_the_start(threads: list[Thread]) -> int:
     return sum(is_gone(reply.body) for thread in threads for reply in thread.replies)
 
 
-def test_what_reddit_leaves_out_twice_is_erased_and_what_it_left_out_once_is_not(tmp_path: Path, source: FakeSource) -> None:
+def test_items_left_out_twice_are_erased_and_items_left_out_once_are_not(tmp_path: Path, source: FakeSource) -> None:
     first, second = source.threads[-1].replies[:2]
     with Store(tmp_path / "s.db", write=True) as store:
         source.collect(store, silent)
@@ -185,7 +185,7 @@ def test_a_text_that_was_read_in_the_future_can_be_erased(tmp_path: Path, source
     assert traces(tmp_path, [STORY, "A story that stays"]) == []
 
 
-def test_what_came_from_a_table_is_not_asked_for(tmp_path: Path, source: FakeSource) -> None:
+def test_items_of_a_table_are_not_asked_for(tmp_path: Path, source: FakeSource) -> None:
     (tmp_path / "t.jsonl").write_text(json.dumps({"title": "[WP] Mine.", "body": "My own story.", "score": 3}))
     with Store(tmp_path / "s.db", write=True) as store:
         import_table(store, tmp_path / "t.jsonl", TableContent({name: name for name in ("title", "body", "score")}, "s"))
@@ -324,7 +324,7 @@ def test_a_quotation_is_found_however_it_is_written(quoted: str) -> None:
         ("ある朝、灯台守は海に手紙を書いた。返事はなかった。", "...灯台守は海に手紙を書いた..."),
     ],
 )  # fmt: skip
-def test_what_sticks_hides_or_has_no_spaces_is_found(text: str, quoted: bytes | str) -> None:
+def test_quotes_are_found_though_words_stick_hide_or_have_no_spaces(text: str, quoted: bytes | str) -> None:
     assert QuoteFinder([text]).found_in(quoted.decode() if isinstance(quoted, bytes) else quoted)
 
 

@@ -38,7 +38,7 @@ def _descent(curvatures: list[float], steps: int, noise: float = 0.0, seed: int 
 
 @pytest.mark.parametrize("steps", [60, 100, 300])
 @pytest.mark.parametrize("curvature", [0.5, 7.0, 300.0, 2e4])
-def test_it_finds_a_planted_rate_within_a_factor_of_two(curvature: float, steps: int) -> None:
+def test_find_lr_finds_a_planted_rate_within_a_factor_of_two(curvature: float, steps: int) -> None:
     """Of a quadratic loss of curvature h the best rate is 1 / h."""
     rate = suggest_lr(*_descent([curvature], steps))
     assert 0.5 < rate * curvature < 2, rate * curvature
@@ -82,7 +82,7 @@ def test_smoothing_does_not_lag() -> None:
 
 
 @pytest.mark.slow
-def test_what_it_finds_for_a_policy_beats_what_it_does_not(
+def test_the_suggested_rate_beats_others(
     folders: list[str], command: Callable[..., tuple[int, str, str]], tmp_path: Path
 ) -> None:
     """A quarter of the rate learns less in as many steps, and four times the rate does, too."""

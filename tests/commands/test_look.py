@@ -22,7 +22,7 @@ def looks(prepared: Prepared, demo_store: Path) -> list[Look]:
         return list(looks_at(prepared.train, prepared.tokenizer, store, 6))
 
 
-def test_what_is_shown_is_what_the_rows_hold(looks: list[Look], prepared: Prepared) -> None:
+def test_the_page_shows_the_tokens_of_the_rows(looks: list[Look], prepared: Prepared) -> None:
     assert len(looks) == len({look.story.reply_id for look in looks}) == 6
     assert sum(len(look.segments) > 1 for look in looks) == 3
     for look in looks:

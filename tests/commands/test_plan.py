@@ -128,7 +128,7 @@ def test_stories_that_are_compared_stand_in_one_row() -> None:
     assert activations("objective=reward_model", "objective.pairing.group=2") == pytest.approx(2 * alone, rel=0.05)
 
 
-def test_what_is_advised_fits() -> None:
+def test_the_advised_overrides_fit() -> None:
     advised = 0
     assert set(GPUS) == set(get_args(Gpu))
     for gpu in GPUS:

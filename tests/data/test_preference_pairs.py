@@ -21,7 +21,7 @@ from rfr.records import IGNORE, PreferenceBatch
     st.lists(st.lists(st.tuples(st.integers(-2, 5), st.integers(1, 40)), min_size=1, max_size=9), min_size=1, max_size=5),
     st.integers(2, 10), st.sampled_from([0.0, 1.0, 2.5]), st.sampled_from([None, 1.0, 1.5]),
 )  # fmt: skip
-def test_all_pairs_of_a_group_and_no_others(
+def test_pairs_are_exactly_those_of_a_group(
     replies: list[list[tuple[int, int]]], group: int, margin: float, length_ratio: float | None
 ) -> None:
     threads = np.repeat(np.arange(len(replies)), [len(thread) for thread in replies])
@@ -46,7 +46,7 @@ def test_all_pairs_of_a_group_and_no_others(
             assert not (whole and wanted) or together
 
 
-def test_what_can_not_be_compared_is_refused() -> None:
+def test_stories_that_cannot_be_compared_are_refused() -> None:
     rewards, threads, tokens = np.array([1.0, 2, 3, 5]), np.array([0, 0, 1, 1]), np.array([10, 20, 10, 10])
     assert len(Pairing()(rewards, threads, tokens).chosen) == 2
     assert len(Pairing(length_ratio=1.1)(rewards, threads, tokens).chosen) == 1

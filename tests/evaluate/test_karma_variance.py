@@ -52,7 +52,7 @@ def test_shares_follow_the_causes() -> None:
 
 
 @pytest.mark.parametrize(("cause", "name"), [("thread", "thread"), ("delay", "delay"), ("length", "length")])
-def test_what_is_no_cause_has_no_share(cause: str, name: str) -> None:
+def test_a_confounder_without_effect_has_no_share(cause: str, name: str) -> None:
     assert (variance_shares(_corpus(1))[name] or 0.0) < 0.03
     assert (variance_shares(_corpus(1, **{cause: 1.0}))[name] or 0.0) > 0.35
 

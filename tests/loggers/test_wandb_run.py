@@ -78,7 +78,7 @@ def _losses(rows: list[dict[str, Any]]) -> dict[int, float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize("failing", [0.0, 0.5])
-def test_all_that_is_logged_arrives_online(folders: list[str], failing: float) -> None:
+def test_every_logged_figure_arrives_online(folders: list[str], failing: float) -> None:
     with serving(failing) as server:
         options = ["group=online", f"name=online-{failing}", "trainer.max_steps=40", "trainer.validate_every=10"]
         done = command([*RUN, *folders, *options], env=_environment(server))
@@ -149,7 +149,7 @@ class Orders:
 
 
 @pytest.mark.slow
-def test_its_agent_trains_what_its_sweep_asks_for_and_ends_the_worse_ones(folders: list[str], tmp_path: Path) -> None:
+def test_a_wandb_agent_trains_the_points_of_its_sweep_and_ends_the_worse_ones(folders: list[str], tmp_path: Path) -> None:
     """Real `wandb sweep` and `wandb agent`; a run that is ended early is no failure, of which one would end the agent here."""
     sweep = yaml.safe_load((ROOT / "sweep" / "wandb_lr.yaml").read_text())
     assert sweep["command"].pop() == "${args_no_hyphens}"

@@ -65,7 +65,7 @@ def test_a_saved_model_does_not_name_the_padding(tmp_path: Path) -> None:
     assert experts.NAME not in json.dumps(json.loads((tmp_path / "config.json").read_text()))
 
 
-def test_what_is_set_otherwise_stays() -> None:
+def test_an_implementation_of_experts_that_was_chosen_stays() -> None:
     model = _model("mixtral")
     model.set_experts_implementation("eager")
     experts.pad_experts(model)

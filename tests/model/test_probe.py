@@ -54,7 +54,7 @@ def test_stories_share_a_row_exactly(model_type: str, implementation: str) -> No
 
 
 @pytest.mark.parametrize("model_type", ["mamba", "jamba", "qwen3_next", "bloom"])
-def test_what_keeps_a_state_or_builds_alibi_takes_a_row_for_each_story(model_type: str) -> None:
+def test_models_with_a_state_or_alibi_take_a_row_for_each_story(model_type: str) -> None:
     verdict = probe.probe(_small(model_type))
     assert verdict.attention is not None
     assert not verdict.packed
@@ -65,7 +65,7 @@ def test_what_keeps_a_state_or_builds_alibi_takes_a_row_for_each_story(model_typ
     ("model_type", "why"),
     [("bert", "it is an encoder"), ("rwkv", "the likelihood of what it writes")],  # padding on the left goes into RWKV's state
 )
-def test_what_is_exact_in_no_way_says_what_differs(model_type: str, why: str) -> None:
+def test_a_model_that_is_never_exact_says_what_differs(model_type: str, why: str) -> None:
     verdict = probe.probe(_small(model_type))
     assert verdict.attention is None
     assert verdict.difference.startswith(why)
@@ -81,7 +81,7 @@ def test_the_message_says_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
         exact_attention(_config("mamba", state_size=8), tmp_path)
 
 
-def test_what_cannot_be_exact_says_so_in_one_line(tmp_path: Path) -> None:
+def test_a_model_that_cannot_be_exact_is_refused_in_one_line(tmp_path: Path) -> None:
     with pytest.raises(
         UserError, match=r"^rfr can't train model_type=bert exactly, not even with packing=off: it is an encoder"
     ) as refusal:
@@ -171,7 +171,7 @@ class TestBreaking:
     ],
     ids=["granite divides", "hyperclovax multiplies", "cohere", "gemma2", "phi", "recurrent_gemma"],
 )  # fmt: skip
-def test_what_happens_to_the_logits_is_measured(
+def test_the_transform_of_the_logits_is_measured(
     model_type: str, settings: dict[str, float], scale: float, cap: float | None
 ) -> None:
     model = AutoModelForCausalLM.from_config(_small(model_type, **settings))
@@ -181,7 +181,7 @@ def test_what_happens_to_the_logits_is_measured(
     assert "forward" not in vars(model.get_output_embeddings())
 
 
-def test_what_is_neither_a_scale_nor_a_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_transform_other_than_scale_and_cap_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
     model = AutoModelForCausalLM.from_config(_small("gpt2"))
     real = model.forward
 
@@ -234,7 +234,7 @@ def test_dropout_reaches_every_place(config: PretrainedConfig, rate: float) -> N
     assert torch.equal(one, other) == (rate == 0)
 
 
-def test_what_skips_whole_layers_is_told(capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_setting_that_skips_whole_layers_is_named(capsys: pytest.CaptureFixture[str]) -> None:
     build_model(WeightSource("random", None, lambda: _small("opt", layerdrop=0.1)), dropout=0.1)
     assert "layerdrop skips whole layers, which model.dropout does not: set to 0" in capsys.readouterr().out
 

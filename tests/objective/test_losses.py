@@ -58,7 +58,7 @@ def test_the_best_share_and_all_that_tie_with_its_last() -> None:
     assert health.figures == {"cut": 1.0}
 
 
-def test_what_is_no_better_than_its_baseline_is_left_out() -> None:
+def test_stories_no_better_than_their_baseline_are_left_out() -> None:
     weights, health = story_weights(Positive(), np.array([-3.0, 0.0, 1.0, 3.0]), np.ones(4))
     assert weights.tolist() == [0, 0, 1, 3]
     assert health.largest_share == 0.75

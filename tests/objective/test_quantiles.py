@@ -36,7 +36,7 @@ def test_quantiles_are_of_the_training_stories() -> None:
     assert np.bincount(Quantiles(count=5)(training, training)).tolist() == [20] * 5
 
 
-def test_what_has_no_quantiles_is_refused() -> None:
+def test_a_policy_without_quantiles_is_refused() -> None:
     with pytest.raises(UserError, match="all rewards are equal"):
         Quantiles()(np.ones(5), np.ones(5))
     with pytest.raises(UserError, match=r"1 of objective\.control\.count=3 parts would be empty"):

@@ -52,7 +52,7 @@ def test_every_objective_weighs_the_demo(folders: list[str], objective: str) -> 
         assert run.data.figures["weights/ess"] < 0.95
 
 
-def test_others_than_the_training_threads_are_not_fitted_on(folders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_rewards_are_fitted_on_training_threads_only(folders: list[str], monkeypatch: pytest.MonkeyPatch) -> None:
     fitted_on: list[str] = []
 
     def fit(self: Any, threads: Any) -> None:

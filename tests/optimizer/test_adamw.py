@@ -55,7 +55,7 @@ def test_in_bf16_small_updates_survive_on_average() -> None:
     assert float(1 - ends["stochastic"].mean()) == pytest.approx(moved, rel=0.03)
 
 
-def test_what_is_drawn_depends_on_the_step_alone() -> None:
+def test_rounding_depends_on_the_step_alone() -> None:
     """So that a run resumes bit for bit, whatever else has drawn random numbers."""
     grads = _grads(6, (50, 50))
 

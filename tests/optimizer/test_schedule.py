@@ -77,7 +77,7 @@ REFERENCES: list[tuple[Schedule, Callable[[Optimizer], Any]]] = [
 
 
 @pytest.mark.parametrize(("schedule", "reference"), REFERENCES, ids=lambda value: type(value).__name__)
-def test_as_the_libraries_have_it(schedule: Schedule, reference: Callable[[Optimizer], Any]) -> None:
+def test_schedules_are_those_of_torch_and_transformers(schedule: Schedule, reference: Callable[[Optimizer], Any]) -> None:
     optimizer = SGD([torch.zeros(1, requires_grad=True)], lr=1.0)
     scheduler, rates = reference(optimizer), []
     for _ in range(STEPS):

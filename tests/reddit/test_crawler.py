@@ -232,7 +232,7 @@ def test_credentials_travel_encrypted_or_not_at_all() -> None:
         asyncio.run(_connect(**fake_login("http://user:CANARY-1@example.com")))
 
 
-def test_no_credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_credentials_are_named(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in ("praw_client_id", "praw_client_secret", "praw_user_agent"):
         monkeypatch.delenv(name, raising=False)
     with pytest.raises(UserError, match=r"praw_client_id.*docs/reddit\.md"):

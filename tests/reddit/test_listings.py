@@ -75,7 +75,7 @@ def test_a_poll_ends_at_what_the_last_one_saw(store: Store) -> None:
     assert not _gaps(store)
 
 
-def test_what_grew_faster_than_the_listing_is_long_is_a_gap(store: Store) -> None:
+def test_posts_beyond_the_end_of_a_listing_are_a_gap(store: Store) -> None:
     listing = Listing(50)
     _poll(listing, store)
     listing.grow(1200)

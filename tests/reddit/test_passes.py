@@ -74,7 +74,7 @@ def test_a_score_is_read_once_at_every_age_and_never_in_between(store: Store) ->
     assert due(store, SUBREDDIT, AGES, LONG_AFTER) == []
 
 
-def test_what_is_archived_is_not_asked_for_again(store: Store) -> None:
+def test_archived_items_are_not_asked_for_again(store: Store) -> None:
     frozen = {item: replace(reading, archived=True) for item, reading in THREADS[0].observations.items()}
     of_post = THREADS[0].post_observation
     assert of_post is not None
@@ -87,7 +87,7 @@ def test_what_is_archived_is_not_asked_for_again(store: Store) -> None:
     assert f"t3_{THREADS[0].post.id}" not in names
 
 
-def test_what_reddit_leaves_out_counts_as_read(store: Store) -> None:
+def test_items_that_reddit_leaves_out_count_as_read(store: Store) -> None:
     fake = FakeReddit(THREADS)
     _run(fake, store, FixedClock(EPOCH + 15 * DAY), crawl_once)
     fake.absent = {THREADS[3].replies[0].id, THREADS[4].replies[0].id}

@@ -29,7 +29,9 @@ def test_a_report_about_something_else_stays(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", ["{}", "[1]", "{", '{"about": 3}'])
-def test_what_does_not_say_what_it_is_about_is_told(tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str) -> None:
+def test_a_report_without_a_subject_is_named_before_it_is_replaced(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], content: str
+) -> None:
     (tmp_path / "evaluation.json").write_text(content)
     require_place(tmp_path, "evaluation.json", MINE)
     assert "does not say what it is about: it will be replaced" in capsys.readouterr().out

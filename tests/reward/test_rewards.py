@@ -228,7 +228,7 @@ def test_the_oracle_knows_the_demo_only(prepared: Prepared) -> None:
         OracleResidual(None).fit(prepared.train.threads)
 
 
-def test_who_knows_the_model_of_karma_expects_what_it_gives(prepared: Prepared) -> None:
+def test_the_oracle_of_karma_expects_what_the_model_gives(prepared: Prepared) -> None:
     """Over many stories its rewards are standard, and they go with neither time nor length."""
     reward, threads = OracleResidual(KarmaModel()), [t for t in prepared.train.threads if len(t) > 5]
     reward.fit(threads)

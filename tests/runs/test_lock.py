@@ -62,7 +62,7 @@ def test_the_lock_goes_with_its_holder(tmp_path: Path, number: signal.Signals) -
     assert list(tmp_path.iterdir()) == []
 
 
-def test_of_ten_at_once_one_holds_it(tmp_path: Path) -> None:
+def test_one_of_ten_processes_holds_the_lock(tmp_path: Path) -> None:
     both = [_holder(tmp_path / "run", 4) for _ in range(10)]
     outputs = [process.communicate(timeout=60) for process in both]
     assert sorted(process.returncode for process in both) == [0] + [1] * 9
@@ -94,7 +94,7 @@ def test_a_folder_that_was_made_for_it_goes_with_it(tmp_path: Path) -> None:
     assert (tmp_path / "runs" / "sweep" / "run").exists()
 
 
-def test_where_files_cannot_be_locked_that_is_told(
+def test_a_file_system_without_locks_is_named(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> None:

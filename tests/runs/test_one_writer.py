@@ -77,13 +77,13 @@ def _first_run(sweep: subprocess.Popen[str], group: Path) -> Path:
 
 
 @pytest.mark.parametrize("count", [2, 10])
-def test_of_several_starts_of_one_name_one_trains(folders: list[str], whole: Path, count: int) -> None:
+def test_one_of_several_starts_of_a_name_trains(folders: list[str], whole: Path, count: int) -> None:
     arguments = ["train.py", *RUN, *folders, f"name=started-{count}"]
     _require_one_trains([_start(arguments) for _ in range(count)])
     require_same_run(whole, whole.parent / f"started-{count}")
 
 
-def test_of_two_resumes_one_trains(folders: list[str], whole: Path) -> None:
+def test_one_of_two_resumes_trains(folders: list[str], whole: Path) -> None:
     run_dir = whole.parent / "resumed"
     _killed_amid(["train.py", *RUN, *folders, "name=resumed"], run_dir)
     _require_one_trains([_start(["train.py", f"resume={run_dir}"]) for _ in range(2)])

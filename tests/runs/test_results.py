@@ -78,7 +78,7 @@ def test_the_interval_is_students() -> None:
     assert interval([1.0]) == (None, None)
 
 
-def test_what_all_finished_runs_have_ranks_them() -> None:
+def test_runs_are_ranked_by_a_figure_that_all_finished_ones_have() -> None:
     runs = _runs()
     assert metric_of(runs) == "val/nll_per_token"
     for row in runs.rows:
@@ -148,7 +148,7 @@ def test_the_last_whole_story_of_each_run_is_shown(tmp_path: Path) -> None:
     assert sample["stories"] == [{"run": 0, "step": 2, "text": "at 2"}, {"run": 2, "step": 1, "text": "at 1"}]
 
 
-def test_what_is_no_number_does_not_break_the_page() -> None:
+def test_a_value_that_is_no_number_does_not_break_the_page() -> None:
     runs = ResultTable(
         rows=[{"run": "a", "state": "finished", "lr": math.inf, "val/nll_per_token": math.nan}], run_dirs=[], varied=["lr"],
         figures=["val/nll_per_token"],

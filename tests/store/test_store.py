@@ -203,7 +203,7 @@ def test_a_foreign_database_is_refused_and_left_as_it_is(tmp_path: Path) -> None
         assert path.read_bytes() == before
 
 
-def test_what_is_no_place_for_a_store(tmp_path: Path) -> None:
+def test_a_path_that_cannot_hold_a_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(UserError, match="is a folder"):
         Store(tmp_path, write=True)
 

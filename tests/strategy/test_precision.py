@@ -37,7 +37,9 @@ def plain(folders: list[str]) -> list[float]:
 
 @pytest.mark.slow
 @pytest.mark.parametrize(("precision", "layout"), RUNS, ids=lambda value: value if isinstance(value, str) else " ".join(value))
-def test_all_follow_one_curve(folders: list[str], tmp_path: Path, plain: list[float], precision: str, layout: list[str]) -> None:
+def test_every_strategy_follows_one_curve(
+    folders: list[str], tmp_path: Path, plain: list[float], precision: str, layout: list[str]
+) -> None:
     if precision.removesuffix("_pure") not in native_precisions():
         pytest.skip(f"this processor has no native {precision}")
     settings = [*CURVE, f"precision={precision}", f"name=precision-{tmp_path.name}", *layout]

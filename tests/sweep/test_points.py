@@ -126,7 +126,7 @@ def test_keys_that_follow_others_tell_no_runs_apart(tmp_path: Path) -> None:
     assert best[0]["mean"] == pytest.approx(2.00105)
 
 
-def test_what_follows_others_is_known_by_its_keys() -> None:
+def test_keys_that_follow_other_keys_are_listed() -> None:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         derived = config.resolve_run(compose("train", ["optimizer.lr=1e-3"])).derived
     assert {"samples.sampling.seed", "evaluation.sampling", "preprocess.block_size"} <= set(derived)

@@ -60,7 +60,7 @@ def test_a_damaged_checkpoint_is_named_and_the_one_before_it_used(
     assert find_damage(checkpoints(run_dir / "checkpoints")[-1]) is None, "it was saved again"
 
 
-def test_where_all_are_damaged_nothing_is_begun_anew_in_silence(finished: Path, tmp_path: Path) -> None:
+def test_a_run_whose_checkpoints_are_all_damaged_is_not_started_anew_in_silence(finished: Path, tmp_path: Path) -> None:
     shutil.copytree(finished / "checkpoints", tmp_path / "checkpoints")
     for path in checkpoints(tmp_path / "checkpoints"):
         _flip(path / "state")

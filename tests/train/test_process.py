@@ -74,7 +74,7 @@ def test_several_ranks_end_as_the_first_that_failed_and_quietly(tmp_path: Path, 
     assert (done.returncode, done.stderr) == (ended, "")
 
 
-def test_what_the_child_says_itself_is_the_reason(tmp_path: Path) -> None:
+def test_the_childs_own_message_is_the_reason(tmp_path: Path) -> None:
     def train() -> None:
         raise MemoryError("no room for 7 bytes\nand more")
 

@@ -88,7 +88,7 @@ def test_a_trained_policy_continues_from_its_folder(folders: list[str], cloned: 
     assert result["val/nll_per_token"] < before
 
 
-def test_what_is_loaded_is_trained_in_training_mode(
+def test_a_loaded_model_is_trained_in_training_mode(
     folders: list[str], cloned: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:  # fmt: skip
     """Through validations and samples, which want the other mode for themselves."""

@@ -84,7 +84,7 @@ train(Recipe.of(config.load_yaml(Path(sys.argv[1]))), Path(sys.argv[2]))
 
 @pytest.mark.slow
 @pytest.mark.parametrize("stage", [1, 2, 3])
-def test_nor_does_one_that_deepspeed_skips(folders: list[str], tmp_path: Path, stage: int) -> None:
+def test_a_step_that_deepspeed_skips_does_not_spend_the_schedule(folders: list[str], tmp_path: Path, stage: int) -> None:
     several = [f"strategy=deepspeed_{stage}", "+strategy.initial_scale_power=24", "+strategy.hysteresis=1"]
     cfg = small_config(folders, f"skipping-{stage}", *PLAIN, *FP16, *several)
     run_dir, handover = run_folder(cfg), tmp_path / "config.yaml"

@@ -87,7 +87,7 @@ def test_a_young_store_is_not_remembered(own_store: Path, tmp_path: Path, monkey
             assert work.times == 3
 
 
-def test_what_is_in_the_way_is_removed_and_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
+def test_a_file_in_the_way_is_removed_and_a_failed_build_leaves_nothing(tmp_path: Path) -> None:
     def build(folder: Path) -> None:
         (folder / "file").write_text("made")
 

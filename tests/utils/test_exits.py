@@ -38,7 +38,7 @@ FAULTS = [
 
 @pytest.mark.parametrize(("error", "line"), MENDED)
 @pytest.mark.parametrize("raised", [_raise, _raise_in_a_constructor])
-def test_what_the_user_can_mend_is_one_line_and_exit_code_2(
+def test_a_users_error_is_one_line_and_exit_code_2(
     error: Exception, line: str, raised: Any, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert exit_code(partial(raised, error)) == 2

@@ -21,7 +21,7 @@ def _read(path: Path) -> str:
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_what_is_complete_replaces_what_was_there(tmp_path: Path, is_folder: bool) -> None:
+def test_a_complete_file_replaces_the_old_one(tmp_path: Path, is_folder: bool) -> None:
     path = tmp_path / "made"
     for text in ("first", "second"):
         _write(path, text, is_folder=is_folder)
@@ -42,7 +42,7 @@ def test_a_writer_that_fails_leaves_what_was_there(tmp_path: Path, is_folder: bo
 
 
 @pytest.mark.parametrize("is_folder", [False, True])
-def test_what_a_killed_writer_left_is_not_mixed_with_the_new(tmp_path: Path, is_folder: bool) -> None:
+def test_files_of_a_killed_writer_are_not_mixed_with_new_ones(tmp_path: Path, is_folder: bool) -> None:
     path = tmp_path / "made"
     partial_of(path).mkdir()
     (partial_of(path) / "left").write_text("of a process that was killed")
@@ -57,7 +57,7 @@ def test_a_file_takes_the_place_of_a_folder(tmp_path: Path) -> None:
     assert _read(tmp_path / "made") == "text"
 
 
-def test_what_is_discarded_gives_its_space_back_though_it_is_open(tmp_path: Path) -> None:
+def test_a_discarded_file_gives_its_space_back_though_it_is_open(tmp_path: Path) -> None:
     with (tmp_path / "open").open("w") as file:
         file.write("text")
         file.flush()

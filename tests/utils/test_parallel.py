@@ -36,7 +36,7 @@ def test_a_long_input_is_not_read_ahead() -> None:
         assert len(read) - number <= FEWEST_ITEMS + 5
 
 
-def test_what_is_worked_ahead_keeps_its_order_is_not_far_ahead_and_tells_errors() -> None:
+def test_prefetched_items_keep_their_order_are_not_far_ahead_and_raise_errors() -> None:
     begun: list[int] = []
 
     def work(number: int) -> int:

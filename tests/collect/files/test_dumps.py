@@ -233,7 +233,7 @@ def test_the_schemas_of_all_months(change: dict[str, Any], expected: dict[str, A
     assert {name: values[name] for name in expected} == expected
 
 
-def test_what_is_no_dump_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_no_dump_is_refused(tmp_path: Path) -> None:
     (tmp_path / "picture").write_bytes(b"\x89PNG....")
     for path, message in ((tmp_path / "none", "no dump at"), (tmp_path / "picture", "is no dump")):
         with pytest.raises(UserError, match=message):

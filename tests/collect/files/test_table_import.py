@@ -220,7 +220,7 @@ def test_times_are_seconds_or_dates(value: object, seconds: float | None) -> Non
 
 
 @pytest.mark.parametrize("value", [1577836800000, float("inf"), -1, "soon", True, []])
-def test_what_is_no_time_is_told(value: object) -> None:
+def test_a_value_that_is_no_time_is_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is no time"):
         time_of(value, "at")
 
@@ -376,7 +376,7 @@ def test_whole_numbers(value: object, number: int | None) -> None:
 @pytest.mark.parametrize(
     "value", ["1,234", "1_000", "٣", "0x10", "1e999999999", "1" * 5000, 2**63, True, "True", "inf", 1e400, [], {}]
 )
-def test_what_is_no_whole_number(value: object) -> None:
+def test_values_that_are_no_whole_number_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match=r"n .*is no whole number"):
         whole_number(value, "n")
 
@@ -393,7 +393,7 @@ def test_every_time_however_written_passes_one_range_check(value: object) -> Non
 @pytest.mark.parametrize(
     "value", [20240131, "20240131", 20240131.0, "2024-01-31 00:00:00 UTC", date(2024, 1, 31), "2024-01-31T01:00:00+01:00"]
 )
-def test_one_day_in_every_writing(value: object) -> None:
+def test_a_date_is_read_in_every_notation(value: object) -> None:
     assert time_of(value, "at") == 1706659200.0
 
 
@@ -405,6 +405,6 @@ def test_flags(value: object, flag_is: bool) -> None:
 
 
 @pytest.mark.parametrize("value", ["maybe", 2, -1, "1.0", [], "yes"])
-def test_what_is_no_flag(value: object) -> None:
+def test_values_that_are_no_flag_are_refused(value: object) -> None:
     with pytest.raises(ValueError, match="is neither true nor false"):
         flag(value, "f")

@@ -122,7 +122,7 @@ def test_no_pattern_takes_for_ever(text: str) -> None:
         ({"response": "Edit: " + STORY}, "too short"),
     ],
 )  # fmt: skip
-def test_what_is_no_story_has_its_reason(changes: dict[str, object], reason: str) -> None:
+def test_a_reply_that_is_no_story_has_its_reason(changes: dict[str, object], reason: str) -> None:
     assert isinstance(Clean(min_words=20)(_pair()), Story)
     assert Clean(min_words=20)(_pair(**changes)) == reason
 
@@ -151,7 +151,7 @@ def test_notes_to_the_reader_go_at_both_ends_and_are_told(note: str) -> None:
         "I hope you rot.",
     ],
 )
-def test_what_only_sounds_like_a_note_stays(line: str) -> None:
+def test_text_that_only_sounds_like_a_note_stays(line: str) -> None:
     assert clean_story(f"{line}\n\n{STORY}\n\n{line}") == f"{line}\n\n{STORY.strip()}\n\n{line}"
 
 

@@ -60,7 +60,7 @@ def test_every_reply_becomes_a_pair_or_a_reason() -> None:
     ("AutoModerator", True), ("WritingPromptsBot", True), ("sneakpeekbot", True), ("remind-bot", True),
     ("Talbot", False), ("Robot", False), ("an_abbot", False), (None, False),
 ])  # fmt: skip
-def test_who_is_a_bot(author: str | None, is_bot: bool) -> None:
+def test_bots_are_known_by_their_names(author: str | None, is_bot: bool) -> None:
     thread = Thread(post=_post("[WP] A."), replies=(Reply(id="r", post_id="p", body="A story.", author=author),), observations={})
     assert thread_stories(thread)[0][1] == ("bot" if is_bot else None)
 
