@@ -19,9 +19,14 @@ class Progress:
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or PipedConsole()
         self._bar = Bar(
-            TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn(),
-            TextColumn("{task.fields[notes]}"), console=self._console, transient=True,
-        )  # fmt: skip
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[notes]}"),
+            console=self._console,
+            transient=True,
+        )
         self._task: TaskID | None = None
         self._what, self._waiting, self._printed_at = "", "", time.monotonic()  # the first line comes after QUIET_S
 

@@ -149,11 +149,15 @@ class DumpSource(FileSource):
         state = import_dump(store, path, name, committed)
         write_rejects(store)
         if state.rejected:
-            say(f"{state.rejected:,} of {state.read:,} lines of {path} are rejected, the first at {state.first_reject}; "
-                f"{rejects_file(store)} has all")  # fmt: skip
+            say(
+                f"{state.rejected:,} of {state.read:,} lines of {path} are rejected, the first at {state.first_reject}; "
+                f"{rejects_file(store)} has all"
+            )
         elif state.read and not state.kept:
-            say(f"none of the {state.read:,} lines of {path} is a post of r/{name} or a reply to one: is the name spelt as "
-                "Reddit spells it, and is this a dump of Reddit?")  # fmt: skip
+            say(
+                f"none of the {state.read:,} lines of {path} is a post of r/{name} or a reply to one: is the name spelt as "
+                "Reddit spells it, and is this a dump of Reddit?"
+            )
         counts = {"read": state.read, "kept": state.kept, "filtered": state.filtered, "rejected": state.rejected}
         return {"path": str(path), "already_imported": not news, **counts}
 

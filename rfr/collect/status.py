@@ -66,14 +66,22 @@ def coverage(store: Store, subreddit: str, ages_s: Sequence[float], now: float |
     ((readings, newest),) = store.rows("SELECT count(*), max(seen_at) FROM observation")
     ((unread,),) = store.rows("SELECT count(*) FROM post WHERE 'thread/' || id NOT IN (SELECT name FROM cursor)")
     return {
-        "posts": posts, "from": _day(first), "to": _day(last), "replies": replies, "readings": readings,
-        "newest_reading": _day(newest), "replies_without_post": store.replies_without_post(), "threads_never_read": unread,
-        "threads_to_read": len(changed_threads(store, subreddit)), "posts_only_named": len(orphaned_posts(store)),
+        "posts": posts,
+        "from": _day(first),
+        "to": _day(last),
+        "replies": replies,
+        "readings": readings,
+        "newest_reading": _day(newest),
+        "replies_without_post": store.replies_without_post(),
+        "threads_never_read": unread,
+        "threads_to_read": len(changed_threads(store, subreddit)),
+        "posts_only_named": len(orphaned_posts(store)),
         "scores_due": None if now is None else len(due(store, subreddit, ages_s, now)),
         "left_out_by_reddit": _count(store, "SELECT count(DISTINCT item_id) FROM observation WHERE missing"),
-        "gaps": _count(store, "SELECT count(*) FROM gap"), "rejects": _count(store, "SELECT count(*) FROM reject"),
+        "gaps": _count(store, "SELECT count(*) FROM gap"),
+        "rejects": _count(store, "SELECT count(*) FROM reject"),
         "erased": _count(store, "SELECT count(*) FROM tombstone"),
-    }  # fmt: skip
+    }
 
 
 def gap_rows(store: Store) -> list[dict[str, Any]]:
@@ -87,9 +95,7 @@ def gap_rows(store: Store) -> list[dict[str, Any]]:
 def ages(store: Store, ages_s: Sequence[float]) -> dict[str, int]:
     """Replies per age of their newest visible score when it was read."""
     edges = [age / HOUR for age in ages_s]
-    names = [
-        f"under {edges[0]:g} h", *(f"{low:g} to {high:g} h" for low, high in pairwise(edges)), f"{edges[-1]:g} h and more"
-    ]  # fmt: skip
+    names = [f"under {edges[0]:g} h", *(f"{low:g} to {high:g} h" for low, high in pairwise(edges)), f"{edges[-1]:g} h and more"]
     counted = dict.fromkeys([*names, "unknown", "no score"], 0)
     for created, seen_at in store.rows(AGES):
         if seen_at is None:

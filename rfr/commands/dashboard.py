@@ -83,11 +83,13 @@ def sections() -> list[Any]:
         "What a reward is worth": [
             bars("true quality by reward (demo)", "quality", "reward"),
             bars("held-out loss by reward", "val/nll_per_token", "reward"),
-            bars("ESS/N by objective", "weights/ess", "objective"), together,
+            bars("ESS/N by objective", "weights/ess", "objective"),
+            together,
         ],
         "Health": [
-            lines("gradient norm before clipping", "grad_norm"), lines("useful tokens per second", "tokens_per_second"),
+            lines("gradient norm before clipping", "grad_norm"),
+            lines("useful tokens per second", "tokens_per_second"),
             lines("memory (GiB)", "memory_gib"),
         ],
-    }  # fmt: skip
+    }
     return [ws.Section(name=name, panels=panels, is_open=True) for name, panels in panels_of.items()]

@@ -60,9 +60,11 @@ def range_test(recipe: Recipe, steps: int) -> tuple[list[float], list[float]]:
     """Rates, and the loss of the optimizer batch that each was used on, until the loss turns for good."""
     ramp, watch = Ramp(), _Losses()
     test = replace(
-        recipe, schedule=ramp, make_optimizer=partial(recipe.make_optimizer, lr=HIGH),
+        recipe,
+        schedule=ramp,
+        make_optimizer=partial(recipe.make_optimizer, lr=HIGH),
         trainer=replace(recipe.trainer, max_steps=steps),
-    )  # fmt: skip
+    )
     with tempfile.TemporaryDirectory() as nowhere:
         run = build(test, Path(nowhere))
         print_start(run)

@@ -64,10 +64,13 @@ class KarmaReport:
         shares = variance_shares(threads, read_again)
         rewards, unavailable = fitted_rewards({"log_karma": LogKarma(), **self.rewards}, threads, threads)
         return {
-            "threads": len(threads), "stories": sum(map(len, threads)), "variance_shares": shares,
-            "correlations": correlations(threads, rewards), "unavailable_rewards": unavailable,
+            "threads": len(threads),
+            "stories": sum(map(len, threads)),
+            "variance_shares": shares,
+            "correlations": correlations(threads, rewards),
+            "unavailable_rewards": unavailable,
             "recommended": vars(recommend(threads, shares)),
-        }  # fmt: skip
+        }
 
 
 def _by_reward(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

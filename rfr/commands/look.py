@@ -84,9 +84,13 @@ def looks_at(split: PreparedSplit, tokenizer: PreTrainedTokenizerBase, store: St
         clean_story(reply.body, removals)
         segments = list(_segments(split.rows, number, tokenizer))
         yield Look(
-            raw_title=post.title, raw=reply.body, story=story, removed=removals.pieces, segments=segments,
+            raw_title=post.title,
+            raw=reply.body,
+            story=story,
+            removed=removals.pieces,
+            segments=segments,
             rows={segment.row: list(_spans(split.rows, segment.row, tokenizer)) for segment in segments},
-        )  # fmt: skip
+        )
 
 
 def _cut_and_whole(rows: PackedRows, count: int) -> list[int]:

@@ -73,11 +73,16 @@ def setup_of(recipe: Recipe, gpu: str | None = None) -> MemorySetup:
     stories_in_row = recipe.objective.pairing.group if isinstance(recipe.objective, PairwiseObjective) else 1
     config = _config(recipe)
     setup = MemorySetup(
-        config=config, attention=exact_attention(config, recipe.data_dir), precision=precision,
-        rows=recipe.trainer.micro_batch, block=recipe.model.block_size * stories_in_row,
-        checkpointing=recipe.model.activation_checkpointing, ranks=recipe.trainer.ranks, gpu=on_gpu,
+        config=config,
+        attention=exact_attention(config, recipe.data_dir),
+        precision=precision,
+        rows=recipe.trainer.micro_batch,
+        block=recipe.model.block_size * stories_in_row,
+        checkpointing=recipe.model.activation_checkpointing,
+        ranks=recipe.trainer.ranks,
+        gpu=on_gpu,
         masters=recipe.make_optimizer.func is SplitAdamW,
-    )  # fmt: skip
+    )
     return replace(setup, **_of_strategy(recipe.config["strategy"]))
 
 
@@ -99,11 +104,12 @@ def _of_strategy(strategy: Any) -> dict[str, Any]:
         return str(strategy.get(device, "cpu")) if strategy.get(offloads) else NO_OFFLOAD
 
     return {
-        "stage": strategy.get("stage", 0), "bucket": strategy.get("reduce_bucket_size", LIGHTNINGS_BUCKET),
+        "stage": strategy.get("stage", 0),
+        "bucket": strategy.get("reduce_bucket_size", LIGHTNINGS_BUCKET),
         "sub_group": strategy.get("sub_group_size", 0),
         "optimizer_on": device_of("offload_optimizer", "offload_optimizer_device"),
         "parameters_on": device_of("offload_parameters", "offload_params_device"),
-    }  # fmt: skip
+    }
 
 
 def needs_of(setup: MemorySetup) -> list[MemoryItem]:

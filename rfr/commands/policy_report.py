@@ -115,9 +115,12 @@ class PolicyReport:
                 scores[REWARD_MODEL] = judge([(story.prompt, story.response) for story in split.stories])
             findings = likelihood_findings(model, split, self.micro_batch, self.ranking, scores)
         evaluation: dict[str, Any] = {
-            "model": weights, "threads": len(split.threads), "held_out_stories": len(split.stories), **findings,
+            "model": weights,
+            "threads": len(split.threads),
+            "held_out_stories": len(split.stories),
+            **findings,
             **({"unavailable_rewards": unavailable} if unavailable else {}),
-        }  # fmt: skip
+        }
         stories = self._write(model, tokenizer, split)
         if stories:
             with computing():
@@ -153,7 +156,7 @@ class PolicyReport:
 
 def _put_beside(
     evaluation: dict[str, Any], stories: list[Story], weights: str, other: dict[str, Any], other_stories: list[Story]
-) -> None:  # fmt: skip
+) -> None:
     """Add another policy's figures to an evaluation, and the gains over it."""
     figures = {key: value for key, value in other.items() if key not in ONLY_FOR_THE_POLICY}
     evaluation.setdefault("others", []).append({"model": weights, **figures})

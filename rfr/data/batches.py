@@ -58,9 +58,10 @@ class WeightedRows:
     def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch:
         rows = _take_rows(self.rows, indices)
         return Batch(
-            **_tensors(rows), weights_BT=torch.from_numpy(self.weights[rows.stories].astype(np.float32)),
+            **_tensors(rows),
+            weights_BT=torch.from_numpy(self.weights[rows.stories].astype(np.float32)),
             target_tokens=int(self.rows.row_targets[together].sum()),
-        )  # fmt: skip
+        )
 
 
 class PairRows:
@@ -94,11 +95,14 @@ class PairRows:
         pairs = [self._pairs_of(row) + before[number] for number, row in enumerate(indices) if row >= 0]
         chosen, rejected = torch.from_numpy(np.concatenate([np.zeros((2, 0), np.int64), *pairs], axis=1))
         return PreferenceBatch(
-            **_tensors(_numbered_through(rows)), ends_S=torch.from_numpy(document_ends(rows.documents)),
+            **_tensors(_numbered_through(rows)),
+            ends_S=torch.from_numpy(document_ends(rows.documents)),
             reference_S=torch.from_numpy(self.reference[np.concatenate(documents)].astype(np.float32)),
-            chosen_P=chosen, rejected_P=rejected, pairs=int(np.diff(self._pairs)[together].sum()),
+            chosen_P=chosen,
+            rejected_P=rejected,
+            pairs=int(np.diff(self._pairs)[together].sum()),
             target_tokens=int(self.rows.row_targets[together].sum()),
-        )  # fmt: skip
+        )
 
     def with_reference(self, reference: np.ndarray) -> PairRows:
         """The same pairs; see `reference` above."""

@@ -26,8 +26,11 @@ from rfr.utils.parallel import ordered_map
 
 NO_SCORE = "no score"
 DUPLICATE_REASONS = (
-    "", "repeats another story", "repeats a story of the validation split", "its prompt is one of the validation split's",
-)  # fmt: skip
+    "",
+    "repeats another story",
+    "repeats a story of the validation split",
+    "its prompt is one of the validation split's",
+)
 TRAIN, VALIDATION = range(len(SPLITS))
 LOT_CHARACTERS = 1_000_000  # that one process filters at once
 _COLUMNS = schema_of(Story, reason="str | None")

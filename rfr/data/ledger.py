@@ -47,19 +47,22 @@ class Ledger:
         return {
             name: {
                 "bins": [f"{low:,}" if low > bins[0] or low == 0 else f"<{bins[1]}" for low in bins],
-                "came_in": _counts([*values.values()], bins), "kept": _counts([values[KEPT]], bins),
+                "came_in": _counts([*values.values()], bins),
+                "kept": _counts([values[KEPT]], bins),
             }
             for name, values, bins in (("tokens", self.tokens, TOKEN_BINS), ("karma", self.karma, KARMA_BINS))
-        }  # fmt: skip
+        }
 
     def _group(self, *stages: str) -> dict[str, Any]:
         """The stories under any of these reasons."""
         tokens = np.concatenate([np.zeros(0, np.int64), *(np.asarray(self.tokens[stage]) for stage in stages)])
         karma = np.concatenate([np.zeros(0), *(np.asarray(self.karma[stage]) for stage in stages)])
         return {
-            "stories": len(tokens), "tokens": int(tokens.sum()), "tokens_per_story": _spread(tokens),
+            "stories": len(tokens),
+            "tokens": int(tokens.sum()),
+            "tokens_per_story": _spread(tokens),
             "karma": _spread(karma[~np.isnan(karma)]),
-        }  # fmt: skip
+        }
 
 
 def _counts(parts: list[array], bins: tuple[int, ...]) -> list[int]:
@@ -84,10 +87,17 @@ def ledger_rows(ledger: dict[str, Any]) -> list[dict[str, Any]]:
         stages = {"came in": account["came_in"], **account["left_out"], "kept": account["kept"]}
         for stage, group in stages.items():
             tokens, karma = group["tokens_per_story"] or {}, group["karma"] or {}
-            rows.append({
-                "split": split, "where": stage, "stories": f"{group['stories']:,}", "tokens": f"{group['tokens']:,}",
-                "median tokens": tokens.get("median"), "median karma": karma.get("median"), "mean karma": karma.get("mean"),
-            })  # fmt: skip
+            rows.append(
+                {
+                    "split": split,
+                    "where": stage,
+                    "stories": f"{group['stories']:,}",
+                    "tokens": f"{group['tokens']:,}",
+                    "median tokens": tokens.get("median"),
+                    "median karma": karma.get("median"),
+                    "mean karma": karma.get("mean"),
+                }
+            )
     return rows
 
 
@@ -106,8 +116,10 @@ def notes(ledger: dict[str, Any], min_age_h: float) -> list[str]:
 def too_young_scores(too_young: int, known: int, min_age_h: float) -> str:
     """The sentence about scores that were read before anybody had voted."""
     hours = "an hour" if min_age_h == 1 else f"{min_age_h:g} hours"
-    return (f"{too_young:,} of {known:,} scores were read within {hours} of posting: they are not karma yet and count as unknown "
-            f"(preprocess.min_age_h={min_age_h:g})")  # fmt: skip
+    return (
+        f"{too_young:,} of {known:,} scores were read within {hours} of posting: they are not karma yet and count as unknown "
+        f"(preprocess.min_age_h={min_age_h:g})"
+    )
 
 
 def no_posts(lacking: int, replies: int) -> str:

@@ -77,14 +77,15 @@ class Pairing:
             raise UserError(self._why_none(len(np.unique(threads)), len(threads)))
         starts = np.cumsum([0, *(len(group) for group, _, _ in usable)])
         return PreferencePairs(
-            story=np.concatenate([group for group, _, _ in usable]), group=np.repeat(np.arange(len(usable)), np.diff(starts)),
+            story=np.concatenate([group for group, _, _ in usable]),
+            group=np.repeat(np.arange(len(usable)), np.diff(starts)),
             chosen=np.concatenate([start + chosen for start, (_, chosen, _) in zip(starts, usable, strict=False)]),
             rejected=np.concatenate([start + rejected for start, (_, _, rejected) in zip(starts, usable, strict=False)]),
-        )  # fmt: skip
+        )
 
     def _pairs_within(
         self, group: np.ndarray, rewards: np.ndarray, tokens: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:  # fmt: skip
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         """The group without the stories that are in no pair; places in it of the chosen and of the rejected ones."""
         wanted = rewards[:, None] - rewards > self.margin
         if self.length_ratio is not None:

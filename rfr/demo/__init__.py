@@ -3,8 +3,11 @@
 import lazy_loader
 
 # Configs name these by their room; a module is imported when one of its names is asked for.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "oracle": ["Oracle", "OracleResidual"],
-    "source": ["DemoCorpus", "DemoSource"],
-    "subreddit": ["DemoSubreddit", "KarmaModel"],
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "oracle": ["Oracle", "OracleResidual"],
+        "source": ["DemoCorpus", "DemoSource"],
+        "subreddit": ["DemoSubreddit", "KarmaModel"],
+    },
+)

@@ -114,10 +114,17 @@ class FakeReddit(LoopbackReddit):
     ) -> dict:
         assert reading is not None, "whatever is shown has a score"
         data = {
-            "id": item.id, "subreddit": subreddit, "author": item.author or "[deleted]",
-            "created_utc": item.created_utc, "score": reading.score, "score_hidden": reading.hidden,
-            "archived": reading.archived, "stickied": item.stickied, "distinguished": item.distinguished, **fields,
-        }  # fmt: skip
+            "id": item.id,
+            "subreddit": subreddit,
+            "author": item.author or "[deleted]",
+            "created_utc": item.created_utc,
+            "score": reading.score,
+            "score_hidden": reading.hidden,
+            "archived": reading.archived,
+            "stickied": item.stickied,
+            "distinguished": item.distinguished,
+            **fields,
+        }
         if item.id in self.deleted:
             data |= {"author": "[deleted]", text: "[deleted]"}
         if item.id in self.left:

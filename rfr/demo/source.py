@@ -57,9 +57,7 @@ class DemoSource:
 
         async def run() -> None:
             async with FakeReddit(self.demo, clock=clock).serve() as url, connect(clock, **fake_login(url)) as client:
-                crawler = Crawler(
-                    client=client, store=store, subreddit=SUBREDDIT, clock=clock, source="demo", report=report
-                )  # fmt: skip
+                crawler = Crawler(client=client, store=store, subreddit=SUBREDDIT, clock=clock, source="demo", report=report)
                 await work(crawler)
 
         asyncio.run(run())

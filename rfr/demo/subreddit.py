@@ -83,9 +83,13 @@ class DemoSubreddit:
     ) -> Thread:
         created = float(EPOCH + index * 1800)
         post = Post(
-            id=_base36(index, "d"), subreddit=SUBREDDIT, title=prompt, author=f"prompter_{index}",
-            created_utc=created, flair="Writing Prompt",
-        )  # fmt: skip
+            id=_base36(index, "d"),
+            subreddit=SUBREDDIT,
+            title=prompt,
+            author=f"prompter_{index}",
+            created_utc=created,
+            flair="Writing Prompt",
+        )
         replies = [
             _reply(f"{index:04d}{number:03d}", post, story, created + 3600 * delay, self.karma.deleted_share, rng)
             for number, (story, delay) in enumerate(zip(stories, delays_h, strict=True))
@@ -113,9 +117,13 @@ def draw_karma(
 
 
 def vote(
-    quality: np.ndarray, luck: np.ndarray, words: np.ndarray, delays_h: np.ndarray, model: KarmaModel,
+    quality: np.ndarray,
+    luck: np.ndarray,
+    words: np.ndarray,
+    delays_h: np.ndarray,
+    model: KarmaModel,
     generator: np.random.Generator,
-) -> np.ndarray:  # fmt: skip
+) -> np.ndarray:
     """Scores of one thread's stories, or of many draws of it.
 
     Args:
@@ -153,10 +161,14 @@ def _reply(number: str, post: Post, story: str, created: float, deleted_share: f
 
 def _moderator_note(index: int, post: Post) -> Reply:
     return Reply(
-        id=_base36(index, "m"), post_id=post.id, author="AutoModerator", created_utc=post.created_utc,
+        id=_base36(index, "m"),
+        post_id=post.id,
+        author="AutoModerator",
+        created_utc=post.created_utc,
         body="**Off-Topic Discussion**: all top-level comments must be stories. Reply here for other comments.",
-        stickied=True, distinguished="moderator",
-    )  # fmt: skip
+        stickied=True,
+        distinguished="moderator",
+    )
 
 
 def _base36(number: int, prefix: str) -> str:

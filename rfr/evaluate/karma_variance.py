@@ -114,10 +114,14 @@ def correlations(
             of_confounder = [matrix[:, column] for matrix in columns]
             inside = within_threads(values, of_confounder)
             whole = over_all(values, of_confounder)
-            table.append({
-                "reward": name, "confounder": confounder, "within": float(inside.mean()) if len(inside) else None,
-                "over_all": None if np.isnan(whole) else whole,
-            })  # fmt: skip
+            table.append(
+                {
+                    "reward": name,
+                    "confounder": confounder,
+                    "within": float(inside.mean()) if len(inside) else None,
+                    "over_all": None if np.isnan(whole) else whole,
+                }
+            )
     return table
 
 

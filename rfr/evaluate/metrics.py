@@ -88,9 +88,11 @@ def text_findings(
     """
     people = [story.response for story in prepared.validation.stories[: len(stories)]]
     return {
-        "diversity": diversity(stories), "diversity_of_people": diversity(people),
-        "copying": _copying(stories, prepared, encode), "copying_of_people": _copying(people, prepared, encode),
-    }  # fmt: skip
+        "diversity": diversity(stories),
+        "diversity_of_people": diversity(people),
+        "copying": _copying(stories, prepared, encode),
+        "copying_of_people": _copying(people, prepared, encode),
+    }
 
 
 def _copying(stories: SequenceOf[str], prepared: Prepared, encode: Callable[[list[str]], list[np.ndarray]]) -> dict[str, float]:
@@ -98,9 +100,10 @@ def _copying(stories: SequenceOf[str], prepared: Prepared, encode: Callable[[lis
     copied = longest_copies(encoded, np.asarray(prepared.train.rows.tokens))
     lengths = np.array([max(1, len(story)) for story in encoded])
     return {
-        "longest_median_tokens": float(np.median(copied)), "longest_tokens": float(copied.max()),
+        "longest_median_tokens": float(np.median(copied)),
+        "longest_tokens": float(copied.max()),
         "share_of_story_median": float(np.median(copied / lengths)),
-    }  # fmt: skip
+    }
 
 
 def rewards_of(rewards: Mapping[str, Any], prepared: Prepared) -> tuple[dict[str, np.ndarray], dict[str, str]]:

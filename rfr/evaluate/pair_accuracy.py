@@ -51,9 +51,11 @@ def length_matched(pairs: KarmaPairs, lengths: np.ndarray, posted_s: np.ndarray)
 
 
 CONDITIONS: dict[str, Condition] = {
-    "all": lambda pairs, lengths, posted_s: np.ones(len(pairs.better), bool), "not earlier (SHP)": not_earlier,
-    "within an hour": within_an_hour, "length-matched": length_matched,
-}  # fmt: skip
+    "all": lambda pairs, lengths, posted_s: np.ones(len(pairs.better), bool),
+    "not earlier (SHP)": not_earlier,
+    "within an hour": within_an_hour,
+    "length-matched": length_matched,
+}
 
 
 def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> list[dict[str, str | int | float | None]]:

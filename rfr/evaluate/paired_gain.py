@@ -52,9 +52,14 @@ def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Ite
     (low, controlled_low), (high, controlled_high) = np.quantile(drawn, [0.025, 0.975], axis=0)
     plain, controlled = _estimates(np.concatenate(differences))
     return PairedGain(
-        gain=plain, low=float(low), high=float(high), length_controlled=controlled, length_controlled_low=float(controlled_low),
-        length_controlled_high=float(controlled_high), prompts=sum(map(len, differences)),
-    )  # fmt: skip
+        gain=plain,
+        low=float(low),
+        high=float(high),
+        length_controlled=controlled,
+        length_controlled_low=float(controlled_low),
+        length_controlled_high=float(controlled_high),
+        prompts=sum(map(len, differences)),
+    )
 
 
 def _differences(better: Iterable[ScoredStory], worse: Iterable[ScoredStory]) -> np.ndarray:

@@ -67,6 +67,11 @@ def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) ->
     offsets = np.stack([ends - lengths.sum(axis=1), ends - lengths[:, 1], ends], axis=1)
     each = np.arange(len(stories))
     return PackedRows(
-        block=block, context=0, eos=eos, packed=False, tokens=np.concatenate([ids for part in parts for ids in part]),
-        stories=offsets, pieces=Placement(story=each, start=np.zeros_like(each), end=lengths[:, 1], row=each),
-    )  # fmt: skip
+        block=block,
+        context=0,
+        eos=eos,
+        packed=False,
+        tokens=np.concatenate([ids for part in parts for ids in part]),
+        stories=offsets,
+        pieces=Placement(story=each, start=np.zeros_like(each), end=lengths[:, 1], row=each),
+    )

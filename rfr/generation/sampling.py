@@ -66,9 +66,16 @@ def _sample_batch(
     padded_BT = torch.tensor([[eos] * (longest - len(c)) + c for c in conditions], device=model.device)
     mask_BT = torch.tensor([[0] * (longest - len(c)) + [1] * len(c) for c in conditions], device=model.device)
     drawn_BT = model.generate(  # type: ignore[operator]
-        input_ids=padded_BT, attention_mask=mask_BT, do_sample=True, max_new_tokens=min(sampling.max_new_tokens, block - longest),
-        temperature=sampling.temperature, top_p=sampling.top_p, top_k=sampling.top_k, pad_token_id=eos, eos_token_id=eos,
-    )  # fmt: skip
+        input_ids=padded_BT,
+        attention_mask=mask_BT,
+        do_sample=True,
+        max_new_tokens=min(sampling.max_new_tokens, block - longest),
+        temperature=sampling.temperature,
+        top_p=sampling.top_p,
+        top_k=sampling.top_k,
+        pad_token_id=eos,
+        eos_token_id=eos,
+    )
     return [story.strip() for story in tokenizer.batch_decode(drawn_BT[:, longest:], skip_special_tokens=True)]
 
 

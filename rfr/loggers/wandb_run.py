@@ -106,8 +106,14 @@ def log_evaluation(out: Path, figures: Mapping[str, Any], group: str | None, pro
         out: the folder of that file; the run is named after it.
         figures: their numbers are sent, nested ones under their path.
     """
-    run = _init(dir=out, name=f"{out.name}-evaluation", group=group, project=project, job_type="evaluate",
-                config={"model": figures["model"]})  # fmt: skip
+    run = _init(
+        dir=out,
+        name=f"{out.name}-evaluation",
+        group=group,
+        project=project,
+        job_type="evaluate",
+        config={"model": figures["model"]},
+    )
     run.summary.update(_numbers(figures))
     WandbLog(run, -1, corpus_text=False).finish([out / "evaluation.json"])
 

@@ -3,7 +3,10 @@
 import lazy_loader
 
 # Configs name these by their room; a module is imported when one of its names is asked for.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "load": ["no_random_weights"],
-    "sizes": ["gpt2", "llama"],
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "load": ["no_random_weights"],
+        "sizes": ["gpt2", "llama"],
+    },
+)

@@ -65,10 +65,18 @@ def dense_mask(documents_BT: torch.Tensor) -> torch.Tensor:
 
 
 def isolated_documents(
-    module: torch.nn.Module, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, attention_mask: torch.Tensor | None,
-    dropout: float = 0.0, scaling: float | None = None, sliding_window: int | None = None, softcap: float | None = None,
-    s_aux: torch.Tensor | None = None, **named: Any,
-) -> tuple[torch.Tensor, None]:  # fmt: skip
+    module: torch.nn.Module,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    attention_mask: torch.Tensor | None,
+    dropout: float = 0.0,
+    scaling: float | None = None,
+    sliding_window: int | None = None,
+    softcap: float | None = None,
+    s_aux: torch.Tensor | None = None,
+    **named: Any,
+) -> tuple[torch.Tensor, None]:
     """transformers' attention function; (B, heads, T, D) to (B, T, heads, D). Other masks than document ids are SDPA's, and so is
     dropout, which is slow anyhow.
 

@@ -28,9 +28,13 @@ class Rule(NamedTuple):
 
 @torch.compiler.disable  # it would be compiled anew for every row of other documents
 def attend_by_document(
-    query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, sinks: torch.Tensor | None, documents_BT: torch.Tensor,
+    query: torch.Tensor,
+    key: torch.Tensor,
+    value: torch.Tensor,
+    sinks: torch.Tensor | None,
+    documents_BT: torch.Tensor,
     rule: Rule,
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """Causal attention within documents; (B, heads, T, D) to (B, T, heads, D).
 
     Args:
@@ -90,9 +94,7 @@ class _Document(NamedTuple):
     sinks: torch.Tensor | None  # H G 1, fp32
 
     @classmethod
-    def cut(
-        cls, heads: tuple[torch.Tensor, ...], sinks: torch.Tensor | None, row: int, span: slice, rule: Rule
-    ) -> _Document:  # fmt: skip
+    def cut(cls, heads: tuple[torch.Tensor, ...], sinks: torch.Tensor | None, row: int, span: slice, rule: Rule) -> _Document:
         """CPUs are slow at fp16, so it is turned to fp32.
 
         In bf16 the mean of the keys is taken off where only differences between a query's scores count: probabilities stay as
@@ -155,7 +157,7 @@ def _give_to_sinks(scores: torch.Tensor, probabilities: torch.Tensor, sinks: tor
 
 def _put_gradients(
     document: _Document, grad_output: torch.Tensor, rule: Rule, grads: list[torch.Tensor], grad_sinks: torch.Tensor | None
-) -> None:  # fmt: skip
+) -> None:
     """Put those of a document's queries, keys and values into `grads`; add the sinks'."""
     q, k, v, _ = document
     grad_output, grad_q = (tensor.unflatten(0, q.shape[:2]) for tensor in (grad_output, grads[0]))

@@ -24,7 +24,7 @@ def pad_experts(model: PreTrainedModel) -> None:
 
 def padded_experts(
     self: Any, hidden_states: torch.Tensor, top_k_index: torch.Tensor, top_k_weights: torch.Tensor
-) -> torch.Tensor:  # fmt: skip
+) -> torch.Tensor:
     """transformers' experts function. Few tokens, as in generation, and those on a GPU take transformers' own.
 
     Args:

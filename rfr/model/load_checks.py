@@ -36,9 +36,16 @@ def load_weights(source: str, config: PretrainedConfig, attention: str, dtype: A
     require_files(folder)
     try:
         loaded: Any = AutoModelForCausalLM.from_pretrained(
-            source, config=config, attn_implementation=attention, dtype=dtype, trust_remote_code=False, use_safetensors=True,
-            output_loading_info=True, ignore_mismatched_sizes=True, **options,
-        )  # fmt: skip
+            source,
+            config=config,
+            attn_implementation=attention,
+            dtype=dtype,
+            trust_remote_code=False,
+            use_safetensors=True,
+            output_loading_info=True,
+            ignore_mismatched_sizes=True,
+            **options,
+        )
     except SafetensorError as error:
         raise UserError(f"{source} has a damaged file of weights ({error}): copy it again") from error
     model, about = loaded

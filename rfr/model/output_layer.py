@@ -99,9 +99,15 @@ def weighted_nll(
 class _WeightedNLL(torch.autograd.Function):
     @staticmethod
     def forward(  # autograd takes each tensor as an argument of its own
-        ctx: Any, hidden_ND: Any, unembedding_VD: Any, bias_V: Any, labels_N: Any, weights_N: Any, transform: LogitTransform,
+        ctx: Any,
+        hidden_ND: Any,
+        unembedding_VD: Any,
+        bias_V: Any,
+        labels_N: Any,
+        weights_N: Any,
+        transform: LogitTransform,
         chunks: _Chunks,
-    ) -> Any:  # fmt: skip
+    ) -> Any:
         dtype = (
             torch.get_autocast_dtype(hidden_ND.device.type)
             if torch.is_autocast_enabled(hidden_ND.device.type)
@@ -162,9 +168,13 @@ def _add_product(total: Any, left: torch.Tensor, right: torch.Tensor, *, first: 
 
 
 def _to_gradient(
-    logits_CV: torch.Tensor, labels_C: torch.Tensor, weights_C: torch.Tensor, nll_C: torch.Tensor, transform: LogitTransform,
+    logits_CV: torch.Tensor,
+    labels_C: torch.Tensor,
+    weights_C: torch.Tensor,
+    nll_C: torch.Tensor,
+    transform: LogitTransform,
     wanted: bool,
-) -> None:  # fmt: skip
+) -> None:
     """Fill in the nll; where `wanted`, put the gradient of w * nll in the logits' place."""
     size = len(labels_C) if logits_CV.is_cuda else PART_ROWS
     for start in range(0, len(labels_C), size):

@@ -36,9 +36,12 @@ class _Recipe(NamedTuple):
         """Whether `tensor` is the output, or a view of all of it. Its address may have been reused."""
         output = self.output()
         return (
-            output is not None and output.is_contiguous() and tensor.is_contiguous() and tensor.numel() == output.numel()
+            output is not None
+            and output.is_contiguous()
+            and tensor.is_contiguous()
+            and tensor.numel() == output.numel()
             and tensor._version == self.output_version
-        )  # fmt: skip
+        )
 
     @torch.no_grad()
     def follow(self) -> torch.Tensor:

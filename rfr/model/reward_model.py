@@ -58,7 +58,7 @@ def reward_model(policy: PreTrainedModel, seed: int, block: int) -> PreTrainedMo
 
 def load_reward_model(
     weights: str, attention: Callable[[PretrainedConfig], str] = lambda _: ATTENTION
-) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:  # fmt: skip
+) -> tuple[PreTrainedModel, PreTrainedTokenizerBase]:
     """Reward model (on the GPU where there is one, in evaluation mode) and tokenizer of what `objective=reward_model` left.
 
     Raises:

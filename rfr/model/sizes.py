@@ -10,9 +10,7 @@ from rfr.errors import UserError
 from rfr.ranges import AboveZero, Count
 
 
-def gpt2(
-    *, n_layer: Count, n_head: Count, n_embd: Count, initializer_range: AboveZero = 0.02, **more: Any
-) -> PretrainedConfig:  # fmt: skip
+def gpt2(*, n_layer: Count, n_head: Count, n_embd: Count, initializer_range: AboveZero = 0.02, **more: Any) -> PretrainedConfig:
     """GPT-2 (Radford et al. 2019).
 
     Args:
@@ -26,9 +24,15 @@ def gpt2(
 
 
 def llama(
-    *, num_hidden_layers: Count, num_attention_heads: Count, num_key_value_heads: Count, hidden_size: Count,
-    intermediate_size: Count, tie_word_embeddings: bool = False, **more: Any,
-) -> PretrainedConfig:  # fmt: skip
+    *,
+    num_hidden_layers: Count,
+    num_attention_heads: Count,
+    num_key_value_heads: Count,
+    hidden_size: Count,
+    intermediate_size: Count,
+    tie_word_embeddings: bool = False,
+    **more: Any,
+) -> PretrainedConfig:
     """Llama (Touvron et al. 2023).
 
     Args:
@@ -40,10 +44,14 @@ def llama(
     _require_division("hidden_size", hidden_size, "num_attention_heads", num_attention_heads)
     _require_division("num_attention_heads", num_attention_heads, "num_key_value_heads", num_key_value_heads)
     return LlamaConfig(
-        num_hidden_layers=num_hidden_layers, num_attention_heads=num_attention_heads, hidden_size=hidden_size,
-        num_key_value_heads=num_key_value_heads, intermediate_size=intermediate_size, tie_word_embeddings=tie_word_embeddings,
+        num_hidden_layers=num_hidden_layers,
+        num_attention_heads=num_attention_heads,
+        hidden_size=hidden_size,
+        num_key_value_heads=num_key_value_heads,
+        intermediate_size=intermediate_size,
+        tie_word_embeddings=tie_word_embeddings,
         **more,
-    )  # fmt: skip
+    )
 
 
 def _require_division(whole: str, size: int, part: str, count: int) -> None:

@@ -3,10 +3,13 @@
 import lazy_loader
 
 # Configs name these by their room; a module is imported when one of its names is asked for.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "baselines": ["PromptValue", "ThreadMean"],
-    "losses": ["BradleyTerry", "DPO", "WeightedNLL"],
-    "quantiles": ["Quantiles"],
-    "training_data": ["PairwiseObjective", "WeightedObjective"],
-    "raw_weights": ["Constant", "Exponential", "Linear", "Positive", "Top"],
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "baselines": ["PromptValue", "ThreadMean"],
+        "losses": ["BradleyTerry", "DPO", "WeightedNLL"],
+        "quantiles": ["Quantiles"],
+        "training_data": ["PairwiseObjective", "WeightedObjective"],
+        "raw_weights": ["Constant", "Exponential", "Linear", "Positive", "Top"],
+    },
+)

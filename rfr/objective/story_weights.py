@@ -26,10 +26,11 @@ class WeightDiagnostics:
         """For people."""
         return {
             "ESS/N": f"{self.ess:.3f}" + (f" ({self.ess_unclipped:.3f} before clipping)" if self.clipped_share else ""),
-            "largest weight's share": f"{self.largest_share:.2%}", "stories clipped": f"{self.clipped_share:.2%}",
+            "largest weight's share": f"{self.largest_share:.2%}",
+            "stories clipped": f"{self.clipped_share:.2%}",
             "evenness of the weights": f"{self.entropy:.3f} (entropy; 1: all alike)",
             **{name: f"{value:.4g}" for name, value in self.figures.items()},
-        }  # fmt: skip
+        }
 
     def as_dict(self) -> dict[str, float]:
         """Flat, for logs."""
@@ -63,9 +64,14 @@ def story_weights(
     weights = raw * tokens.sum() / (raw * tokens).sum()
     shares = raw * tokens / (raw * tokens).sum()
     health = WeightDiagnostics(
-        ess=effective_sample_size(raw), ess_unclipped=effective_sample_size(unclipped), largest_share=float(shares.max()),
-        clipped_share=float((raw < unclipped).mean()), entropy=_evenness(shares), stories=len(raw), figures=figures,
-    )  # fmt: skip
+        ess=effective_sample_size(raw),
+        ess_unclipped=effective_sample_size(unclipped),
+        largest_share=float(shares.max()),
+        clipped_share=float((raw < unclipped).mean()),
+        entropy=_evenness(shares),
+        stories=len(raw),
+        figures=figures,
+    )
     if health.ess < ess_floor:
         raise UserError(
             f"the weights leave ESS/N = {health.ess:.2g}, below objective.ess_floor={ess_floor}: one of {len(raw):,} stories "

@@ -41,9 +41,10 @@ class TrainingData:
         assert isinstance(train, PairRows), "only pairs are compared with what was likely before"
         assert isinstance(validation, PairRows)
         return replace(
-            self, train=train.with_reference(log_probabilities(train.rows)),
+            self,
+            train=train.with_reference(log_probabilities(train.rows)),
             validation=validation.with_reference(log_probabilities(validation.rows)),
-        )  # fmt: skip
+        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +74,12 @@ class WeightedObjective:
             tell = partial(_with_control_tokens, self.control, np.array(control_ids(prepared.tokenizer)), arrays["rewards"])
             train, validation = tell(train, arrays["rewards"]), tell(validation, story_rewards(reward, prepared.validation))
         return TrainingData(
-            train=WeightedRows(train, weights), validation=WeightedRows(validation), shown=health.shown(), arrays=arrays,
+            train=WeightedRows(train, weights),
+            validation=WeightedRows(validation),
+            shown=health.shown(),
+            arrays=arrays,
             figures={f"weights/{name}": value for name, value in health.as_dict().items()},
-        )  # fmt: skip
+        )
 
 
 def _with_control_tokens(
@@ -103,10 +107,11 @@ class PairwiseObjective:
             f"{counts['train']:,}, of {len(rows['train'].comparisons.story):,} stories; {counts['validation']:,} held out"
         )
         return TrainingData(
-            **rows, shown={"rows": f"{len(rows['train']):,}", "pairs to compare": pair_counts},
+            **rows,
+            shown={"rows": f"{len(rows['train']):,}", "pairs to compare": pair_counts},
             arrays={"rewards": rewards["train"]},
             figures={f"pairs/{name}": float(count) for name, count in counts.items()},
-        )  # fmt: skip
+        )
 
     def _rows(self, split: PreparedSplit, rewards: np.ndarray) -> PairRows:
         return PairRows(split.rows, self.pairing(rewards, split.stories.column("thread_id"), split.target_tokens))

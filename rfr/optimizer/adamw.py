@@ -29,9 +29,7 @@ def torch_adamw(
     return torch.optim.AdamW(params, lr, (betas[0], betas[1]), eps, weight_decay, fused=fused)
 
 
-def cpu_adam(
-    params: Iterable[Any], *, lr: AboveZero, betas: Betas, eps: AboveZero, weight_decay: ZeroOrMore = 0.0
-) -> Optimizer:  # fmt: skip
+def cpu_adam(params: Iterable[Any], *, lr: AboveZero, betas: Betas, eps: AboveZero, weight_decay: ZeroOrMore = 0.0) -> Optimizer:
     """DeepSpeed's vectorised AdamW over CPU memory; compiles with g++ and ninja on first use (Rajbhandari et al. 2020)."""
     from deepspeed.ops.adam import DeepSpeedCPUAdam
 

@@ -51,9 +51,21 @@ class SplitAdamW(ChunkedAdamW):
             master = joined(upper, lower)
             state[STEP].copy_(steps_before)
             adamw(
-                [master], [grad], [mean], [square], [], [state[STEP]], fused=True, amsgrad=False, beta1=group["betas"][0],
-                beta2=group["betas"][1], lr=group["lr"], weight_decay=group["weight_decay"], eps=group["eps"], maximize=False,
-            )  # fmt: skip
+                [master],
+                [grad],
+                [mean],
+                [square],
+                [],
+                [state[STEP]],
+                fused=True,
+                amsgrad=False,
+                beta1=group["betas"][0],
+                beta2=group["betas"][1],
+                lr=group["lr"],
+                weight_decay=group["weight_decay"],
+                eps=group["eps"],
+                maximize=False,
+            )
             divide(master, upper, lower)
 
 

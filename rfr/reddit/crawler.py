@@ -87,9 +87,9 @@ class Crawler:
         """These were asked for, by their full names, and Reddit did not give them. Call it in a transaction."""
         for name in sorted(names):
             kind, item_id = PREFIXES[name[:3]], name[3:]
-            self.store.add([
-                Observation(kind=kind, item_id=item_id, seen_at=seen_at, source=self.source, score=None, missing=True)
-            ])  # fmt: skip
+            self.store.add(
+                [Observation(kind=kind, item_id=item_id, seen_at=seen_at, source=self.source, score=None, missing=True)]
+            )
 
     async def ask(self, names: list[str]) -> tuple[list[Any], set[str]]:
         """The items of up to a hundred full names (t3_... and t1_... mixed), and the names of those Reddit left out."""

@@ -118,10 +118,16 @@ def to_reply(data: Json, seen_at: float | None) -> Reply | None:
         return None
     gone = DELETED if data["deleted"] else None
     return Reply(
-        id=data["id"], post_id=post_id, body=gone or data["body"] or "", author=gone or data["author"],
-        created_utc=data["created_utc"], stickied=data["stickied"], distinguished=data["distinguished"], seen_at=seen_at,
+        id=data["id"],
+        post_id=post_id,
+        body=gone or data["body"] or "",
+        author=gone or data["author"],
+        created_utc=data["created_utc"],
+        stickied=data["stickied"],
+        distinguished=data["distinguished"],
+        seen_at=seen_at,
         deleted=data["deleted"],
-    )  # fmt: skip
+    )
 
 
 def _answered_post(data: Json) -> str | None:
@@ -145,6 +151,12 @@ def _answered_post(data: Json) -> str | None:
 def to_observation(data: Json, seen_at: float | None, source: str) -> Observation:
     """A reading of the score. While `score_hidden` is set Reddit reports 1 whatever the score is. Of validated data."""
     return Observation(
-        kind=data["kind"], item_id=data["id"], seen_at=seen_at, source=source, score=data["score"], hidden=data["score_hidden"],
-        archived=data["archived"], num_comments=data["num_comments"],
-    )  # fmt: skip
+        kind=data["kind"],
+        item_id=data["id"],
+        seen_at=seen_at,
+        source=source,
+        score=data["score"],
+        hidden=data["score_hidden"],
+        archived=data["archived"],
+        num_comments=data["num_comments"],
+    )

@@ -18,9 +18,11 @@ from rfr.reddit.threads import read_changed
 PERIODS = ("hour", "day", "week", "month", "year", "all")
 # Reddit shows at most 1,000 items of each, so that only their union reaches far back.
 LISTINGS = (
-    ("new", {}), ("hot", {}), ("rising", {}),
+    ("new", {}),
+    ("hot", {}),
+    ("rising", {}),
     *((sort, {"t": period}) for sort in ("top", "controversial") for period in PERIODS),
-)  # fmt: skip
+)
 
 
 async def crawl_once(crawler: Crawler, *, limit: int = 1000) -> None:

@@ -64,9 +64,11 @@ class Comparison:
 def comparison_page(title: str, comparison: Comparison) -> str:
     """The page as a string."""
     return SHELL.format(
-        title=safe(title), style=(HERE / "comparison.css").read_text(), script=(HERE / "comparison.js").read_text(),
+        title=safe(title),
+        style=(HERE / "comparison.css").read_text(),
+        script=(HERE / "comparison.js").read_text(),
         data=_embedded(vars(comparison)),
-    )  # fmt: skip
+    )
 
 
 def _embedded(data: Any) -> str:

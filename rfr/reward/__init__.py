@@ -3,10 +3,13 @@
 import lazy_loader
 
 # Configs name these by their room; a module is imported when one of its names is asked for.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "adjusted": ["AdjustedRank"],
-    "karma": ["Karma", "LogKarma"],
-    "quantile": ["Quantile", "Tiers"],
-    "residual": ["Residual"],
-    "thread": ["ThreadRank", "ThreadZscore"],
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "adjusted": ["AdjustedRank"],
+        "karma": ["Karma", "LogKarma"],
+        "quantile": ["Quantile", "Tiers"],
+        "residual": ["Residual"],
+        "thread": ["ThreadRank", "ThreadZscore"],
+    },
+)

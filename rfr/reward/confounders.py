@@ -16,18 +16,28 @@ from rfr.reward.base import ReplyThread
 
 KNOWN = 0.5  # of the training replies must have a time, or the corpus counts as one without times
 NAMES = (
-    "delay (hours)", "arrival in the thread", "post's score", "thread's size", "hour of the day", "length (words)",
+    "delay (hours)",
+    "arrival in the thread",
+    "post's score",
+    "thread's size",
+    "hour of the day",
+    "length (words)",
     "score's age (days)",
-)  # fmt: skip
+)
 
 
 def confounders(thread: ReplyThread) -> np.ndarray:
     """The confounders `NAMES` of each reply: float64 of shape (replies, len(NAMES)), NaN where unknown."""
     delays, ages = delays_s(thread), _known(story.score_age_s for story in thread)
     columns = (
-        delays / 3600, arrivals(delays), _known(story.post_score for story in thread), np.full(len(thread), float(len(thread))),
-        _known(story.created_utc for story in thread) % 86_400 / 3600, words(thread), ages / 86_400,
-    )  # fmt: skip
+        delays / 3600,
+        arrivals(delays),
+        _known(story.post_score for story in thread),
+        np.full(len(thread), float(len(thread))),
+        _known(story.created_utc for story in thread) % 86_400 / 3600,
+        words(thread),
+        ages / 86_400,
+    )
     return np.column_stack(columns)
 
 

@@ -43,10 +43,19 @@ def best_groups(runs: ResultTable) -> list[dict[str, Any]]:
         for index, key in enumerate(keys):
             others = " ".join(f"{other}={value}" for other, value in zip(keys, settings, strict=True) if other != key)
             low, high = interval(values)
-            best.setdefault((key, settings[index]), {
-                "key": key, "of": f"{key}={settings[index]}", "with": others, "metric": metric, "mean": fmean(values),
-                "low": low, "high": high, "runs": len(values),
-            })  # fmt: skip
+            best.setdefault(
+                (key, settings[index]),
+                {
+                    "key": key,
+                    "of": f"{key}={settings[index]}",
+                    "with": others,
+                    "metric": metric,
+                    "mean": fmean(values),
+                    "low": low,
+                    "high": high,
+                    "runs": len(values),
+                },
+            )
     return sorted(best.values(), key=lambda row: keys.index(row["key"]))  # stable: the better first within a key
 
 

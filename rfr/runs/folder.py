@@ -16,8 +16,19 @@ from rfr.utils.hashing import key_of
 CONFIG = "config.yaml"  # in the folder of every run
 # Keys that do not change what is trained.
 NOT_HASHED = (
-    "data_dir", "runs_dir", "name", "group", "resume", "logger", "look", "plan", "metric", "find_lr", "preview", "derived"
-)  # fmt: skip
+    "data_dir",
+    "runs_dir",
+    "name",
+    "group",
+    "resume",
+    "logger",
+    "look",
+    "plan",
+    "metric",
+    "find_lr",
+    "preview",
+    "derived",
+)
 
 
 def run_folder(cfg: DictConfig) -> Path:

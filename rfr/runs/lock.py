@@ -93,9 +93,7 @@ def _has_its_name(descriptor: int, path: Path) -> bool:
 
 def _this_process() -> dict[str, Any]:
     born = psutil.Process().create_time()  # process ids are used again
-    return {
-        "host": socket.gethostname(), "process": os.getpid(), "born": born, "since": time.strftime("%Y-%m-%d %H:%M:%S")
-    }  # fmt: skip
+    return {"host": socket.gethostname(), "process": os.getpid(), "born": born, "since": time.strftime("%Y-%m-%d %H:%M:%S")}
 
 
 def _named(descriptor: int) -> dict[str, Any]:

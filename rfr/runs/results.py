@@ -54,10 +54,13 @@ def collect_results(run_dirs: Sequence[Path]) -> ResultTable:
     names = [_named(key, None)[0] for key in varied]
     rows = [
         {
-            "run": name, "state": state_of(run_dir), **dict(_named(key, flat.get(key)) for key in varied),
+            "run": name,
+            "state": state_of(run_dir),
+            **dict(_named(key, flat.get(key)) for key in varied),
             **{key: result.get(key) for key in figures},
-        } for run_dir, name, flat, result in zip(run_dirs, _names(run_dirs), configs, results, strict=True)
-    ]  # fmt: skip
+        }
+        for run_dir, name, flat, result in zip(run_dirs, _names(run_dirs), configs, results, strict=True)
+    ]
     order = sorted(range(len(rows)), key=lambda index: [_natural(rows[index][name]) for name in names])
     return ResultTable(
         rows=[rows[index] for index in order], run_dirs=[run_dirs[index] for index in order], varied=names, figures=figures

@@ -27,7 +27,12 @@ def write_rejects(store: Store) -> None:
     with new_file(path) as partial, partial.open("w") as lines:
         for source, file, columns, offset, part, reason, line in rejects:
             shown = {
-                "source": source, "file": file or None, "columns": json.loads(columns) if columns else None, "offset": offset,
-                "part": part, "reason": reason, "line": line.decode("utf-8", "backslashreplace"),
-            }  # fmt: skip
+                "source": source,
+                "file": file or None,
+                "columns": json.loads(columns) if columns else None,
+                "offset": offset,
+                "part": part,
+                "reason": reason,
+                "line": line.decode("utf-8", "backslashreplace"),
+            }
             lines.write(json.dumps(shown) + "\n")

@@ -42,9 +42,12 @@ CREATE TABLE tombstone (item_id TEXT PRIMARY KEY, reason TEXT NOT NULL) WITHOUT 
 GONE = "'[deleted]', '[removed]', '[ Removed by Reddit ]', '[deleted by user]'"
 
 TRACED = (
-    ("post", "title", "text"), ("post", "body", "text"), ("post", "author", "author"),
-    ("reply", "body", "text"), ("reply", "author", "author"),
-)  # fmt: skip
+    ("post", "title", "text"),
+    ("post", "body", "text"),
+    ("post", "author", "author"),
+    ("reply", "body", "text"),
+    ("reply", "author", "author"),
+)
 
 
 def _residue_trigger(table: str, column: str, kind: str) -> str:

@@ -165,9 +165,11 @@ class Store(StoreFile):
                 mine = tuple(group[1])
                 group = next(replies, None)
             yield Thread(
-                post=post, replies=mine, observations=self._newest("reply", "SELECT id FROM reply WHERE post_id = ?", post.id),
+                post=post,
+                replies=mine,
+                observations=self._newest("reply", "SELECT id FROM reply WHERE post_id = ?", post.id),
                 post_observation=self._newest("post", "SELECT ?", post.id).get(post.id),
-            )  # fmt: skip
+            )
 
     def threads_without_post(self) -> Iterator[Thread]:
         """The replies whose posts never came in, by their posts' ids; these posts have no title."""

@@ -57,10 +57,15 @@ def deepspeed_zero(
         UserError: the folder or the system package that offloading to a disk needs is missing.
     """
     settings: dict[str, Any] = {
-        "zero_allow_untested_optimizer": True, "logging_batch_size_per_gpu": 1, "stage": stage, "zero": zero,
-        "offload_optimizer": offload_optimizer, "offload_parameters": offload_parameters,
-        "offload_optimizer_device": offload_optimizer_device, **sizes,
-    }  # fmt: skip
+        "zero_allow_untested_optimizer": True,
+        "logging_batch_size_per_gpu": 1,
+        "stage": stage,
+        "zero": zero,
+        "offload_optimizer": offload_optimizer,
+        "offload_parameters": offload_parameters,
+        "offload_optimizer_device": offload_optimizer_device,
+        **sizes,
+    }
     if precision == PURE:
         raise UserError(f"precision={PURE} is for strategy=single and strategy=ddp: DeepSpeed keeps fp32 masters")
     scratch = None

@@ -75,22 +75,29 @@ def _states(setup: MemorySetup, count: int) -> list[MemoryItem]:
     """Parameters, gradients, and the optimizer's masters and moments."""
     computed = DTYPE[setup.precision].itemsize
     if setup.stage == 0 and setup.masters:
-        return [MemoryItem(name="parameters", device=computed * count), MemoryItem(name="gradients", device=FP32 * count),
-                MemoryItem(name="optimizer states", device=(computed + 2 * FP32) * count)]  # fmt: skip
+        return [
+            MemoryItem(name="parameters", device=computed * count),
+            MemoryItem(name="gradients", device=FP32 * count),
+            MemoryItem(name="optimizer states", device=(computed + 2 * FP32) * count),
+        ]
     if setup.stage == 0:
         held = computed if setup.precision == PURE else FP32
-        return [MemoryItem(name="parameters", device=held * count), MemoryItem(name="gradients", device=held * count),
-                MemoryItem(name="optimizer states", device=2 * held * count)]  # fmt: skip
+        return [
+            MemoryItem(name="parameters", device=held * count),
+            MemoryItem(name="gradients", device=held * count),
+            MemoryItem(name="optimizer states", device=2 * held * count),
+        ]
     own = count / setup.ranks
     parameters = computed * (own if setup.stage == 3 else count)
     gradients = computed * (own if setup.stage >= 2 else count)
     return [
         _at(setup.parameters_on, "parameters", parameters),
-        MemoryItem(name="gradients", device=gradients) if setup.optimizer_on == NO_OFFLOAD
+        MemoryItem(name="gradients", device=gradients)
+        if setup.optimizer_on == NO_OFFLOAD
         else MemoryItem(name="gradients", device=computed * min(own, setup.bucket), host=_offloaded_gradients(setup) * own),
         _at(setup.optimizer_on, "optimizer states", 3 * FP32 * own),
         MemoryItem(name="DeepSpeed's buffers", device=2 * computed * min(count, setup.bucket)),
-    ]  # fmt: skip
+    ]
 
 
 def _offloaded_gradients(setup: MemorySetup) -> int:
@@ -121,9 +128,13 @@ def _activations(setup: MemorySetup, count: int) -> list[MemoryItem]:
     """Activations that the forward pass keeps, weights that autocast casts, and on a CPU malloc's overhead."""
     computed, autocast = DTYPE[setup.precision].itemsize, setup.stage == 0 and setup.precision not in ("fp32", PURE)
     forward = ForwardPass(
-        rows=setup.rows, block=setup.block, precision=setup.precision, autocast=autocast,
-        checkpointing=setup.checkpointing, attention=setup.attention,
-    )  # fmt: skip
+        rows=setup.rows,
+        block=setup.block,
+        precision=setup.precision,
+        autocast=autocast,
+        checkpointing=setup.checkpointing,
+        attention=setup.attention,
+    )
     kept = activation_bytes(setup.config, forward)
     total, casts = kept.layer * setup.config.num_hidden_layers + kept.outside, computed * count if autocast else 0
     if setup.checkpointing:  # backward recomputes one layer at a time; autocast's copies are freed by then

@@ -22,9 +22,14 @@ def to_universal(checkpoint: Path, folder: Path) -> None:
 
     shutil.rmtree(folder, ignore_errors=True)
     arguments = Namespace(
-        input_folder=str(checkpoint / TAG), output_folder=str(folder), num_extract_workers=1, num_merge_workers=1,
-        keep_temp_folder=False, strict=True, inject_missing_state=True,
-    )  # fmt: skip
+        input_folder=str(checkpoint / TAG),
+        output_folder=str(folder),
+        num_extract_workers=1,
+        num_merge_workers=1,
+        keep_temp_folder=False,
+        strict=True,
+        inject_missing_state=True,
+    )
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         ds_to_universal.main(arguments)
     (folder.parent / "latest_universal").unlink(missing_ok=True)

@@ -3,6 +3,9 @@
 import lazy_loader
 
 # Configs name these by their room; a module is imported when one of its names is asked for.
-__getattr__, __dir__, __all__ = lazy_loader.attach(__name__, submod_attrs={
-    "callback": ["Sweep"],
-})  # fmt: skip
+__getattr__, __dir__, __all__ = lazy_loader.attach(
+    __name__,
+    submod_attrs={
+        "callback": ["Sweep"],
+    },
+)

@@ -71,9 +71,16 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     if layout.scratch is not None:
         require_room(layout.scratch, model.num_parameters())
     return Run(
-        recipe=recipe, run_dir=run_dir, precision=precision, layout=layout, prepared=prepared, data=data, model=model,
-        resume_from=resume_from, fingerprint=own_fingerprint,
-    )  # fmt: skip
+        recipe=recipe,
+        run_dir=run_dir,
+        precision=precision,
+        layout=layout,
+        prepared=prepared,
+        data=data,
+        model=model,
+        resume_from=resume_from,
+        fingerprint=own_fingerprint,
+    )
 
 
 def require_masters(optimizer: Any, precision: str, layout: Layout) -> None:
@@ -94,8 +101,9 @@ def require_masters(optimizer: Any, precision: str, layout: Layout) -> None:
     if precision == PURE and optimizer not in (SplitAdamW, StochasticAdamW) and ranks().rank == 0:
         print(
             f"warning: {optimizer.__name__} rounds bf16 parameters to the nearest, so updates below a 256th of one are lost: "
-            "take optimizer=split_adamw (fp32 masters) or stochastic_adamw (fewer bytes)", flush=True,
-        )  # fmt: skip
+            "take optimizer=split_adamw (fp32 masters) or stochastic_adamw (fewer bytes)",
+            flush=True,
+        )
 
 
 def rows_per_step(recipe: Recipe) -> int:

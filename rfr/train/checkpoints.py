@@ -140,9 +140,10 @@ def fingerprint(model: PreTrainedModel, rows_per_step: int) -> dict[str, Any]:
     """The facts that a checkpoint and the run that resumes from it must share."""
     shapes = [f"{name} {tuple(parameter.shape)}" for name, parameter in sorted(model.named_parameters())]
     return {
-        "rows_per_step": rows_per_step, "parameters": model.num_parameters(),
+        "rows_per_step": rows_per_step,
+        "parameters": model.num_parameters(),
         "shapes": hashlib.sha256("\n".join(shapes).encode()).hexdigest(),
-    }  # fmt: skip
+    }
 
 
 def require_match(checkpoint: Path, now: dict[str, Any]) -> None:

@@ -10,9 +10,16 @@ import torch
 SIZE, REPEATS = 1024, 7  # of the matrices that are multiplied where the peak is not known
 # Dense products per second in 16 bits, as the makers' data sheets give them.
 KNOWN = {
-    "V100": 125e12, "T4": 65e12, "A100": 312e12, "A10": 125e12, "L4": 121e12, "H100": 989e12, "H200": 989e12,
-    "RTX 4090": 165e12, "RTX 3090": 71e12,
-}  # fmt: skip
+    "V100": 125e12,
+    "T4": 65e12,
+    "A100": 312e12,
+    "A10": 125e12,
+    "L4": 121e12,
+    "H100": 989e12,
+    "H200": 989e12,
+    "RTX 4090": 165e12,
+    "RTX 3090": 71e12,
+}
 
 
 def peak_flops(device: torch.device, dtype: torch.dtype) -> float:

@@ -114,8 +114,9 @@ class Learner(pl.LightningModule):
         if self._not_finite > (SKIPPED_IN_A_ROW if loss_scale(self.trainer) is not None else 0):
             raise RunFailed(
                 f"the loss is {loss} at step {self.trainer.global_step + 1}: "
-                "try a lower optimizer.lr, a longer schedule.warmup_steps or a smaller trainer.gradient_clip", 1,
-            )  # fmt: skip
+                "try a lower optimizer.lr, a longer schedule.warmup_steps or a smaller trainer.gradient_clip",
+                1,
+            )
 
     def on_train_start(self) -> None:
         """Gradients are made here and stay: made anew at every step, they would tear memory to holes."""
@@ -201,5 +202,5 @@ class Learner(pl.LightningModule):
 
     def transfer_batch_to_device(
         self, batch: Batch | PreferenceBatch, device: torch.device, dataloader_idx: int
-    ) -> Batch | PreferenceBatch:  # fmt: skip
+    ) -> Batch | PreferenceBatch:
         return batch.to(device)

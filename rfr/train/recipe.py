@@ -77,12 +77,24 @@ class Recipe:
         model = ModelSettings(**{field.name: cfg.model[field.name] for field in fields(ModelSettings)})
         keywords = {name: value for name, value in optimizer.keywords.items() if name != "weight_decay"}
         return cls(
-            config=plain(cfg), data_dir=Path(cfg.data_dir), runs_dir=Path(cfg.runs_dir), seed=cfg.seed, group=cfg.group,
-            precision=cfg.precision, model=model,
-            random_config=instantiate(cfg.model.random), corpus=instantiate(cfg.corpus), preprocess=instantiate(cfg.preprocess),
-            reward=instantiate(cfg.reward), objective=instantiate(cfg.objective),
-            make_optimizer=partial(optimizer.func, *optimizer.args, **keywords), weight_decay=cfg.optimizer.weight_decay,
-            schedule=schedule, make_layout=instantiate(cfg.strategy), make_loggers=list(instantiate(cfg.logger).values()),
-            trainer=trainer, samples=Stories(count=cfg.samples.prompts, sampling=instantiate(cfg.samples.sampling)),
+            config=plain(cfg),
+            data_dir=Path(cfg.data_dir),
+            runs_dir=Path(cfg.runs_dir),
+            seed=cfg.seed,
+            group=cfg.group,
+            precision=cfg.precision,
+            model=model,
+            random_config=instantiate(cfg.model.random),
+            corpus=instantiate(cfg.corpus),
+            preprocess=instantiate(cfg.preprocess),
+            reward=instantiate(cfg.reward),
+            objective=instantiate(cfg.objective),
+            make_optimizer=partial(optimizer.func, *optimizer.args, **keywords),
+            weight_decay=cfg.optimizer.weight_decay,
+            schedule=schedule,
+            make_layout=instantiate(cfg.strategy),
+            make_loggers=list(instantiate(cfg.logger).values()),
+            trainer=trainer,
+            samples=Stories(count=cfg.samples.prompts, sampling=instantiate(cfg.samples.sampling)),
             evaluation=Stories(count=cfg.evaluation.stories, sampling=instantiate(cfg.evaluation.sampling)),
-        )  # fmt: skip
+        )

@@ -123,11 +123,13 @@ def _persistent_callbacks(run: Run) -> list[pl.Callback]:
         *([SaveBest(run.run_dir / "best", run.prepared.tokenizer)] if settings.keep_best else []),
         LogSamples(run.run_dir, prompts, run.prepared.tokenizer, recipe.samples.sampling),
         Checkpoints(
-            run.run_dir / "checkpoints", every_n_steps=settings.checkpoint_every,
-            validate_every=min(settings.validate_every, settings.max_steps), keep=settings.keep_checkpoints,
+            run.run_dir / "checkpoints",
+            every_n_steps=settings.checkpoint_every,
+            validate_every=min(settings.validate_every, settings.max_steps),
+            keep=settings.keep_checkpoints,
             fingerprint=run.fingerprint,
         ),
-    ]  # fmt: skip
+    ]
 
 
 def _loggers(run: Run) -> list[Any]:
@@ -188,4 +190,4 @@ def _true_quality(run: Run) -> dict[str, float]:
     prompts = [story.prompt for story in run.prepared.validation.stories]
     return judge(
         lambda chosen: sample(run.model, run.prepared.tokenizer, chosen, stories.sampling), prompts, stories.count, quality
-    )  # fmt: skip
+    )

@@ -21,11 +21,13 @@ def print_start(run: Run) -> None:
     best_only = bool(control_ids(prepared.tokenizer)) and objective.control is None
     facts = {
         "run": f"{run.run_dir}, going on from step {step_of(run.resume_from)}" if run.resume_from else run.run_dir,
-        "precision": run.precision, "parameters": f"{run.model.num_parameters():,}",
+        "precision": run.precision,
+        "parameters": f"{run.model.num_parameters():,}",
         "stories": f"{ledger['kept']['stories']:,} of {ledger['came_in']['stories']:,} replies (training threads)",
         "rows": f"{ledger['rows']:,} of {recipe.model.block_size} tokens, {ledger['packing_efficiency']:.1%} full",
-        **run.data.shown, **({"told before each prompt": "the best quantile"} if best_only else {}),
-    }  # fmt: skip
+        **run.data.shown,
+        **({"told before each prompt": "the best quantile"} if best_only else {}),
+    }
     print_ledger(prepared, recipe.preprocess.min_age_h)
     print_table([facts], title=f"{objective.name} on {len(prepared.train.threads)} threads", vertical=True)
 

@@ -127,9 +127,14 @@ def _import(store: Store, block: Block, state: ImportState, subreddit: str, dump
         store.reject(Origin(SOURCE, dump_path), offset, reason, line)
     first = state.first_reject or (f"byte {min(rejects)[0]:,}: {min(rejects)[2]}" if rejects else "")
     return replace(
-        state, offset=block.end, read=state.read + block.lines, kept=state.kept + kept, rejected=state.rejected + len(rejects),
-        filtered=state.filtered + block.lines - kept - len(rejects), first_reject=first,
-    )  # fmt: skip
+        state,
+        offset=block.end,
+        read=state.read + block.lines,
+        kept=state.kept + kept,
+        rejected=state.rejected + len(rejects),
+        filtered=state.filtered + block.lines - kept - len(rejects),
+        first_reject=first,
+    )
 
 
 def missing_posts(store: Store) -> str | None:
@@ -141,8 +146,10 @@ def missing_posts(store: Store) -> str | None:
     if not lacking:
         return None
     names = {json.loads(value)["file"] for (value,) in store.rows("SELECT value FROM cursor WHERE name LIKE ? || '%'", (MARKS,))}
-    wanted = sorted({name.replace("RC_", "RS_").split(".")[0] for name in names if name.startswith("RC_")}
-                    - {name.split(".")[0] for name in names})  # fmt: skip
+    wanted = sorted(
+        {name.replace("RC_", "RS_").split(".")[0] for name in names if name.startswith("RC_")}
+        - {name.split(".")[0] for name in names}
+    )
     shown = ", ".join(wanted) if wanted else "the RS_ file (submissions) of the same month"
     replies = store.counts()["reply"]
     return f"{lacking:,} of {replies:,} replies lack their posts, so nothing can be learnt from them: import {shown} too"

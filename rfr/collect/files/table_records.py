@@ -74,21 +74,33 @@ class TableRecords:
         # In a whole thread the post's id is part of the reply's; elsewhere equal texts under equal titles are one reply.
         reply_id = self._id(story, "reply", post_id if story.thread else title, body)
         post = Post(
-            id=post_id, subreddit=self.subreddit, title=title, body=self._text(story, "post_body") or "", seen_at=self.seen_at,
+            id=post_id,
+            subreddit=self.subreddit,
+            title=title,
+            body=self._text(story, "post_body") or "",
+            seen_at=self.seen_at,
             created_utc=self._time(story, "post_created_utc"),
-        )  # fmt: skip
+        )
         reply = Reply(
-            id=reply_id, post_id=post_id, body=body, author=self._text(story, "author") or None,
-            created_utc=self._time(story, "created_utc"), seen_at=self.seen_at,
-        )  # fmt: skip
+            id=reply_id,
+            post_id=post_id,
+            body=body,
+            author=self._text(story, "author") or None,
+            created_utc=self._time(story, "created_utc"),
+            seen_at=self.seen_at,
+        )
         readings = (self._reading(story, "post", post_id, "post_score"), self._reading(story, "reply", reply_id, "score"))
         return [post, reply, *filter(None, readings)]
 
     def _reading(self, story: Story, kind: Kind, item_id: str, name: str) -> Observation | None:
         score = whole_number(story.fields.get(name), self._column(name))
-        return None if score is None else Observation(
-            kind=kind, item_id=item_id, seen_at=self.seen_at, source=SOURCE, score=score, import_number=self.import_number
-        )  # fmt: skip
+        return (
+            None
+            if score is None
+            else Observation(
+                kind=kind, item_id=item_id, seen_at=self.seen_at, source=SOURCE, score=score, import_number=self.import_number
+            )
+        )
 
     def _text(self, story: Story, name: str) -> str | None:
         return text_of(story.fields.get(name), self._column(name))

@@ -88,11 +88,14 @@ class TableSource(FileSource):
 
 
 LOST = {  # what follows where a column is absent
-    "post_id": "posts are told apart by their titles", "reply_id": "replies by their texts",
-    "post_body": "posts have no text beside their titles", "post_score": "the posts' scores are unknown",
-    "post_created_utc": "so is when posts were written", "created_utc": "when replies were written is unknown",
+    "post_id": "posts are told apart by their titles",
+    "reply_id": "replies by their texts",
+    "post_body": "posts have no text beside their titles",
+    "post_score": "the posts' scores are unknown",
+    "post_created_utc": "so is when posts were written",
+    "created_utc": "when replies were written is unknown",
     "author": "bots can't be told by their names",
-}  # fmt: skip
+}
 
 
 def _about(imported: Imported, path: Path, columns: Mapping[str, str | None], store: Store) -> Iterator[str]:
@@ -101,11 +104,17 @@ def _about(imported: Imported, path: Path, columns: Mapping[str, str | None], st
         without = ", ".join(str(columns[name]) for name in imported.missing)
         yield f"{path.name} has no {without}: {', '.join(LOST[name] for name in imported.missing)}"
     if imported.rejected:
-        yield (f"{imported.rejected:,} of {imported.read:,} stories are rejected, the first: {imported.first_reject}; "
-               f"{rejects_file(store)} has all")  # fmt: skip
+        yield (
+            f"{imported.rejected:,} of {imported.read:,} stories are rejected, the first: {imported.first_reject}; "
+            f"{rejects_file(store)} has all"
+        )
     if repeated := imported.repeated_titles:
-        yield (f"{repeated:,} title{'s occur' if repeated > 1 else ' occurs'} twice{' or more' * (repeated > 1)}: each post is a "
-               "thread of its own")  # fmt: skip
+        yield (
+            f"{repeated:,} title{'s occur' if repeated > 1 else ' occurs'} twice{' or more' * (repeated > 1)}: each post is a "
+            "thread of its own"
+        )
     if (imported.import_number or 0) > 1:
-        yield (f"these scores came without a time: the order of import stands for it, so of two scores of a story this import's "
-               f"(number {imported.import_number}) counts; source.seen_at=<date> says when they were read")  # fmt: skip
+        yield (
+            f"these scores came without a time: the order of import stands for it, so of two scores of a story this import's "
+            f"(number {imported.import_number}) counts; source.seen_at=<date> says when they were read"
+        )

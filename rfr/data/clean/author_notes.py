@@ -63,7 +63,7 @@ _AT_START = (
     r"(?:continued (?:in|below|here)|part \d+ (?:below|here)|\[?(?:part|next|continue)[^\n]{0,30}\]?\(?<url>)",
     r"created a? ?(?:reddit )?account\b",
     r"constructive\b.{0,40}\bcriticism\b",
-)  # fmt: skip
+)
 # A paragraph that opens with a quotation mark is speech.
 NOTE = re.compile(r"^(?!\W*[\"“‘])[\W_]*(?:" + "|".join(_AT_START) + ")", re.IGNORECASE | re.DOTALL)
 EDITED = re.compile("edit", re.IGNORECASE)

@@ -59,13 +59,22 @@ RAISED_WORDS = re.compile(r"\^\(((?:(?!\^\()[^)\n])*)\)")
 SUPERSCRIPT = re.compile(r"(?<=[^\W\d])\^(?=\w)|(?<=\d)\^(?=[^\W\d])")  # 2^10 is a number
 ESCAPE = re.compile(r"\\(?=[^\w\s]|_)")
 MARKUP = (  # kind, a sign that every match holds, pattern, replacement
-    ("spoiler", "](#s", SPOILER, r"\1\2"), ("spoiler", ">!", SPOILER, r"\1\2"),
-    ("link", "](", LINK, r"\1"), ("url", "http", URL, ""), ("url", "www.", URL, ""), ("rule", "\n", RULE, ""),
-    ("heading", "#", HEADING, ""), ("quote", ">", QUOTE, ""), ("emphasis", "*", EMPHASIS, r"\2"),
-    ("emphasis", "_", UNDERSCORES, r"\2"), ("code", "`", CODE, r"\2"),
-    ("strike", "~~", STRIKE, r"\1"), ("superscript", "^(", RAISED_WORDS, r"\1"), ("superscript", "^", SUPERSCRIPT, ""),
+    ("spoiler", "](#s", SPOILER, r"\1\2"),
+    ("spoiler", ">!", SPOILER, r"\1\2"),
+    ("link", "](", LINK, r"\1"),
+    ("url", "http", URL, ""),
+    ("url", "www.", URL, ""),
+    ("rule", "\n", RULE, ""),
+    ("heading", "#", HEADING, ""),
+    ("quote", ">", QUOTE, ""),
+    ("emphasis", "*", EMPHASIS, r"\2"),
+    ("emphasis", "_", UNDERSCORES, r"\2"),
+    ("code", "`", CODE, r"\2"),
+    ("strike", "~~", STRIKE, r"\1"),
+    ("superscript", "^(", RAISED_WORDS, r"\1"),
+    ("superscript", "^", SUPERSCRIPT, ""),
     ("escape", "\\", ESCAPE, ""),
-)  # fmt: skip
+)
 
 
 def visible(text: str, removals: Removals) -> str:

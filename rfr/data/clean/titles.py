@@ -15,10 +15,21 @@ STRIPPED = re.compile(r"[a-z0-9' ]*")  # a title that a data set's maker has rob
 IN_BRACKETS = re.compile(r"^\s*[\[(]\s*(pi|cc|ot|pm|mod)\s*[\])]", re.IGNORECASE)  # "PI day" is no such post
 NO_PROMPT = {"PI", "CC", "OT", "PM", "MOD"}  # the story is the post's own, or there is none: replies talk about it
 FLAIRS = {
-    "writing prompt": "WP", "simple prompt": "SP", "established universe": "EU", "reality fiction": "RF",
-    "constrained writing": "CW", "theme thursday": "TT", "image prompt": "IP", "media prompt": "MP", "prompt inspired": "PI",
-    "prompt me": "PM", "constructive criticism": "CC", "off topic": "OT", "moderator post": "MOD", "mod post": "MOD",
-}  # fmt: skip
+    "writing prompt": "WP",
+    "simple prompt": "SP",
+    "established universe": "EU",
+    "reality fiction": "RF",
+    "constrained writing": "CW",
+    "theme thursday": "TT",
+    "image prompt": "IP",
+    "media prompt": "MP",
+    "prompt inspired": "PI",
+    "prompt me": "PM",
+    "constructive criticism": "CC",
+    "off topic": "OT",
+    "moderator post": "MOD",
+    "mod post": "MOD",
+}
 TAGS = frozenset(FLAIRS.values())
 
 

@@ -79,9 +79,12 @@ class PackedRows:
         """These rows; arrays of shape (len(indices), T), or where not packed as wide as the longest of them."""
         shape = (len(indices), self.block if self.packed else self._width(indices))
         rows = Rows(
-            input_ids=np.zeros(shape, np.int32), labels=np.full(shape, IGNORE, np.int32), positions=np.zeros(shape, np.int32),
-            documents=np.zeros(shape, np.int32), stories=np.zeros(shape, np.int32),
-        )  # fmt: skip
+            input_ids=np.zeros(shape, np.int32),
+            labels=np.full(shape, IGNORE, np.int32),
+            positions=np.zeros(shape, np.int32),
+            documents=np.zeros(shape, np.int32),
+            stories=np.zeros(shape, np.int32),
+        )
         for n, row in enumerate(indices):
             start = 0
             for document, piece in enumerate(range(self._starts[row], self._starts[row + 1]), start=1):
@@ -121,7 +124,11 @@ class PackedRows:
         block, context, eos, packed = (int(value) for value in np.load(folder / "shape.npy"))
         story, start, end, row = np.load(folder / "pieces.npy", mmap_mode="r")
         return cls(
-            block=block, context=context, eos=eos, packed=bool(packed),
+            block=block,
+            context=context,
+            eos=eos,
+            packed=bool(packed),
             tokens=np.memmap(folder / "tokens.bin", np.int32, mode="r"),
-            stories=np.load(folder / "stories.npy", mmap_mode="r"), pieces=Placement(story=story, start=start, end=end, row=row),
-        )  # fmt: skip
+            stories=np.load(folder / "stories.npy", mmap_mode="r"),
+            pieces=Placement(story=story, start=start, end=end, row=row),
+        )

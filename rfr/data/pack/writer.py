@@ -61,15 +61,21 @@ class SplitWriter:
         """Plan the rows and write what makes them; returns the ledger's figures about them."""
         spans = np.array(self._token_ranges, np.int64).reshape(-1, 3)
         lengths = StoryLengths(
-            prompts=spans[:, 1] - spans[:, 0], stories=spans[:, 2] - spans[:, 1],
-            cuts=_mapped(self._folder / "cuts.bin", np.int32), cut_offsets=np.append(0, np.cumsum(self._cut_counts)),
-        )  # fmt: skip
+            prompts=spans[:, 1] - spans[:, 0],
+            stories=spans[:, 2] - spans[:, 1],
+            cuts=_mapped(self._folder / "cuts.bin", np.int32),
+            cut_offsets=np.append(0, np.cumsum(self._cut_counts)),
+        )
         kinds = _mapped(self._folder / "kinds.bin", np.int8)
         rows = PackedRows(
-            block=self._block, context=self._context, eos=eos, packed=packing.packed,
-            tokens=_mapped(self._folder / "tokens.bin", np.int32), stories=spans,
+            block=self._block,
+            context=self._context,
+            eos=eos,
+            packed=packing.packed,
+            tokens=_mapped(self._folder / "tokens.bin", np.int32),
+            stories=spans,
             pieces=packing(lengths, self._block, self._context),
-        )  # fmt: skip
+        )
         rows.save(self._folder)
         figures = _figures(rows, lengths, kinds)
         for name in ("cuts.bin", "kinds.bin"):
@@ -91,7 +97,10 @@ def _figures(rows: PackedRows, lengths: StoryLengths, kinds: np.ndarray) -> dict
         cuts[kinds[lengths.cut_offsets[story] + cut]] += 1
     room = len(rows) * rows.block
     return {
-        "segments": len(pieces.story), "cuts": dict(zip(KINDS, cuts.tolist(), strict=True)), "target_tokens": targets,
-        "rows": len(rows), "packing_efficiency": round(int(rows.piece_lengths.sum()) / room, 4),
+        "segments": len(pieces.story),
+        "cuts": dict(zip(KINDS, cuts.tolist(), strict=True)),
+        "target_tokens": targets,
+        "rows": len(rows),
+        "packing_efficiency": round(int(rows.piece_lengths.sum()) / room, 4),
         "target_fraction": round(targets / room, 4),
-    }  # fmt: skip
+    }
