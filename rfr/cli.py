@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 from rfr import __version__
 from rfr.commands.help import print_help
+from rfr.errors import as_user_error
 from rfr.reddit.credentials import refuse_on_command_line
 from rfr.utils.conf_folder import CONF
 from rfr.utils.exits import INTERRUPTED, exit_code
@@ -126,7 +127,9 @@ def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
 
         def main() -> None:
             import hydra
+            from yaml import YAMLError
 
-            hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
+            with as_user_error("a config can't be read", UnicodeDecodeError, YAMLError):
+                hydra.main(version_base="1.3", config_path=str(CONF), config_name=name)(guarded)()
 
         return [exit_code(main), *map(int, codes.read().split())]

@@ -1,7 +1,8 @@
 """The errors that rfr raises on purpose, and the exit code of each."""
 
+import csv
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 
 
@@ -29,16 +30,28 @@ class RedditDown(RunFailed):
 
 
 @contextmanager
-def reading(path: Path) -> Iterator[None]:
-    """Turn the error of a reader that can't make sense of a run's file into the user's.
+def as_user_error(what: str, *kinds: type[Exception], remedy: str = "") -> Iterator[None]:
+    """Turn errors of these kinds, which a library raises at the user's input, into the user's.
+
+    Args:
+        what: what is wrong; the library's own words follow in brackets, then the remedy.
 
     Raises:
-        UserError: the file is damaged; the message names it.
+        UserError: the block raised such an error.
     """
     try:
         yield
-    except (ValueError, TypeError, KeyError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}: {error}): copy it again, or remove it") from error
+    except UserError:
+        raise
+    except kinds as error:
+        reason = " ".join(str(error).split())[:300] or "no reason given"
+        raise UserError(f"{what} ({type(error).__name__}: {reason})" + (f": {remedy}" if remedy else "")) from error
+
+
+def reading(path: Path) -> AbstractContextManager[None]:
+    """Turn the error of a reader that can't make sense of a run's file into the user's."""
+    unreadable = (ValueError, TypeError, KeyError, csv.Error)
+    return as_user_error(f"{path} is damaged", *unreadable, remedy="copy it again, or remove it")
 
 
 def require_whole(key: str, value: object, *, least: int) -> None:

@@ -15,7 +15,7 @@ from rfr.evaluate.karma_variance import correlations, recommend, variance_shares
 from rfr.evaluate.metrics import fitted_rewards
 from rfr.ranges import ZeroOrMore
 from rfr.report.karma_page import karma_page
-from rfr.report.output import ABOUT, require_place, write_report
+from rfr.report.report_files import ABOUT, require_place, write_report
 from rfr.reward.base import Reward
 from rfr.reward.karma import LogKarma
 from rfr.utils.terminal import print_table

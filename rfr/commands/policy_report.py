@@ -27,7 +27,7 @@ from rfr.model.reward_model import load_reward_model
 from rfr.ranges import Block, Count, Whole
 from rfr.report.evaluation_page import evaluation_page
 from rfr.report.findings import SCORES, findings
-from rfr.report.output import ABOUT, require_place, write_report
+from rfr.report.report_files import ABOUT, require_place, write_report
 from rfr.reward.base import Reward
 from rfr.runs.folder import CONFIG, load
 from rfr.strategy.precision import computing_in, resolve_precision

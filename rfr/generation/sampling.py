@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 
 import torch
 from transformers import GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.tokenise import prompt_tokens
-from rfr.errors import UserError
+from rfr.errors import UserError, as_user_error
 from rfr.model.positions import block_of, positions_of
 from rfr.ranges import AboveZero, Count, PositiveShare, Seed, Whole
+
+WITHOUT_CONFIG = "set sampling.use_generation_config=false"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -45,7 +47,7 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     """One story per prompt, drawn token by token; the global random state is left as it was.
 
     Raises:
-        UserError: a prompt leaves no room for a story, or there is no such quantile.
+        UserError: a prompt leaves no room for a story, there is no such quantile, or the generation config can't be used.
     """
     conditions = [prompt_tokens(tokenizer, prompt, sampling.quantile) for prompt in prompts]
     block = positions_of(model.config) or block_of(model.config)
@@ -53,7 +55,8 @@ def sample(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, prompts: 
     if longest >= block:
         raise UserError(f"the prompt has {longest} tokens, the model's block {block}: shorten the prompt")
     stories: list[str] = []
-    with _drawing(model, sampling):
+    refused = as_user_error("the folder's generation_config.json can't be used", ValueError, remedy=WITHOUT_CONFIG)
+    with _drawing(model, sampling), refused if sampling.use_generation_config else nullcontext():
         for start in range(0, len(conditions), sampling.batch_size):
             stories += _sample_batch(model, tokenizer, conditions[start : start + sampling.batch_size], sampling, block)
     return stories

@@ -12,7 +12,7 @@ import wandb
 from pytorch_lightning.loggers import WandbLogger
 from pytorch_lightning.utilities import rank_zero_only
 
-from rfr.errors import reading
+from rfr.errors import as_user_error, reading
 from rfr.loggers.wandb_file import history
 
 STEP = "trainer/global_step"  # Lightning's name of the x-axis; "tokens" and "optimizer_steps" are logged beside it
@@ -129,6 +129,11 @@ def _numbers(node: Mapping[str, Any], prefix: str = "") -> dict[str, float]:
 
 
 def _init(**about: Any) -> Any:
+    with as_user_error("W&B refuses its settings", ValueError, wandb.errors.UsageError):
+        return _init_online_or_offline(**about)
+
+
+def _init_online_or_offline(**about: Any) -> Any:
     os.environ.setdefault("WANDB_SILENT", "true")
     logged_in = os.environ.get("WANDB_MODE") is None and wandb.login(prompt=False, verify=False)
     mode: Any = os.environ.get("WANDB_MODE") or ("online" if logged_in else "offline")

@@ -17,10 +17,11 @@ from transformers import (
     PreTrainedTokenizerBase,
 )
 
-from rfr.errors import UserError
+from rfr.errors import UserError, as_user_error
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.experts import pad_experts
 from rfr.model.load import build_tokenizer, is_reward_model, refuse_pickles, with_fused_gelu
+from rfr.model.load_checks import READING
 
 
 class Score(nn.Linear):
@@ -62,21 +63,22 @@ def load_reward_model(
     """Reward model (on the GPU where there is one, in evaluation mode) and tokenizer of what `objective=reward_model` left.
 
     Raises:
-        UserError: there is no reward model in the folder.
+        UserError: there is no reward model in the folder, or it is damaged.
     """
     folder = Path(weights)
-    config = AutoConfig.from_pretrained(folder, trust_remote_code=False) if (folder / "config.json").is_file() else None
-    if config is None or not is_reward_model(config):
-        raise UserError(f"no reward model at {weights}: train.py objective=reward_model leaves one in runs/<name>/model")
-    refuse_pickles(folder)
-    model = AutoModelForSequenceClassification.from_pretrained(
-        folder,
-        config=with_fused_gelu(config),
-        attn_implementation=attention(config),
-        dtype=torch.float32,
-        trust_remote_code=False,
-        use_safetensors=True,
-    )
+    with as_user_error(f"can't load the reward model at {weights}", *READING, remedy="copy the folder again"):
+        config = AutoConfig.from_pretrained(folder, trust_remote_code=False) if (folder / "config.json").is_file() else None
+        if config is None or not is_reward_model(config):
+            raise UserError(f"no reward model at {weights}: train.py objective=reward_model leaves one in runs/<name>/model")
+        refuse_pickles(folder)
+        model = AutoModelForSequenceClassification.from_pretrained(
+            folder,
+            config=with_fused_gelu(config),
+            attn_implementation=attention(config),
+            dtype=torch.float32,
+            trust_remote_code=False,
+            use_safetensors=True,
+        )
     pad_experts(model)
     model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return model.eval(), build_tokenizer(weights, None)

@@ -10,7 +10,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 from sklearn.linear_model import Ridge
 from sklearn.pipeline import make_pipeline
 
-from rfr.errors import UserError
+from rfr.errors import UserError, as_user_error
 from rfr.ranges import AboveZero, Seed, Several, ZeroOrMore
 from rfr.records import Story
 
@@ -81,7 +81,8 @@ class PromptValue:
         for fold in range(self._folds):
             seen, held_out = folds != fold, folds == fold
             model = make_pipeline(TfidfVectorizer(ngram_range=(1, 2), sublinear_tf=True), Ridge(self._ridge))
-            model.fit(prompts[seen], means[seen], ridge__sample_weight=replies[seen])
+            with as_user_error("no value of a prompt can be fitted", ValueError, remedy="take objective/baseline=thread_mean"):
+                model.fit(prompts[seen], means[seen], ridge__sample_weight=replies[seen])
             values[held_out] = model.predict(prompts[held_out])
         return values[prompt]
 

@@ -14,8 +14,8 @@ from more_itertools import chunked
 from rfr.records import Observation, Post, Reply
 from rfr.reddit.client import Client
 from rfr.reddit.clock import Clock
+from rfr.reddit.field_values import PREFIXES
 from rfr.reddit.parse import full_name, listing_children, to_observation, to_post, to_reply, validated
-from rfr.reddit.values import PREFIXES
 from rfr.store.store import Origin, Store
 
 PAGE_ITEMS = 100  # the most Reddit gives per listing page and per /api/info call

@@ -11,7 +11,7 @@ from configparser import Error as ConfigParserError
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from rfr.errors import UserError
+from rfr.errors import UserError, as_user_error
 
 FIRST_STEPS = (
     "no Reddit credentials: ask Reddit for API access, then set praw_client_id, praw_client_secret and praw_user_agent in the "
@@ -69,7 +69,8 @@ def check_url(url: str) -> None:
     Raises:
         UserError: the URL is neither https nor loopback.
     """
-    parts = urlsplit(url)
+    with as_user_error(f"{url} is no URL", ValueError):
+        parts = urlsplit(url)
     if parts.scheme != "https" and parts.hostname not in {"127.0.0.1", "localhost", "::1"}:
         raise UserError(
             f"{parts.scheme}://{parts.hostname} is neither https nor on this machine: credentials would travel in the clear"

@@ -8,8 +8,8 @@ from typing import Any
 
 from rfr.reddit.backlog import orphaned_posts
 from rfr.reddit.crawler import PAGE_ITEMS, Crawler
+from rfr.reddit.field_values import time_of
 from rfr.reddit.parse import listing_after, listing_children
-from rfr.reddit.values import time_of
 
 
 @dataclass(frozen=True, kw_only=True)

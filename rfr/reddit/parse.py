@@ -6,7 +6,7 @@ from typing import Any
 
 from rfr.errors import RunFailed
 from rfr.records import DELETED, Kind, Observation, Post, Reply
-from rfr.reddit.values import flag, id_of, text_of, time_of, whole_number
+from rfr.reddit.field_values import flag, id_of, text_of, time_of, whole_number
 
 Json = dict[str, Any]
 READERS = {

@@ -17,6 +17,7 @@ from pytorch_lightning.strategies import DeepSpeedStrategy
 from pytorch_lightning.strategies.strategy import Strategy as BaseStrategy
 from torch import Tensor
 
+from rfr.errors import as_user_error
 from rfr.strategy.nvme import restore_states
 from rfr.strategy.universal_checkpoint import saved_ranks, to_universal
 from rfr.utils.malloc import trim_freed_memory
@@ -42,6 +43,10 @@ class CPUDeepSpeedStrategy(DeepSpeedStrategy):
             os.environ.setdefault("LOCAL_SIZE", os.environ.get("LOCAL_WORLD_SIZE", "1"))
             settings.setdefault("process_group_backend", "gloo")
         super().__init__(**settings)
+        from deepspeed.runtime.zero.config import DeepSpeedZeroConfig  # prints a warning unless DS_ACCELERATOR is set
+
+        with as_user_error("strategy.zero has settings that DeepSpeed does not take", ValueError):
+            DeepSpeedZeroConfig(**(zero or {}))
         assert self.config is not None
         self.config["zero_optimization"].update(zero or {})  # what Lightning has no arguments for
 

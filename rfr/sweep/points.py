@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from rfr.config import resolve_run
-from rfr.errors import UserError
+from rfr.errors import UserError, as_user_error
 from rfr.utils.exits import in_one_line
 
 
@@ -48,14 +48,17 @@ def points(master: DictConfig, group: str) -> list[Point]:
         group: the group of runs whose config names none.
 
     Raises:
-        UserError: a point can't be composed.
+        UserError: there are no points, or a point can't be composed.
     """
     loader = GlobalHydra.instance().config_loader()
     params = OmegaConf.to_container(master.hydra.sweeper.get("params") or OmegaConf.create({}))
     assert isinstance(params, dict)
     arguments = [*(f"{key!s}={value!s}" for key, value in params.items()), *master.hydra.overrides.task]
-    overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
-    lists = BasicSweeper.split_arguments(overrides, None)[0] if is_grid(master) else _each_value_once(overrides)
+    with as_user_error("the sweep can't be divided into points", ValueError):
+        overrides = OverridesParser.create(config_loader=loader).parse_overrides(arguments)
+        lists = BasicSweeper.split_arguments(overrides, None)[0] if is_grid(master) else _each_value_once(overrides)
+    if not lists:
+        raise UserError("the sweep has no points: give each swept key one value or more")
     many = {key for override in overrides if override.is_sweep_override() for key in [override.get_key_element()]}
     composed = []
     for point in lists:

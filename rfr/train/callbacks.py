@@ -154,7 +154,7 @@ class SaveBest(Callback):
         self._folder, self._tokenizer = folder, tokenizer
         info = folder / EXPORT_INFO
         with reading(info):
-            self.best: dict[str, float] = json.loads(info.read_text()) if info.exists() else {}
+            self.best: dict[str, float] = dict(json.loads(info.read_text())) if info.exists() else {}
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)

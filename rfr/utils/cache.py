@@ -43,6 +43,8 @@ def memoised(root: Path, file: Path, work: Callable[[], str]) -> str:
     # A file that changes twice within a tick of the clock looks the same, so the result for a young file is not stored.
     if state == _state(file) and time.time() - state[1] / 1e9 > YOUNG_S:
         root.mkdir(parents=True, exist_ok=True)
+        if note.is_dir():
+            remove(note)
         write_atomically(note, f"{key_of(state)} {said}")
     return said
 

@@ -34,6 +34,7 @@ def new_folder(folder: Path) -> Iterator[Path]:
     with _replacing(folder, partial_of(folder)) as partial:
         partial.mkdir(parents=True)
         yield partial
+        remove(folder)
 
 
 def partial_of(path: Path) -> Path:
@@ -51,9 +52,9 @@ def remove(path: Path) -> None:
 
 def discard(partial: Path) -> None:
     """Remove what is incomplete. Its files are emptied first: a writer that failed may hold them open, and so their space."""
-    with suppress(FileNotFoundError):  # another process of the run removes it too
+    with suppress(OSError):  # what stays is removed by the next writer; the error that led here must be seen
         for path in (partial, *partial.rglob("*")):
-            if path.is_file():
+            if path.is_file() and not path.is_symlink():
                 os.truncate(path, 0)
         remove(partial)
 
@@ -63,9 +64,7 @@ def _replacing(path: Path, partial: Path) -> Iterator[Path]:
     remove(partial)  # of a process that was killed
     try:
         yield partial
+        os.replace(partial, path)
     except BaseException:
         discard(partial)
         raise
-    if path.is_dir():
-        remove(path)
-    os.replace(partial, path)

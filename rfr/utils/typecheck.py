@@ -15,7 +15,7 @@ from annotated_types import Ge, Gt, Le, Len, Lt
 from hydra.utils import get_object
 from pydantic import ConfigDict, TypeAdapter, ValidationError
 
-from rfr.errors import UserError
+from rfr.errors import UserError, as_user_error
 
 TARGET = "_target_"
 REST = "**"
@@ -75,7 +75,8 @@ def _checked_section(values: Mapping[str, Any], annotation: Any, key: str, calls
 
 def _checked_call(values: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The arguments that a target is called with, checked."""
-    target = get_object(str(values[TARGET]))
+    with as_user_error(f"{_joined(key, TARGET)}={values[TARGET]} can't be imported", ImportError, ValueError):
+        target = get_object(str(values[TARGET]))
     parameters = _parameters(target)
     arguments: dict[str, Any] = {}
     for name, value in values.items():

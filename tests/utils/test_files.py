@@ -1,5 +1,7 @@
 """Files and folders that are complete or absent."""
 
+import errno
+import shutil
 from pathlib import Path
 
 import pytest
@@ -51,10 +53,31 @@ def test_files_of_a_killed_writer_are_not_mixed_with_new_ones(tmp_path: Path, is
     assert not path.is_dir() or [file.name for file in path.iterdir()] == ["text"]
 
 
-def test_a_file_takes_the_place_of_a_folder(tmp_path: Path) -> None:
+def test_a_file_does_not_replace_a_folder(tmp_path: Path) -> None:
     (tmp_path / "made").mkdir()
-    write_atomically(tmp_path / "made", "text")
-    assert _read(tmp_path / "made") == "text"
+    (tmp_path / "made" / "text").write_text("a user's")
+    with pytest.raises(IsADirectoryError):
+        write_atomically(tmp_path / "made", "text")
+    assert _read(tmp_path / "made") == "a user's"
+    assert [path.name for path in tmp_path.iterdir()] == ["made"]
+
+
+def test_a_clean_up_that_fails_does_not_hide_the_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def busy(_: Path) -> None:
+        raise OSError(errno.EBUSY, "busy")
+
+    with pytest.raises(OSError, match="No space"), new_folder(tmp_path / "made"):
+        monkeypatch.setattr(shutil, "rmtree", busy)
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+
+def test_a_link_in_a_discarded_folder_does_not_lead_to_the_loss_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "kept").write_text("a user's")
+    (tmp_path / "partial").mkdir()
+    (tmp_path / "partial" / "link").symlink_to(tmp_path / "kept")
+    discard(tmp_path / "partial")
+    assert [path.name for path in tmp_path.iterdir()] == ["kept"]
+    assert (tmp_path / "kept").read_text() == "a user's"
 
 
 def test_a_discarded_file_gives_its_space_back_though_it_is_open(tmp_path: Path) -> None:

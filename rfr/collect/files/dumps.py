@@ -15,8 +15,8 @@ from rfr.collect.files.decompress import BOM, chunks
 from rfr.collect.files.line_search import Block, blocks_with
 from rfr.errors import UserError
 from rfr.records import Kind, Observation, Post, Reply
+from rfr.reddit.field_values import time_of
 from rfr.reddit.parse import Json, to_observation, to_post, to_reply, validated
-from rfr.reddit.values import time_of
 from rfr.store.store import Origin, Store
 
 SOURCE = "dump"

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 from rfr.records import NOT_REDDITS, Kind, Observation, Post, Reply
-from rfr.reddit.values import id_of, text_of, time_of, whole_number
+from rfr.reddit.field_values import id_of, text_of, time_of, whole_number
 
 SOURCE = "table"
 Ids = Literal["own", "reddit"]

@@ -11,7 +11,7 @@ from rfr.collect.files.table_paths import table_name
 from rfr.collect.files.table_records import Ids
 from rfr.collect.sources import FileSource, given_path, say
 from rfr.errors import UserError
-from rfr.reddit.values import time_of
+from rfr.reddit.field_values import time_of
 from rfr.store.rejects import rejects_file, write_rejects
 from rfr.store.store import Store
 

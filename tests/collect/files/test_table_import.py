@@ -28,7 +28,7 @@ from rfr.collect.shards import merge, new_shard
 from rfr.errors import UserError
 from rfr.reddit.backlog import changed_threads, due, orphaned_posts
 from rfr.reddit.crawler import silent
-from rfr.reddit.values import flag, time_of, whole_number
+from rfr.reddit.field_values import flag, time_of, whole_number
 from rfr.store.rejects import write_rejects
 from rfr.store.store import Store
 from tests.conftest import ROOT

@@ -9,7 +9,7 @@ import pytest
 
 from rfr.errors import RunFailed, UserError
 from rfr.report import output
-from rfr.report.output import ABOUT, require_place, write_report
+from rfr.report.report_files import ABOUT, require_place, write_report
 
 MINE, OTHER = {"model": "model", "corpus": "data/a.db"}, {"model": "model", "corpus": "data/b.db"}
 
