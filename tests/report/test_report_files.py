@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from rfr.errors import RunFailed, UserError
-from rfr.report import output
+from rfr.report import report_files
 from rfr.report.report_files import ABOUT, require_place, write_report
 
 MINE, OTHER = {"model": "model", "corpus": "data/a.db"}, {"model": "model", "corpus": "data/b.db"}
@@ -49,7 +49,7 @@ def test_a_disk_that_fills_up_leaves_no_half_report(tmp_path: Path, monkeypatch:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(output, "write_atomically", full)
+    monkeypatch.setattr(report_files, "write_atomically", full)
     with pytest.raises(RunFailed, match=r"No space left on device.*the results stand above"):
         write_report(tmp_path, {"evaluation.json": "{}"})
     assert list(tmp_path.iterdir()) == []

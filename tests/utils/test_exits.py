@@ -57,8 +57,8 @@ def test_a_fault_shows_its_traceback_and_where_to_report_it(
 
 
 def test_a_key_that_a_class_does_not_know_is_the_users(capsys: pytest.CaptureFixture[str]) -> None:
-    assert exit_code(lambda: instantiate({"_target_": "tests.utils.test_exits._raise", "eror": 1})) == 2
-    assert "unexpected keyword argument 'eror'" in capsys.readouterr().err
+    assert exit_code(lambda: instantiate({"_target_": "tests.utils.test_exits._raise", "wrong": 1})) == 2
+    assert "unexpected keyword argument 'wrong'" in capsys.readouterr().err
     assert exit_code(lambda: _raise(TypeError("unexpected keyword argument"))) == 1, "outside a constructor it is a fault"
 
 
