@@ -8,9 +8,9 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rfr.evaluate.bootstrap import interval_of_ratio
 from rfr.records import Story
 from rfr.reward.confounders import words
+from rfr.utils.intervals import ratio_interval
 
 RATIOS = (2, 5)  # of the better reply's karma to the other's
 HOUR_S, NEAR = 3600.0, 0.9
@@ -58,7 +58,9 @@ CONDITIONS: dict[str, Condition] = {
 }
 
 
-def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> list[dict[str, str | int | float | None]]:
+def accuracies(
+    stories: SequenceOf[Story], scores: Mapping[str, np.ndarray], reference: str | None = None
+) -> list[dict[str, str | int | float | None]]:
     """The pair accuracy of every score, at every ratio, under every condition: how often it is higher where karma is.
 
     Ties count half. `accuracy`, `low` and `high` are None where there are no such pairs: the corpus has no times, or the score
@@ -66,6 +68,7 @@ def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> 
 
     Args:
         scores: one value per story, NaN where there is none.
+        reference: the score that the others are compared with: their rows get `behind`, `behind_low` and `behind_high`.
     """
     lengths = words(stories)
     posted_s = np.array([np.nan if story.created_utc is None else story.created_utc for story in stories])
@@ -74,9 +77,11 @@ def accuracies(stories: SequenceOf[Story], scores: Mapping[str, np.ndarray]) -> 
         pairs = karma_pairs(stories, ratio)
         for condition, keep in CONDITIONS.items():
             kept = pairs.where(keep(pairs, lengths, posted_s))
-            table += [
-                {"score": name, "ratio": ratio, "condition": condition, **accuracy(kept, score)} for name, score in scores.items()
-            ]
+            for name, score in scores.items():
+                row = {"score": name, "ratio": ratio, "condition": condition, **accuracy(kept, score)}
+                if reference is not None and name != reference:
+                    row |= behind(kept, score, scores[reference])
+                table.append(row)
     return table
 
 
@@ -100,13 +105,37 @@ def karma_pairs(stories: SequenceOf[Story], ratio: float) -> KarmaPairs:
 
 
 def accuracy(pairs: KarmaPairs, score: np.ndarray) -> dict[str, float | int | None]:
-    """Share of the pairs that the score has the right way round, with a 95 % interval over threads, and their number."""
-    differences = score[pairs.better] - score[pairs.worse]
-    known = ~np.isnan(differences)
-    hits, threads = (1 + np.sign(differences[known])) / 2, pairs.thread[known]
-    if not len(hits):
-        return {"accuracy": None, "low": None, "high": None, "pairs": 0}
+    """Share of the pairs that the score has the right way round, with a 95 % interval over threads; numbers of both."""
+    hits = _hits(pairs, score)
+    known = ~np.isnan(hits)
+    if not known.any():
+        return {"accuracy": None, "low": None, "high": None, "pairs": 0, "threads": 0}
+    sums, sizes = _by_thread(hits[known], pairs.thread[known])
+    low, high = ratio_interval(sums, sizes, share=True)
+    return {"accuracy": float(hits[known].mean()), "low": low, "high": high, "pairs": int(known.sum()), "threads": len(sizes)}
+
+
+def behind(pairs: KarmaPairs, score: np.ndarray, reference: np.ndarray) -> dict[str, float | bool | None]:
+    """By how much the accuracy is less than the reference's on the same pairs, with a 95 % interval of the paired difference.
+
+    A score that is wrong more often than right knows as much as its opposite, so it is turned round: `turned` says so.
+    """
+    hits, of_reference = _hits(pairs, score), _hits(pairs, reference)
+    known = ~np.isnan(hits + of_reference)
+    if not known.any():
+        return {"behind": None, "behind_low": None, "behind_high": None, "turned": False}
+    turned = bool(hits[known].mean() < 0.5)
+    differences = of_reference[known] - (1 - hits[known] if turned else hits[known])
+    low, high = ratio_interval(*_by_thread(differences, pairs.thread[known]))
+    return {"behind": float(differences.mean()), "behind_low": low, "behind_high": high, "turned": turned}
+
+
+def _hits(pairs: KarmaPairs, score: np.ndarray) -> np.ndarray:
+    """1 where the better reply scores higher, 1/2 at a tie, NaN where a score is not known."""
+    return (1 + np.sign(score[pairs.better] - score[pairs.worse])) / 2
+
+
+def _by_thread(values: np.ndarray, threads: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The sum and the number of the values of each thread that has any."""
     _, group = np.unique(threads, return_inverse=True)
-    sums, sizes = np.bincount(group, hits), np.bincount(group)
-    low, high = interval_of_ratio(sums, sizes)
-    return {"accuracy": float(hits.mean()), "low": low, "high": high, "pairs": len(hits)}
+    return np.bincount(group, values), np.bincount(group)

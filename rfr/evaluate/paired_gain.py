@@ -10,8 +10,9 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfr.errors import UserError
+from rfr.utils.intervals import Interval, intercept_interval, mean_interval
 
-DRAWS = 10_000
+FEWEST_PAIRS = 2  # of policies that differ in their seeds
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,21 +26,21 @@ class ScoredStory:
 
 @dataclass(frozen=True, kw_only=True)
 class PairedGain:
-    """How much better: the mean difference of the scores, with a 95 % interval."""
+    """How much better: the mean difference of the scores, with a 95 % interval; ends are None where prompts are too few."""
 
     gain: float
-    low: float
-    high: float
+    low: float | None
+    high: float | None
     length_controlled: float  # the difference between stories of one length, by linear regression on the words
-    length_controlled_low: float
-    length_controlled_high: float
+    length_controlled_low: float | None
+    length_controlled_high: float | None
     prompts: int
 
 
-def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Iterable[ScoredStory]], seed: int = 0) -> PairedGain:
+def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Iterable[ScoredStory]]) -> PairedGain:
     """The gain of one policy over another, or of several pairs of policies that differ in their seeds.
 
-    Paired by prompts; the interval is a bootstrap that draws pairs of policies, and prompts within them. Longer stories may
+    Paired by prompts. The interval is over prompts, or over the pairs of policies where there are several. Longer stories may
     score higher for their length alone: of the prompts' mean differences of score and words, (d, l), the length-controlled gain
     is a in d = a + b l (as AlpacaEval 2 does, Dubois et al. 2024).
 
@@ -47,19 +48,26 @@ def paired_gain(better: SequenceOf[Iterable[ScoredStory]], worse: SequenceOf[Ite
         UserError: the two have not written on the same prompts.
     """
     differences = [_differences(one, other) for one, other in zip(better, worse, strict=True)]
-    generator = np.random.default_rng(seed)
-    drawn = np.array([_estimates(_resampled(differences, generator)) for _ in range(DRAWS)])
-    (low, controlled_low), (high, controlled_high) = np.quantile(drawn, [0.025, 0.975], axis=0)
-    plain, controlled = _estimates(np.concatenate(differences))
+    gains = np.array([_estimates(of_pair) for of_pair in differences])
+    plain, controlled = _intervals(differences[0]) if len(gains) == 1 else map(_over_pairs, gains.T)
     return PairedGain(
-        gain=plain,
-        low=float(low),
-        high=float(high),
-        length_controlled=controlled,
-        length_controlled_low=float(controlled_low),
-        length_controlled_high=float(controlled_high),
+        gain=float(gains[:, 0].mean()),
+        low=plain.low,
+        high=plain.high,
+        length_controlled=float(gains[:, 1].mean()),
+        length_controlled_low=controlled.low,
+        length_controlled_high=controlled.high,
         prompts=sum(map(len, differences)),
     )
+
+
+def _intervals(differences: np.ndarray) -> tuple[Interval, Interval]:
+    scores, words = differences.T
+    return mean_interval(scores), intercept_interval(scores, words)
+
+
+def _over_pairs(gains: np.ndarray) -> Interval:
+    return mean_interval(gains, fewest=FEWEST_PAIRS)
 
 
 def _differences(better: Iterable[ScoredStory], worse: Iterable[ScoredStory]) -> np.ndarray:
@@ -75,11 +83,6 @@ def _by_prompt(stories: Iterable[ScoredStory]) -> dict[str, np.ndarray]:
     for story in stories:
         by_prompt[story.prompt].append((story.score, story.words))
     return {prompt: np.mean(values, axis=0) for prompt, values in by_prompt.items()}
-
-
-def _resampled(differences: SequenceOf[np.ndarray], generator: np.random.Generator) -> np.ndarray:
-    chosen = generator.integers(len(differences), size=len(differences))
-    return np.concatenate([differences[i][generator.integers(len(differences[i]), size=len(differences[i]))] for i in chosen])
 
 
 def _estimates(differences: np.ndarray) -> tuple[float, float]:

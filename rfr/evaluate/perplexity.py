@@ -12,10 +12,10 @@ from transformers import PreTrainedModel
 from rfr.data.batches import WeightedRows
 from rfr.data.loader import ValidationBatches
 from rfr.data.pack.rows import PackedRows
-from rfr.evaluate.bootstrap import interval_of_ratio
 from rfr.model.attention import hidden_states
 from rfr.records import IGNORE, Story
 from rfr.reward.base import mid_ranks, scores
+from rfr.utils.intervals import ratio_interval
 
 
 def story_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tuple[np.ndarray, np.ndarray]:
@@ -43,7 +43,7 @@ def piece_nll(model: PreTrainedModel, rows: PackedRows, micro_batch: int) -> tup
     return np.concatenate(sums), np.concatenate(counts)
 
 
-def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[SequenceOf[Story]]) -> dict[str, float]:
+def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[SequenceOf[Story]]) -> dict[str, float | None]:
     """NLL per token of the stories that their thread's readers liked best, its upper quarter, and of its lower quarter.
 
     Taken over threads that have both; 95 % intervals over threads. Empty where no thread has both.
@@ -56,11 +56,11 @@ def nll_by_karma(nll_sums: np.ndarray, tokens: np.ndarray, threads: SequenceOf[S
     rank = np.concatenate([np.full(len(t), 0.5) if r is None else r for t, r in zip(threads, ranks, strict=True)])
     ends = {"top": rank >= 0.75, "bottom": rank <= 0.25}
     with_both = np.intersect1d(thread[ends["top"]], thread[ends["bottom"]])
-    figures: dict[str, float] = {}
+    figures: dict[str, float | None] = {}
     for name, chosen in ends.items() if len(with_both) else ():
         chosen = chosen & np.isin(thread, with_both)
         sums, sizes = (np.bincount(thread[chosen], values[chosen], len(threads)) for values in (nll_sums, tokens))
-        low, high = interval_of_ratio(sums[sizes > 0], sizes[sizes > 0])
+        low, high = ratio_interval(sums, sizes)
         figures |= {name: float(sums.sum() / sizes.sum()), f"{name}_low": low, f"{name}_high": high}
     return figures
 

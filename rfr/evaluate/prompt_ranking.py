@@ -9,7 +9,7 @@ import numpy as np
 from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.errors import UserError
-from rfr.evaluate.bootstrap import interval_of_ratio
+from rfr.utils.intervals import ratio_interval
 
 
 def without_prompts(rows: PackedRows) -> PackedRows:
@@ -50,7 +50,7 @@ def among_other_prompts(rows: PackedRows, chosen: np.ndarray, threads: np.ndarra
     return replace(rows, tokens=np.concatenate(tokens), stories=stories, pieces=plan, packed=False)
 
 
-def own_prompt_first(nll_sums: np.ndarray, threads: np.ndarray, candidates: int) -> dict[str, float | int]:
+def own_prompt_first(nll_sums: np.ndarray, threads: np.ndarray, candidates: int) -> dict[str, float | int | None]:
     """How often the own prompt is the likeliest of all (Fan et al. 2018), a 95 % interval over threads, and what chance gives.
 
     Args:
@@ -60,5 +60,6 @@ def own_prompt_first(nll_sums: np.ndarray, threads: np.ndarray, candidates: int)
     by_story = nll_sums.reshape(-1, candidates)
     hits = by_story[:, 0] < by_story[:, 1:].min(axis=1)
     _, group = np.unique(threads, return_inverse=True)
-    low, high = interval_of_ratio(np.bincount(group, hits), np.bincount(group))
-    return {"accuracy": float(hits.mean()), "low": low, "high": high, "chance": 1 / candidates, "stories": len(hits)}
+    low, high = ratio_interval(np.bincount(group, hits), np.bincount(group), share=True)
+    figures = {"accuracy": float(hits.mean()), "low": low, "high": high, "chance": 1 / candidates}
+    return {**figures, "stories": len(hits), "threads": int(group.max()) + 1}

@@ -9,12 +9,12 @@ from itertools import cycle, islice
 
 import numpy as np
 
-from rfr.evaluate.bootstrap import cluster_interval
+from rfr.utils.intervals import ratio_interval
 
 
 def judge(
     write: Callable[[list[str]], list[str]], prompts: SequenceOf[str], count: int, quality: Callable[[str, str], float]
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Draw `count` stories on the distinct prompts in turn; their mean quality with a 95 % interval."""
     chosen = cycle_prompts(prompts, count)
     scores = [quality(prompt, story) for prompt, story in zip(chosen, write(chosen), strict=True)]
@@ -26,10 +26,15 @@ def cycle_prompts(prompts: SequenceOf[str], count: int) -> list[str]:
     return list(islice(cycle(dict.fromkeys(prompts)), count))
 
 
-def mean_score(name: str, prompts: SequenceOf[str], scores: SequenceOf[float]) -> dict[str, float]:
-    """The mean with a 95 % interval, a bootstrap over prompts: stories on one prompt are no independent draws."""
+def mean_score(name: str, prompts: SequenceOf[str], scores: SequenceOf[float]) -> dict[str, float | None]:
+    """The mean with a 95 % interval over prompts, since stories on one prompt are no independent draws; of few prompts None."""
     by_prompt: dict[str, list[float]] = defaultdict(list)
     for prompt, score in zip(prompts, scores, strict=True):
         by_prompt[prompt].append(score)
-    low, high = cluster_interval(list(by_prompt.values()))
-    return {name: round(float(np.mean(scores)), 4), f"{name}_low": round(low, 4), f"{name}_high": round(high, 4)}
+    values = list(by_prompt.values())
+    interval = ratio_interval(np.array(list(map(sum, values))), np.array(list(map(len, values))))
+    ends = zip(("low", "high"), interval, strict=True)
+    return {
+        name: round(float(np.mean(scores)), 4),
+        **{f"{name}_{end}": None if value is None else round(value, 4) for end, value in ends},
+    }

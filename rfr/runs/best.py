@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
-from statistics import fmean, stdev
+from statistics import fmean
 from typing import Any
 
-from scipy.stats import t as students_t
+import numpy as np
 
 from rfr.runs.outcome import FINISHED
 from rfr.runs.results import ResultTable
+from rfr.utils.intervals import mean_interval
 
 SEED = "seed"
 HIGHER_IS_BETTER = {"quality", "val/pair_accuracy"}
@@ -42,7 +42,7 @@ def best_groups(runs: ResultTable) -> list[dict[str, Any]]:
     for settings, values in ranked:
         for index, key in enumerate(keys):
             others = " ".join(f"{other}={value}" for other, value in zip(keys, settings, strict=True) if other != key)
-            low, high = interval(values)
+            low, high = mean_interval(np.array(values), fewest=2)
             best.setdefault(
                 (key, settings[index]),
                 {
@@ -57,11 +57,3 @@ def best_groups(runs: ResultTable) -> list[dict[str, Any]]:
                 },
             )
     return sorted(best.values(), key=lambda row: keys.index(row["key"]))  # stable: the better first within a key
-
-
-def interval(values: Sequence[float]) -> tuple[float, float] | tuple[None, None]:
-    """95 % of the mean, by Student's t."""
-    if len(values) < 2:
-        return None, None
-    half = float(students_t.ppf(0.975, len(values) - 1)) * stdev(values) / len(values) ** 0.5
-    return fmean(values) - half, fmean(values) + half

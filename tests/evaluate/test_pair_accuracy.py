@@ -7,8 +7,7 @@ from itertools import combinations
 import numpy as np
 import pytest
 
-from rfr.evaluate.bootstrap import cluster_interval, interval_of_ratio
-from rfr.evaluate.pair_accuracy import CONDITIONS, RATIOS, accuracies, accuracy, karma_pairs
+from rfr.evaluate.pair_accuracy import CONDITIONS, RATIOS, accuracies, accuracy, behind, karma_pairs
 from rfr.records import Story
 
 
@@ -79,11 +78,21 @@ def test_stories_without_a_score_are_left_out() -> None:
     assert accuracy(karma_pairs([], 2), np.zeros(0))["pairs"] == 0
 
 
-def test_intervals_draw_whole_groups() -> None:
-    """Forty alike values in a group are no more than one."""
-    generator = np.random.default_rng(0)
-    groups = [[float(value)] * 40 for value in generator.normal(size=50)]
-    low, high = cluster_interval(groups)
-    expected = 1.96 * np.std([group[0] for group in groups]) / np.sqrt(50)
-    assert (high - low) / 2 == pytest.approx(expected, rel=0.1)
-    assert interval_of_ratio(np.array([sum(g) for g in groups]), np.full(50, 40)) == (low, high)
+def test_a_score_is_compared_with_another_on_the_same_pairs() -> None:
+    stories = _stories(4)
+    generator = np.random.default_rng(5)
+    karma = np.array([np.nan if story.score is None else story.score for story in stories])
+    good, bad = karma + generator.normal(size=len(karma)), -karma + 30 * generator.normal(size=len(karma))
+    bad[:20] = np.nan
+    rows = accuracies(stories, {"good": good, "bad": bad}, reference="good")
+    (row,) = (row for row in rows if (row["score"], row["ratio"], row["condition"]) == ("bad", 2, "all"))
+    pairs = karma_pairs(stories, 2)
+    known = ~np.isnan(good[pairs.better] - good[pairs.worse] + bad[pairs.better] - bad[pairs.worse])
+    of_good, of_bad = (np.mean(score[pairs.better] > score[pairs.worse], where=known) for score in (good, bad))
+    assert row["turned"], "it is wrong more often than right"
+    assert row["behind"] == pytest.approx(of_good - (1 - of_bad))
+    assert row["behind_low"] < row["behind"] < row["behind_high"]  # type: ignore[operator]
+    assert "behind" not in next(row for row in rows if row["score"] == "good")
+    same = behind(pairs, good, good)
+    assert (same["behind"], same["behind_low"], same["behind_high"]) == (0, 0, 0)
+    assert behind(pairs, np.full(len(karma), np.nan), good)["behind"] is None

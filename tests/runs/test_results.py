@@ -17,7 +17,7 @@ from rfr.errors import UserError
 from rfr.loggers.loggers import MetricsCsv
 from rfr.loggers.wandb_run import WandbLog
 from rfr.report.comparison import Comparison, comparison_page
-from rfr.runs.best import best_groups, interval, metric_of
+from rfr.runs.best import best_groups, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.results import ResultTable
 from rfr.train.callbacks import SaveBest
@@ -70,12 +70,6 @@ def test_the_best_of_each_is_told_with_an_interval_over_seeds() -> None:
     assert first["of"] == "optimizer.lr=0.001"
     assert first["low"] < first["mean"] < first["high"]
     assert all(row["runs"] in (4, 5) for row in best), "failed runs have no part in a mean"
-
-
-def test_the_interval_is_students() -> None:
-    low, high = interval([1.0, 2.0, 3.0])
-    assert (low, high) == pytest.approx((2 - 4.3027 / 3**0.5, 2 + 4.3027 / 3**0.5), rel=1e-4)
-    assert interval([1.0]) == (None, None)
 
 
 def test_runs_are_ranked_by_a_figure_that_all_finished_ones_have() -> None:
