@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 from rfr.store.store import Store
 
@@ -20,6 +20,11 @@ class Corpus(Protocol):
     @property
     def quality(self) -> Callable[[str, str], float] | None: ...
 
+    @property
+    def ceiling(self) -> Any:
+        """The reward that knows how karma comes about: the most that a reward can recover; None where nobody knows."""
+        ...
+
     def open(self) -> Store: ...
 
 
@@ -29,6 +34,7 @@ class StoreCorpus:
 
     path: str
     quality: None = None
+    ceiling: None = None
 
     @property
     def name(self) -> str:

@@ -8,6 +8,6 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "oracle": ["Oracle", "OracleResidual"],
         "source": ["DemoCorpus", "DemoSource"],
-        "subreddit": ["DemoSubreddit", "KarmaModel"],
+        "subreddit": ["DemoSubreddit", "KarmaModel", "TextTraps"],
     },
 )

@@ -9,6 +9,7 @@ from __future__ import annotations
 import random
 import re
 from dataclasses import dataclass
+from functools import lru_cache
 from itertools import product
 
 ROLES: dict[str, tuple[str, ...]] = {
@@ -123,11 +124,12 @@ def fill(template: str, slots: dict[str, str], rng: random.Random) -> str:
     return re.sub(r"\{(\w+)\}", lambda m: rng.choice(PAINT) if m[1] == "paint" else slots[m[1]], template)
 
 
-def parse_sentence(sentence: str) -> tuple[str, list[tuple[str, str]]] | None:
+@lru_cache(maxsize=2**16)
+def parse_sentence(sentence: str) -> tuple[str, tuple[tuple[str, str], ...]] | None:
     """The kind of a grammatical sentence and its (slot, filler) pairs; None for anything else."""
     for kind, pattern in PATTERNS:
         if match := pattern.fullmatch(sentence):
-            return kind, [(slot.split("_")[0], filler) for slot, filler in match.groupdict().items()]
+            return kind, tuple((slot.split("_")[0], filler) for slot, filler in match.groupdict().items())
     return None
 
 
@@ -183,14 +185,19 @@ def _longest_chain(kinds: list[str]) -> int:
     return max(best)
 
 
-def write_story(plot: Plot, skill: float, sentences: int, rng: random.Random) -> str:
-    """A story by a writer of `skill` in [0, 1]: the less skill, the more each aspect of quality suffers."""
+def write_story(plot: Plot, skill: float, sentences: int, rng: random.Random, *, plain: float = 0.0) -> str:
+    """A story by a writer of `skill` in [0, 1]: the less skill, the more each aspect of quality suffers.
+
+    Args:
+        plain: the share of the vivid sentences that are plain ones instead.
+    """
     slots = {"hero": plot.hero, "thing": plot.thing, "place": plot.place, "name": rng.choice(NAMES)}
     beats = [beat for beat in BEATS if rng.random() < 0.35 + 0.65 * skill]
     if rng.random() > 0.4 + 0.6 * skill:
         rng.shuffle(beats)
     colour = 0.1 + 0.8 * skill
-    others = rng.choices(("vivid", "plain", "cliche"), (colour, 0.5, 0.9 - 0.8 * skill), k=max(1, sentences - len(beats)))
+    mix = (colour * (1 - plain), 0.5 + colour * plain, 0.9 - 0.8 * skill)
+    others = rng.choices(("vivid", "plain", "cliche"), mix, k=max(1, sentences - len(beats)))
     kinds = _interleave(beats, others, rng)
     story: list[str] = []
     for kind in kinds:

@@ -12,6 +12,7 @@ from filelock import FileLock
 
 from rfr.collect.sources import subreddit_name
 from rfr.demo.grammar import true_quality
+from rfr.demo.oracle import OracleResidual
 from rfr.demo.subreddit import EPOCH, SUBREDDIT, DemoSubreddit
 from rfr.store.store import Store
 from rfr.utils.files import new_file
@@ -83,6 +84,10 @@ class DemoCorpus:
     def quality(self) -> Callable[[str, str], float]:
         """(prompt, story) -> true quality in [0, 1]."""
         return true_quality
+
+    @property
+    def ceiling(self) -> OracleResidual:
+        return OracleResidual(self.demo.karma)
 
 
 def build_demo_store(path: Path, demo: DemoSubreddit) -> None:

@@ -8,6 +8,9 @@ first two days. In a round each story already posted gets the share of readers
 A reader votes up with probability sigmoid(-3 + quality_effect * z(quality) + noise * eps), eps one standard normal
 per story (taste, fame, luck), and down with probability `downvotes`. Early stories meet the crowd before it leaves;
 herding turns a small lead into a large one.
+
+Two traps for who reads merit off the text, off by default (`TextTraps`): stories that come early are shorter and plainer, and
+authors whose stories got votes add a note of thanks.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from typing import Annotated
 import numpy as np
 from annotated_types import Ge, Le
 
-from rfr.demo.grammar import PROMPTS, Plot, all_plots, fill, true_quality, write_story
+from rfr.demo.grammar import NAMES, PROMPTS, Plot, all_plots, fill, true_quality, write_story
 from rfr.ranges import Count, Fraction, Seed
 from rfr.records import Observation, Post, Reply, Thread
 
@@ -54,12 +57,36 @@ class KarmaModel:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TextTraps:
+    """What makes text tell of karma without being merit.
+
+    Args:
+        hurry: how much shorter and plainer the first story is than the last one: 1: half as long, and nothing vivid in it.
+        thanks: how often the author of the thread's best story thanks for the votes; the others by the share that they beat.
+    """
+
+    hurry: Fraction = 0.0
+    thanks: Fraction = 0.0
+
+
+THANKS = (
+    "EDIT: Wow, thank you all for the upvotes!",
+    "Edit: Thanks for the gold, kind stranger!",
+    "Edit 2: This blew up overnight. Thank you so much, everyone!",
+    "EDIT: My first gold! Part two is in the comments below.",
+    "Thank you all for reading! If you liked it, there is more at r/{name}_writes.",
+    "Thanks for the silver and for all the kind words, guys.",
+)
+
+
+@dataclass(frozen=True, kw_only=True)
 class DemoSubreddit:
     """Deterministic by seed: the same arguments give the same threads, text and karma."""
 
     threads: Count = 480
     seed: Seed = 0
     karma: KarmaModel = field(default_factory=KarmaModel)
+    text: TextTraps = field(default_factory=TextTraps)
 
     def __iter__(self) -> Iterator[Thread]:
         plots = all_plots()
@@ -73,10 +100,17 @@ class DemoSubreddit:
         model = self.karma
         size = max(1, round(math.exp(rng.gauss(model.thread_size_log_mean, model.thread_size_log_sd))))
         prompt = fill(rng.choice(PROMPTS), vars(plot), rng)
-        stories = [write_story(plot, rng.betavariate(1.6, 1.6), rng.randint(4, 12), rng) for _ in range(size)]
         delays_h = np.exp(generator.normal(model.delay_log_mean, model.delay_log_sd, size))
+        stories = [self._story(plot, hurry, rng) for hurry in self.text.hurry * _earliness(delays_h)]
         scores = draw_karma(prompt, stories, delays_h, model, generator)
+        if self.text.thanks:
+            stories = _with_thanks(stories, scores, self.text.thanks, random.Random(f"{self.seed}/{index}/thanks"))
         return self._as_reddit_shows_it(index, prompt, stories, delays_h, scores, rng)
+
+    @staticmethod
+    def _story(plot: Plot, hurry: float, rng: random.Random) -> str:
+        skill, sentences = rng.betavariate(1.6, 1.6), rng.randint(4, 12)
+        return write_story(plot, skill, round(sentences * (1 - hurry / 2)), rng, plain=hurry)
 
     def _as_reddit_shows_it(
         self, index: int, prompt: str, stories: list[str], delays_h: np.ndarray, scores: np.ndarray, rng: random.Random
@@ -104,6 +138,19 @@ class DemoSubreddit:
         }
         of_post = Observation(kind="post", item_id=post.id, seen_at=seen_at, source="demo", score=post_score)
         return Thread(post=post, replies=tuple(replies), observations=readings, post_observation=of_post)
+
+
+def _earliness(delays_h: np.ndarray) -> np.ndarray:
+    """1 for the first story of the thread, 0 for the last."""
+    return 1 - np.argsort(np.argsort(delays_h)) / max(1, len(delays_h) - 1)
+
+
+def _with_thanks(stories: list[str], scores: np.ndarray, thanks: float, rng: random.Random) -> list[str]:
+    beaten = (scores[:, None] > scores).mean(1)
+    return [
+        f"{story}\n\n{rng.choice(THANKS).format(name=rng.choice(NAMES).lower())}" if rng.random() < thanks * share else story
+        for story, share in zip(stories, beaten, strict=True)
+    ]
 
 
 def draw_karma(

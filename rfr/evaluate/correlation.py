@@ -5,9 +5,14 @@ from __future__ import annotations
 from collections.abc import Sequence as SequenceOf
 
 import numpy as np
-from scipy.stats import spearmanr
+from scipy.stats import rankdata
 
 FEWEST_REPLIES = 5  # the fewest replies of a thread that is looked into
+
+
+def spearman(one: np.ndarray, other: np.ndarray) -> float:
+    """Of two arrays that vary; scipy's `spearmanr` also finds a p-value, which takes ten times as long."""
+    return float(np.corrcoef(rankdata(one), rankdata(other))[0, 1])
 
 
 def within_threads(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> np.ndarray:
@@ -20,7 +25,7 @@ def within_threads(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> np.n
     for one, other in zip(a, b, strict=True):
         known = ~(np.isnan(one) | np.isnan(other))
         if known.sum() >= FEWEST_REPLIES and np.ptp(one[known]) > 0 and np.ptp(other[known]) > 0:
-            correlations.append(spearmanr(one[known], other[known]).statistic)
+            correlations.append(spearman(one[known], other[known]))
     return np.array(correlations)
 
 
@@ -30,4 +35,4 @@ def over_all(a: SequenceOf[np.ndarray], b: SequenceOf[np.ndarray]) -> float:
     known = ~(np.isnan(one) | np.isnan(other))
     if known.sum() < FEWEST_REPLIES or np.ptp(one[known]) == 0 or np.ptp(other[known]) == 0:
         return float("nan")
-    return float(spearmanr(one[known], other[known]).statistic)
+    return spearman(one[known], other[known])

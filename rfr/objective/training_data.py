@@ -20,7 +20,7 @@ from rfr.objective.losses import Loss
 from rfr.objective.quantiles import Quantiles
 from rfr.objective.raw_weights import WeightFunction
 from rfr.objective.story_weights import story_weights
-from rfr.reward.base import Reward
+from rfr.reward.base import Reward, rewards_by_thread
 
 LogProbabilities = Callable[[PackedRows], np.ndarray]  # of each piece's targets, summed
 
@@ -119,5 +119,6 @@ class PairwiseObjective:
 
 def story_rewards(reward: Reward, split: PreparedSplit) -> np.ndarray:
     """One reward per story of the split, float64, in the order of its stories."""
-    by_reply = {p.reply_id: r for thread in split.threads for p, r in zip(thread, reward(thread), strict=True)}
+    each = zip(split.threads, rewards_by_thread(reward, split.threads), strict=True)
+    by_reply = {story.reply_id: value for thread, values in each for story, value in zip(thread, values, strict=True)}
     return np.array([by_reply[story.reply_id] for story in split.stories], dtype=np.float64)

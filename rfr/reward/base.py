@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
 from collections.abc import Sequence as SequenceOf
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 from scipy.stats import rankdata
@@ -20,6 +21,18 @@ class Reward(Protocol):
     def fit(self, threads: SequenceOf[ReplyThread]) -> None: ...
 
     def __call__(self, thread: ReplyThread) -> np.ndarray: ...
+
+
+@runtime_checkable
+class BatchedReward(Protocol):
+    """A reward that is much quicker for many threads at once."""
+
+    def of_threads(self, threads: Iterable[ReplyThread]) -> Iterator[np.ndarray]: ...
+
+
+def rewards_by_thread(reward: Reward, threads: Iterable[ReplyThread]) -> Iterator[np.ndarray]:
+    """One float64 array per thread, one reward per reply."""
+    return reward.of_threads(threads) if isinstance(reward, BatchedReward) else map(reward, threads)
 
 
 def scores(thread: ReplyThread) -> np.ndarray:

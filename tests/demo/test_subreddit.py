@@ -9,12 +9,15 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
+import pytest
 from omegaconf import OmegaConf
 from scipy.stats import spearmanr
 
+from rfr.data.clean.cleaner import clean_story
 from rfr.demo.grammar import true_quality
 from rfr.demo.source import build_demo_store
-from rfr.demo.subreddit import DemoSubreddit, KarmaModel
+from rfr.demo.subreddit import DemoSubreddit, KarmaModel, TextTraps
+from rfr.records import Thread
 from rfr.store.store import Store
 from tests.conftest import ROOT
 
@@ -93,3 +96,28 @@ def test_karma_has_the_real_corpus_shape(shared_data: Path) -> None:
         ratio = np.quantile(mine, levels) / np.quantile(theirs, levels)
         assert (ratio > 0.5).all(), ratio
         assert (ratio < 2).all(), ratio
+
+
+def test_the_text_traps_are_off_by_default_and_change_the_text_alone() -> None:
+    """Early stories are shorter and plainer; notes of thanks go to the best, and the cleaner cuts them."""
+    plain, hurried, thankful = (
+        list(DemoSubreddit(threads=40, text=text)) for text in (TextTraps(), TextTraps(hurry=1.0), TextTraps(thanks=1.0))
+    )
+    assert plain == list(DemoSubreddit(threads=40))
+
+    def words(threads: list[Thread], *, first: bool) -> float:
+        stories = [sorted(thread.replies, key=lambda reply: reply.created_utc or 0.0) for thread in threads]
+        told = [[reply for reply in thread if reply.author not in (None, "AutoModerator")] for thread in stories]
+        return float(np.mean([len(thread[0 if first else -1].body.split()) for thread in told if len(thread) > 3]))
+
+    assert words(hurried, first=True) < 0.7 * words(plain, first=True)
+    assert words(hurried, first=False) == pytest.approx(words(plain, first=False), rel=0.2)
+    noted = 0
+    for before, after in zip(plain, thankful, strict=True):
+        assert before.observations == after.observations, "the votes are the same"
+        for reply, thanked in zip(before.replies, after.replies, strict=True):
+            noted += reply.body != thanked.body
+            if reply.body != thanked.body:
+                assert thanked.body.startswith(reply.body)
+                assert clean_story(thanked.body) == clean_story(reply.body)
+    assert noted > 100
