@@ -1,4 +1,4 @@
-"""`report=karma`: what karma is made of, what each reward keeps of that, and which reward suits the corpus."""
+"""`report=karma`: whether karma is a reward in a corpus, which reward suits it, and what karma is made of."""
 
 from __future__ import annotations
 
@@ -9,18 +9,25 @@ from pathlib import Path
 from typing import Any
 
 from rfr.data.clean.cleaner import Clean
+from rfr.data.clean.markdown import Removals, plain_text
 from rfr.data.corpus import Corpus
 from rfr.data.replies import scored_stories
-from rfr.evaluate.karma_variance import correlations, recommend, variance_shares
+from rfr.evaluate.karma_variance import correlations, variance_shares, with_true_quality
 from rfr.evaluate.metrics import fitted_rewards
+from rfr.evaluate.recommendation import recommend
+from rfr.evaluate.text_correlation import text_correlation
 from rfr.ranges import ZeroOrMore
+from rfr.records import Story
+from rfr.report.karma_findings import karma_findings
 from rfr.report.karma_page import karma_page
-from rfr.report.report_files import ABOUT, require_place, write_report
+from rfr.report.report_files import ABOUT, HEAD, head, report_folder, require_place, write_report
 from rfr.reward.base import Reward
-from rfr.reward.karma import LogKarma
-from rfr.utils.terminal import print_table
+from rfr.reward.karma import Karma, LogKarma
+from rfr.reward.thread import ThreadZscore
+from rfr.utils.terminal import print_table, printable
 
 VOTED_S = 7 * 24 * 3600  # a post older than a week is out of every listing that people read
+CEILING = "ceiling"  # the reward that knows how karma comes about
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,42 +42,70 @@ class KarmaReport:
     runs_dir: str
 
     def run(self) -> None:
-        """Leave `karma.json` and `karma.html`, print tables and one JSON line.
-
-        Raises:
-            UserError: too few threads, or karma that is all alike.
-        """
-        out, about = Path(self.out or Path(self.runs_dir) / "karma"), {"corpus": self.corpus.name}
-        require_place(out, "karma.json", about)
-        findings = self._findings()
-        causes = [
-            {"cause": name, "share of its variance": "n/a" if share is None else f"{share:.1%}"}
-            for name, share in findings["variance_shares"].items()
-        ]
-        print_table(causes, title="what log karma is made of")
-        print_table(
-            _by_reward(findings["correlations"]), title="rank correlation within threads of each reward with what is no merit"
+        """Leave `karma.json` and `karma.html`, print tables and one JSON line."""
+        out, about = (
+            Path(self.out or report_folder(Path(self.runs_dir) / "karma", self.corpus.name)),
+            {"corpus": self.corpus.name},
         )
-        advice = findings["recommended"]
-        print_table([{"reward": advice["reward"], "because": "; ".join(advice["reasons"])}], title="for this corpus")
-        line = {"out": str(out), "threads": findings["threads"], "stories": findings["stories"], **advice}
+        require_place(out, "karma.json", about)
+        report = {ABOUT: about, HEAD: head(corpus=self.corpus.name), **self._figures()}
+        _print(report)
+        line = {"out": str(out), "threads": report["threads"], "stories": report["stories"], **report["recommended"]}
         print(json.dumps(line), flush=True)
-        report = json.dumps({ABOUT: about, **findings}, indent=2) + "\n"
-        write_report(out, {"karma.json": report, "karma.html": karma_page(findings)})
+        write_report(out, {"karma.json": json.dumps(report, indent=2) + "\n", "karma.html": karma_page(report)})
 
-    def _findings(self) -> dict[str, Any]:
+    def _figures(self) -> dict[str, Any]:
+        clean = _KeepingNotes(self.clean)
         with self.corpus.open() as store:
-            threads, read_again = scored_stories(store.threads(), self.clean, self.min_age_h), store.read_again(VOTED_S)
-        shares = variance_shares(threads, read_again)
-        rewards, unavailable = fitted_rewards({"log_karma": LogKarma(), **self.rewards}, threads, threads)
-        return {
+            threads, read_again = scored_stories(store.threads(), clean, self.min_age_h), store.read_again(VOTED_S)
+        candidates = {**self.rewards, "karma": Karma(), "log_karma": LogKarma(), "thread_zscore": ThreadZscore()}
+        rewards, unavailable = fitted_rewards(candidates, threads, threads)
+        text = text_correlation(threads, rewards, [[clean.uncut(story) for story in thread] for thread in threads])
+        figures: dict[str, Any] = {
             "threads": len(threads),
             "stories": sum(map(len, threads)),
-            "variance_shares": shares,
+            "text": None if text is None else text.figures(),
+            "recommended": vars(recommend(text)),
+            "variance_shares": variance_shares(threads, read_again),
             "correlations": correlations(threads, rewards),
             "unavailable_rewards": unavailable,
-            "recommended": vars(recommend(threads, shares)),
         }
+        if self.corpus.quality is not None:
+            ceiling, _ = fitted_rewards({CEILING: self.corpus.ceiling}, threads, threads)
+            figures["true_quality"] = with_true_quality(threads, {**rewards, **ceiling}, self.corpus.quality)
+        return figures
+
+
+class _KeepingNotes:
+    """Cleans stories, and remembers the texts from which something was cut."""
+
+    def __init__(self, clean: Clean) -> None:
+        self._clean, self._uncut = clean, dict[str, str]()
+
+    def __call__(self, story: Story) -> Story | str:
+        cleaned = self._clean(story)
+        if isinstance(cleaned, Story):
+            uncut = plain_text(story.response, Removals(listed=False))
+            if len(uncut) > len(cleaned.response):
+                self._uncut[story.reply_id] = uncut
+        return cleaned
+
+    def uncut(self, story: Story) -> str:
+        return self._uncut.get(story.reply_id, story.response)
+
+
+def _print(report: Mapping[str, Any]) -> None:
+    causes = [
+        {"cause": name, "share of its variance": "n/a" if share is None else f"{share:.1%}"}
+        for name, share in report["variance_shares"].items()
+    ]
+    if causes:
+        print_table(causes, title="what log karma is made of")
+    if report["correlations"]:
+        about = "rank correlation within threads of each reward with what is no merit"
+        print_table(_by_reward(report["correlations"]), title=about)
+    for sentence in karma_findings(report):
+        print(f"- {printable(sentence)}")
 
 
 def _by_reward(rows: list[dict[str, Any]]) -> list[dict[str, str]]:

@@ -2,34 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
-from dataclasses import dataclass
 
 import numpy as np
 from sklearn.model_selection import GroupKFold
 
-from rfr.errors import UserError
 from rfr.evaluate.correlation import over_all, within_threads
 from rfr.reward.base import ReplyThread, log_scores, scores, symmetric_log
 from rfr.reward.confounders import KNOWN, NAMES, confounders
 from rfr.reward.trees import fit_trees, predict
+from rfr.utils.intervals import mean_interval
 
 DELAY, ARRIVAL, HOUR, LENGTH = 0, 1, 4, 5  # their indices in NAMES
 # Confounders in causal order, added one after the other. Given the delay, arrival only tells who had a head start: what it
 # adds is herding.
 ADDED = {"delay": [DELAY], "head start (herding)": [ARRIVAL], "hour of the day": [HOUR], "length": [LENGTH]}
-FOLDS, FEW_THREADS, FEW_READINGS = 5, 50, 30
+FOLDS, FEW_READINGS = 5, 30
 FUZZING = "vote fuzzing"
 REST = "the rest (quality, taste, luck)"
-
-
-@dataclass(frozen=True, kw_only=True)
-class Recommendation:
-    """A reward for a corpus, and why."""
-
-    reward: str
-    reasons: list[str]
 
 
 def variance_shares(threads: SequenceOf[ReplyThread], read_again: SequenceOf[tuple[int, int]] = ()) -> dict[str, float | None]:
@@ -44,15 +35,13 @@ def variance_shares(threads: SequenceOf[ReplyThread], read_again: SequenceOf[tup
         threads: all replies with their newest score.
         read_again: scores of a reply at two readings after the voting; fewer than `FEW_READINGS` give no estimate.
 
-    Raises:
-        UserError: fewer than `FOLDS` threads, or karma that does not vary.
+    Returns:
+        The shares; none where there are fewer than `FOLDS` threads, or karma does not vary.
     """
-    if len(threads) < FOLDS:
-        raise UserError(f"the report needs {FOLDS} threads or more, and there are {len(threads)}")
     y = [log_scores(thread) for thread in threads]
-    whole = np.concatenate(y)
-    if np.ptp(whole) == 0:
-        raise UserError("all karma is equal: there is no variance to explain")
+    whole = np.concatenate([np.zeros(0), *y])
+    if len(threads) < FOLDS or np.ptp(whole) == 0:
+        return {}
     thread_share = _between(y, whole)
     within = 1 - thread_share
     shares: dict[str, float | None] = {"thread": thread_share}
@@ -106,7 +95,9 @@ def _explained(x: np.ndarray, y: np.ndarray, group: np.ndarray) -> float:
 def correlations(
     threads: SequenceOf[ReplyThread], rewards: Mapping[str, SequenceOf[np.ndarray]]
 ) -> list[dict[str, str | float | None]]:
-    """Spearman's of each reward with each confounder: the mean within threads, where it differs within them, and over all."""
+    """Spearman's of each reward with each confounder: the mean within threads, where it differs within them, with a 95 %
+    interval; and over all.
+    """
     columns = [confounders(thread) for thread in threads]
     table = []
     for name, values in rewards.items():
@@ -114,29 +105,32 @@ def correlations(
             of_confounder = [matrix[:, column] for matrix in columns]
             inside = within_threads(values, of_confounder)
             whole = over_all(values, of_confounder)
+            low, high = mean_interval(inside)
             table.append(
                 {
                     "reward": name,
                     "confounder": confounder,
                     "within": float(inside.mean()) if len(inside) else None,
+                    "within_low": low,
+                    "within_high": high,
                     "over_all": None if np.isnan(whole) else whole,
                 }
             )
     return table
 
 
-def recommend(threads: SequenceOf[ReplyThread], shares: Mapping[str, float | None]) -> Recommendation:
-    """Which reward suits the corpus: the most adjusted one that it has the facts for, and enough threads."""
-    thread, delay = shares["thread"], shares["delay"]
-    assert thread is not None
-    reasons = [f"{thread:.0%} of the variance of log karma is the thread's: how many came to read it"]
-    if delay is None:
-        return Recommendation(
-            reward="thread_rank", reasons=[*reasons, "replies have no times, so nothing can be adjusted for them"]
-        )
-    reasons.append(f"{delay:.0%} is the time after the post, which is no merit of the story")
-    if len(threads) < FEW_THREADS:
-        return Recommendation(
-            reward="adjusted_rank", reasons=[*reasons, f"{len(threads)} threads are few to fit a regression on"]
-        )
-    return Recommendation(reward="residual", reasons=[*reasons, f"{len(threads):,} threads are enough to fit a regression on"])
+def with_true_quality(
+    threads: SequenceOf[ReplyThread], rewards: Mapping[str, SequenceOf[np.ndarray]], quality: Callable[[str, str], float]
+) -> list[dict[str, str | float | None]]:
+    """Spearman's of each reward with the true quality: the mean within threads, with a 95 % interval.
+
+    Args:
+        quality: (prompt, story) -> true quality.
+    """
+    true = [np.array([quality(story.prompt, story.response) for story in thread]) for thread in threads]
+    rows: list[dict[str, str | float | None]] = []
+    for name, values in rewards.items():
+        inside = within_threads(values, true)
+        low, high = mean_interval(inside)
+        rows.append({"reward": name, "within": float(inside.mean()) if len(inside) else None, "low": low, "high": high})
+    return rows

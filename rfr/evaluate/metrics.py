@@ -17,7 +17,7 @@ from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.perplexity import nll_by_karma, perplexity, story_nll
 from rfr.evaluate.prompt_ranking import among_other_prompts, own_prompt_first, without_prompts
 from rfr.ranges import Seed, Several, Whole
-from rfr.reward.base import ReplyThread
+from rfr.reward.base import ReplyThread, rewards_by_thread
 from rfr.reward.confounders import words
 
 LENGTH, TIME, PROMPT_FREE = "length alone", "earlier alone", "log-likelihood without the prompt"  # what any score has to beat
@@ -44,8 +44,8 @@ class PromptRanking:
 
 def likelihood_findings(
     model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking, others: Mapping[str, np.ndarray]
-) -> dict[str, Any]:
-    """Perplexity, pair accuracy beside its baselines, and prompt ranking.
+) -> tuple[dict[str, Any], np.ndarray]:
+    """Perplexity, pair accuracy beside its baselines, and prompt ranking; and each story's log-likelihood per token.
 
     Args:
         others: other scores that rank stories: by name, one value per story of the split, NaN where there is none.
@@ -60,13 +60,14 @@ def likelihood_findings(
         TIME: np.array([np.nan if story.delay_s is None else -story.delay_s for story in stories]),
         **others,
     }
-    return {
+    figures = {
         **perplexity(nll_sums, tokens, stories),
         "nll_by_karma": nll_by_karma(nll_sums, tokens, split.threads),
-        "pair_accuracy": accuracies(stories, scores),
+        "pair_accuracy": accuracies(stories, scores, reference=LIKELIHOOD),
         "baselines": [PROMPT_FREE, LENGTH, TIME],
         **({"prompt_ranking": _prompt_ranking(model, split, micro_batch, ranking)} if ranked else {}),
     }
+    return figures, scores[LIKELIHOOD]
 
 
 def _prompt_ranking(model: PreTrainedModel, split: PreparedSplit, micro_batch: int, ranking: PromptRanking) -> dict[str, Any]:
@@ -120,7 +121,7 @@ def fitted_rewards(
     for name, reward in rewards.items():
         try:
             reward.fit(train)
-            fitted[name] = [reward(thread) for thread in threads]
+            fitted[name] = list(rewards_by_thread(reward, threads))
         except UserError as reason:  # any other error is a fault, not something that the corpus lacks
             refused[name] = str(reason)
     return fitted, refused

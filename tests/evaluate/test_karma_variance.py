@@ -13,9 +13,8 @@ import pytest
 
 from rfr.data.replies import scored_stories
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel
-from rfr.errors import UserError
 from rfr.evaluate.correlation import over_all, within_threads
-from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, recommend, variance_shares
+from rfr.evaluate.karma_variance import ADDED, FEW_READINGS, FUZZING, REST, correlations, variance_shares, with_true_quality
 from rfr.records import Observation, Reply, Story
 from rfr.report.karma_page import karma_page
 from rfr.reward.base import log_scores
@@ -109,23 +108,12 @@ def test_without_times_their_shares_are_not_to_be_had() -> None:
         FUZZING,
     ]
     assert (shares["length"] or 0.0) > 0.35
-    advice = recommend(timeless, shares)
-    assert advice.reward == "thread_rank"
-    assert "no times" in advice.reasons[-1]
 
 
-def test_the_recommended_reward_is_one_that_the_corpus_can_bear() -> None:
-    threads = _corpus(4, delay=1.0)
-    shares = variance_shares(threads)
-    assert recommend(threads, shares).reward == "residual"
-    assert recommend(threads[:20], shares).reward == "adjusted_rank"
-
-
-def test_too_little_to_tell() -> None:
-    with pytest.raises(UserError, match="5 threads or more, and there are 4"):
-        variance_shares(_corpus(5)[:4])
-    with pytest.raises(UserError, match="all karma is equal"):
-        variance_shares([[replace(story, score=3) for story in thread] for thread in _corpus(5)])
+def test_too_few_threads_have_no_shares() -> None:
+    assert variance_shares(_corpus(5)[:4]) == {}
+    assert variance_shares([]) == {}
+    assert variance_shares([[replace(story, score=3) for story in thread] for thread in _corpus(5)]) == {}
 
 
 def test_correlations_leave_out_what_does_not_differ() -> None:
@@ -136,6 +124,7 @@ def test_correlations_leave_out_what_does_not_differ() -> None:
     assert by_name["delay (hours)"]["within"] == pytest.approx(-0.66, abs=0.06)
     assert by_name["post's score"]["within"] is None
     assert by_name["post's score"]["over_all"] is None
+    assert by_name["delay (hours)"]["within_low"] < by_name["delay (hours)"]["within"] < by_name["delay (hours)"]["within_high"]  # type: ignore[operator]
     assert by_name["thread's size"]["within"] is None
     assert by_name["thread's size"]["over_all"] is not None
 
@@ -159,11 +148,13 @@ def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]
     )  # fmt: skip
     assert code == 0, err
     assert "head start (herding)" in out
-    assert re.search(r"for this corpus.*adjusted_rank.*40 threads are few", out, re.DOTALL)
+    assert re.search(r"Karma is a reward here.*\(0\.\d+ to 0\.\d+\)", out)
     report = json.loads((tmp_path / "out" / "karma.json").read_text())
     assert {row["reward"] for row in report["correlations"]} == {
+        "karma",
         "log_karma",
         "thread_rank",
+        "thread_zscore",
         "adjusted_rank",
         "tiers",
         "residual",
@@ -172,7 +163,23 @@ def test_the_command_leaves_a_report(command: Callable[..., tuple[int, str, str]
     page = (tmp_path / "out" / "karma.html").read_text()
     assert page == karma_page(report)
     assert page.count("<rect") == 2 * len(report["variance_shares"])
+    alike = next(row["rewards"] for row in report["text"]["orderings"] if "thread_rank" in row["rewards"])
+    assert set(alike) == {"thread_rank", "karma", "log_karma", "thread_zscore", "quantile"}, "they order every thread alike"
     assert "http" not in page
+
+
+def test_the_true_quality_is_recovered_the_better_the_more_of_it_a_reward_holds() -> None:
+    threads = [[replace(story, response=f"{story.score} words") for story in thread] for thread in _corpus(8)]
+
+    def quality(prompt: str, response: str) -> float:
+        return float(response.split()[0])
+
+    generator = np.random.default_rng(8)
+    karma = [log_scores(thread) for thread in threads]
+    noisy = [values + 2 * generator.normal(size=len(values)) for values in karma]
+    rows = {row["reward"]: row for row in with_true_quality(threads, {"karma": karma, "noisy": noisy}, quality)}
+    assert rows["karma"]["within"] == pytest.approx(1)
+    assert 0 < rows["noisy"]["low"] < rows["noisy"]["within"] < rows["noisy"]["high"] < 1  # type: ignore[operator]
 
 
 @pytest.mark.parametrize(("arguments", "message"), [
