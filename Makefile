@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-karma bench-sweep bench-models bench-models-speed bench-clock clean
+.PHONY: setup demo test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-advice bench-karma bench-sweep bench-models bench-models-speed bench-clock clean
 
 setup: $(READY)
 
@@ -57,6 +57,9 @@ bench-collect: $(READY)
 
 bench: $(BENCH_READY) $(TRL_READY)
 	$(BENCH)/bin/python -m bench.train
+
+bench-advice: $(READY)
+	OMP_NUM_THREADS=1 $(BIN)/python -m bench.advice
 
 bench-rewards: $(BENCH_READY)
 	$(BENCH)/bin/python -m bench.rewards

@@ -21,18 +21,24 @@ class Figure:
     """One measured number, what it should reach, and in words what it is."""
 
     name: str
-    value: float
+    value: float | None
     target: str
     meaning: str
 
 
 def record(
-    name: str, figures: Sequence[Figure], packages: Sequence[str], about: Mapping[str, str], plot: str | None = None
-) -> None:  # fmt: skip
+    name: str,
+    figures: Sequence[Figure],
+    packages: Sequence[str],
+    about: Mapping[str, str],
+    plot: str | None = None,
+    tables: Mapping[str, Sequence[Mapping[str, str]]] | None = None,
+) -> None:
     """Print the figures; write `bench/results/<name>.json` and `docs/bench-<name>.md`.
 
     Args:
         plot: what `docs/bench-<name>.svg` shows, where there is one.
+        tables: more for the page, by their titles.
     """
     taken = {**machine(), **{package: version(package) for package in packages}, **about}
     rows = [
@@ -47,6 +53,15 @@ def record(
     lines = [f"# `make {target}`", "", "Written by that command, in one run; not by hand.", ""]
     lines += [_row(rows[0]), _row(dict.fromkeys(rows[0], "---")), *(_row(row, row.values()) for row in rows)]
     lines += ["", f"![{plot}](bench-{name}.svg)"] if plot else []
+    for title, more in (tables or {}).items():
+        lines += [
+            "",
+            f"## {title}",
+            "",
+            _row(more[0]),
+            _row(dict.fromkeys(more[0], "---")),
+            *(_row(row, row.values()) for row in more),
+        ]
     lines += ["", *(f"- {key}: {value}" for key, value in taken.items())]
     (ROOT / "docs" / f"bench-{name}.md").write_text("\n".join(lines) + "\n")
 
@@ -57,8 +72,8 @@ def require_bf16() -> None:
         raise SystemExit("this benchmark measures bf16, which this processor does not compute natively")
 
 
-def _shown(value: float) -> str:
-    return f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
+def _shown(value: float | None) -> str:
+    return "" if value is None else f"{value:,}" if isinstance(value, int) else f"{value:,.4g}"
 
 
 def _row(keys: Mapping[str, str], values: object = None) -> str:

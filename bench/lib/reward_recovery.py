@@ -18,7 +18,7 @@ from rfr.demo.subreddit import DemoSubreddit, KarmaModel
 from rfr.evaluate.correlation import over_all, within_threads
 from rfr.records import Story
 from rfr.reward.adjusted import AdjustedRank
-from rfr.reward.base import ReplyThread
+from rfr.reward.base import ReplyThread, rewards_by_thread
 from rfr.reward.karma import Karma
 from rfr.reward.quantile import Tiers
 from rfr.reward.residual import Residual
@@ -51,7 +51,7 @@ def recovered(
     by_reward = {}
     for name, reward in {**{name: make() for name, make in rewards.items()}, "ceiling": OracleResidual(model)}.items():
         reward.fit(threads)
-        values = [reward(thread) for thread in threads]
+        values = list(rewards_by_thread(reward, threads))
         by_reward[name] = Recovered(within=float(within_threads(values, quality).mean()), pooled=over_all(values, quality))
     return by_reward
 
