@@ -22,7 +22,7 @@ ALLOWED: dict[str, set[str]] = {
     "utils": set(), "reward": set(), "optimizer": set(), "store": {"utils"}, "loggers": {"utils"}, "model": {"utils"},
     "config": {"utils"}, "report": {"utils"}, "runs": {"config", "utils"}, "strategy": {"model", "utils"}, "reddit": {"store"},
     "data": {"store", "utils"}, "collect": {"reddit", "store", "utils"}, "objective": {"data", "reward"},
-    "generation": {"data", "model", "utils"}, "evaluate": {"data", "generation", "model", "objective", "reward"},
+    "generation": {"data", "model", "utils"}, "evaluate": {"data", "generation", "model", "objective", "reward", "utils"},
     "demo": {"collect", "reddit", "reward", "store", "utils"},  # and nobody imports demo
     "train": {"config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reward", "runs",
               "strategy", "utils"},

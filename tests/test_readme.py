@@ -107,8 +107,8 @@ def test_the_commands_of_a_page_run_as_written(page: Path, tmp_path: Path) -> No
             check=False,
         )
         assert done.returncode == 0, f"{line}\n{done.stderr[-2000:]}"
-    assert (tmp_path / "runs/rewarded/report.html").exists()
-    assert (tmp_path / "runs/rewarded/evaluation.json").exists()
+    assert len(list((tmp_path / "runs/rewarded/reports").glob("rfr_demo-*/report.html"))) == 1
+    assert len(list((tmp_path / "runs/rewarded/reports").glob("rfr_demo-*/evaluation.json"))) == 1
     if page == TOUR:
         assert (tmp_path / "runs/look.html").exists()
         assert len(list((tmp_path / "runs").glob("sweep-*/*/result.json"))) == 4

@@ -11,8 +11,10 @@ from typing import Any
 
 from rfr.errors import UserError
 from rfr.report.comparison import Comparison, comparison_page
+from rfr.report.report_files import head
 from rfr.runs.best import best_groups, metric_of
 from rfr.runs.curves import curves, samples
+from rfr.runs.folder import load
 from rfr.runs.outcome import FINISHED, failure_of, result_of
 from rfr.runs.results import ResultTable, collect_results, run_dirs_in
 from rfr.utils.terminal import print_table
@@ -80,7 +82,10 @@ def _write(runs: ResultTable, out: Path, *, title: str) -> Path:
         curves=list(map(curves, runs.run_dirs)),
         samples=samples(runs.run_dirs),
     )
-    page.write_text(comparison_page(title, comparison))
+    corpora = {str(load(run_dir).corpus.get("path") or "demo") for run_dir in runs.run_dirs}
+    if page.exists():
+        print(f"{page} is replaced", flush=True)
+    page.write_text(comparison_page(title, comparison, head(corpus=", ".join(sorted(corpora)))))
     return page
 
 
@@ -100,7 +105,8 @@ def _readable(row: dict[str, Any], *, with_state: bool) -> dict[str, Any]:
     left_out = {"quality_low", "quality_high"} | (set() if with_state else {"state"})
     shown = {key: value for key, value in row.items() if key not in left_out}
     if row.get("quality") is not None:
-        shown["quality"] = f"{row['quality']:.3f} [{row['quality_low']:.3f}, {row['quality_high']:.3f}]"
+        interval = "" if row["quality_low"] is None else f" [{row['quality_low']:.3f}, {row['quality_high']:.3f}]"
+        shown["quality"] = f"{row['quality']:.3f}{interval}"
     for key in ("tokens_per_second",):
         shown[key] = None if row.get(key) is None else f"{row[key]:,.0f}"
     return {{"quality": "true quality [95 %]", "ess": "ESS/N"}.get(key, key): value for key, value in shown.items()}

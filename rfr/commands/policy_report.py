@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rfr.commands.judge import load_judge, unseen
 from rfr.data.corpus import Corpus
 from rfr.data.pack.packing import BestFit
-from rfr.data.prepare import PreparedSplit, Preprocess
+from rfr.data.prepare import EmptySplit, PreparedSplit, Preprocess
 from rfr.data.tokenise import Encoder, content_of
 from rfr.errors import UserError
 from rfr.evaluate.metrics import LIKELIHOOD, PromptRanking, likelihood_findings, rewards_of, text_findings
@@ -23,11 +26,10 @@ from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
 from rfr.model.positions import block_of
-from rfr.model.reward_model import load_reward_model
 from rfr.ranges import Block, Count, Whole
-from rfr.report.evaluation_page import evaluation_page
+from rfr.report.evaluation_page import evaluation_page, summary_rows
 from rfr.report.findings import SCORES, findings
-from rfr.report.report_files import ABOUT, require_place, write_report
+from rfr.report.report_files import ABOUT, HEAD, head, report_folder, require_place, write_report
 from rfr.reward.base import Reward
 from rfr.runs.folder import CONFIG, load
 from rfr.strategy.precision import computing_in, resolve_precision
@@ -39,6 +41,15 @@ REWARD_MODEL = "reward model"  # the name of its row in the ranking table
 SHOWN_STORIES = 8
 ONLY_FOR_THE_POLICY = ("model", "pair_accuracy", "baselines")  # not repeated for the policies beside it
 Story = dict[str, Any]  # prompt, response and scores
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Evaluated:
+    """A policy's figures, its log-likelihood per token of each held-out story by id, and the stories that it wrote."""
+
+    figures: dict[str, Any]
+    likelihoods: dict[str, float]
+    stories: list[Story]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -69,51 +80,75 @@ class PolicyReport:
         """
         if self.weights is None:
             raise UserError("no policy to evaluate: set model.weights to its folder, such as runs/<name>/model")
-        out = Path(self.out or Path(self.weights).resolve().parent)
+        run_dir = Path(self.weights).resolve().parent
+        out = Path(self.out) if self.out else report_folder(Path(self.weights).parent / "reports", self.corpus.name)
         about = self._about(self.weights, out)
         require_place(out, "evaluation.json", about)
-        judge = self._load_judge() if self.judge else None
-        evaluation, stories = self._evaluate(self.weights, judge)
-        for weights in self.against:
-            other, other_stories = self._evaluate(weights, judge)
-            _put_beside(evaluation, stories, weights, other, other_stories)
+        judge = load_judge(self.judge, self.micro_batch, self.data_dir) if self.judge else None
+        others = {weights: self._evaluate(weights, judge, {}) for weights in self.against}
+        mine = self._evaluate(self.weights, judge, {name: other.likelihoods for name, other in others.items()})
+        evaluation = mine.figures
+        for weights, other in others.items():
+            figures = {key: value for key, value in other.figures.items() if key not in ONLY_FOR_THE_POLICY}
+            evaluation.setdefault("others", []).append({"model": weights, **figures})
+            evaluation.setdefault("gains", []).extend(_gains(mine.stories, other.stories, weights))
         _print(evaluation)
         line = {key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}
         print(json.dumps(line), flush=True)
-        page = evaluation_page(evaluation, stories[:SHOWN_STORIES])
-        report = json.dumps({ABOUT: about, **evaluation}, indent=2) + "\n"
+        top = head(corpus=self.corpus.name, model=self.weights, **self._trained_with(run_dir), judge=self.judge)
+        page = evaluation_page(evaluation, [mine.stories, *(other.stories for other in others.values())], SHOWN_STORIES, top)
+        report = json.dumps({ABOUT: about, HEAD: top, **evaluation}, indent=2) + "\n"
         write_report(out, {"evaluation.json": report, "report.html": page})
         if self.wandb_project:
             from rfr.loggers.wandb_run import log_evaluation
 
-            trained = (out / CONFIG).is_file()
-            log_evaluation(out, evaluation, load(out).group if trained else None, self.wandb_project)
+            trained = (run_dir / CONFIG).is_file()
+            log_evaluation(out, run_dir.name, evaluation, load(run_dir).group if trained else None, self.wandb_project)
 
     def _about(self, weights: str, out: Path) -> dict[str, str]:
-        """The subject of the report. A policy inside the folder gets a relative path, since a run may be moved."""
+        """The subject of the report. A policy in the same run folder gets a relative path, since a run may be moved."""
         path, folder = Path(weights).resolve(), out.resolve()
-        return {"model": str(path.relative_to(folder) if path.is_relative_to(folder) else path), "corpus": self.corpus.name}
+        near = any(path.is_relative_to(parent) for parent in (folder, *folder.parents[:2]))
+        return {"model": os.path.relpath(path, folder) if near else str(path), "corpus": self.corpus.name}
 
-    def _load_judge(self) -> RewardModelJudge:
-        assert self.judge is not None
-        model, tokenizer = load_reward_model(self.judge, partial(exact_attention, data_dir=self.data_dir))
-        return RewardModelJudge(model, tokenizer, self.micro_batch)
+    @staticmethod
+    def _trained_with(run_dir: Path) -> dict[str, str]:
+        """The objective and the reward of the run that trained the policy, where there is one."""
+        if not (run_dir / CONFIG).is_file():
+            return {}
+        cfg = load(run_dir)
+        reward = str(cfg.reward._target_).rsplit(".", 1)[-1]
+        return {"objective": cfg.objective.get("name"), **({} if cfg.objective.get("name") == "bc" else {"reward": reward})}
 
-    def _evaluate(self, weights: str, judge: RewardModelJudge | None) -> tuple[dict[str, Any], list[Story]]:
-        """The figures of a policy, and stories that it wrote."""
+    def _evaluate(self, weights: str, judge: RewardModelJudge | None, others: Mapping[str, Mapping[str, float]]) -> _Evaluated:
+        """The figures of a policy, its likelihoods of held-out stories, and stories that it wrote.
+
+        Args:
+            others: likelihoods under other policies, by the stories' ids.
+        """
         remedy = "set packing=off" if isinstance(self.preprocess.packing, BestFit) else None
         model, tokenizer = load_policy(weights, partial(exact_attention, data_dir=self.data_dir, remedy=remedy))
         preprocess = replace(self.preprocess, block_size=self.block_size or block_of(model.config))
         with self.corpus.open() as store:
             cache = Path(self.data_dir) / "cache"
-            prepared = preprocess.prepare(store, lambda _: tokenizer, [content_of(tokenizer)], cache)
+            try:
+                prepared = preprocess.prepare(store, lambda _: tokenizer, [content_of(tokenizer)], cache)
+            except EmptySplit as empty:
+                if empty.split != "validation":
+                    raise
+                print(empty, flush=True)
+                return _Evaluated(figures=_nothing_held_out(weights), likelihoods={}, stories=[])
         split = prepared.validation
+        ids = split.stories.column("reply_id").tolist()
         scores, unavailable = rewards_of(self.rewards, prepared)
+        for name, likelihoods in others.items():
+            scores[f"{LIKELIHOOD} of {name}"] = np.array([likelihoods.get(reply, np.nan) for reply in ids])
         computing = partial(computing_in, resolve_precision(self.precision), model.device.type)
         with computing():
-            if judge is not None:
-                scores[REWARD_MODEL] = judge([(story.prompt, story.response) for story in split.stories])
-            findings = likelihood_findings(model, split, self.micro_batch, self.ranking, scores)
+            if judge is not None and self.judge is not None:
+                judged = judge([(story.prompt, story.response) for story in split.stories])
+                scores[REWARD_MODEL] = np.where(unseen(self.judge, self.corpus, split.stories), judged, np.nan)
+            findings, of_stories = likelihood_findings(model, split, self.micro_batch, self.ranking, scores)
         evaluation: dict[str, Any] = {
             "model": weights,
             "threads": len(split.threads),
@@ -128,7 +163,7 @@ class PolicyReport:
             encoder = Encoder(tokenizer)
             texts = [story["response"] for story in stories]
             evaluation |= text_findings(texts, prepared, lambda texts: [tokens.ids for tokens in encoder(texts)])
-        return evaluation, stories
+        return _Evaluated(figures=evaluation, likelihoods=dict(zip(ids, of_stories.tolist(), strict=True)), stories=stories)
 
     def _write(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, split: PreparedSplit) -> list[Story]:
         """Stories on the held-out prompts in turn."""
@@ -154,21 +189,16 @@ class PolicyReport:
         return means
 
 
-def _put_beside(
-    evaluation: dict[str, Any], stories: list[Story], weights: str, other: dict[str, Any], other_stories: list[Story]
-) -> None:
-    """Add another policy's figures to an evaluation, and the gains over it."""
-    figures = {key: value for key, value in other.items() if key not in ONLY_FOR_THE_POLICY}
-    evaluation.setdefault("others", []).append({"model": weights, **figures})
-    evaluation.setdefault("gains", []).extend(_gains(stories, other_stories, weights))
-    evaluation["pair_accuracy"] += [
-        {**row, "score": f"{row['score']} of {weights}"} for row in other["pair_accuracy"] if row["score"] == LIKELIHOOD
-    ]
+def _nothing_held_out(weights: str) -> dict[str, Any]:
+    """The figures where no thread is held out."""
+    return {"model": weights, "threads": 0, "held_out_stories": 0, "pair_accuracy": [], "baselines": []}
 
 
 def _gains(stories: list[Story], other_stories: list[Story], other: str) -> list[dict[str, Any]]:
     """How much better the policy writes than another one on the prompts that both have, by every score there is."""
     common = {story["prompt"] for story in stories} & {story["prompt"] for story in other_stories}
+    if not common:
+        return []
     gains: list[dict[str, Any]] = []
     for key in SCORES:
         if stories and key in stories[0]:
@@ -186,12 +216,7 @@ def _scored(stories: list[Story], key: str, prompts: set[str]) -> list[ScoredSto
 
 
 def _print(evaluation: dict[str, Any]) -> None:
-    rows = evaluation["pair_accuracy"]
-    for ratio in dict.fromkeys(row["ratio"] for row in rows):
-        table: dict[str, dict[str, str]] = {}
-        for row in (row for row in rows if row["ratio"] == ratio):
-            shown = f"{row['accuracy']:.3f} [{row['low']:.3f}, {row['high']:.3f}]" if row["pairs"] else "n/a"
-            table.setdefault(row["score"], {"score": row["score"]})[row["condition"]] = shown
-        print_table(list(table.values()), title=f"pair accuracy, one with {ratio} times the other's karma or more")
+    for ratio, rows in summary_rows(evaluation):
+        print_table(rows, title=f"pair accuracy, one with {ratio} times the other's karma or more")
     for sentence in findings(evaluation):
         print(f"- {printable(sentence)}")

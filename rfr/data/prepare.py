@@ -34,6 +34,15 @@ from rfr.utils.cache import build_once, memoised
 from rfr.utils.hashing import describe, key_of
 from rfr.utils.parallel import prefetch
 
+
+class EmptySplit(UserError):
+    """A split in which no story is left."""
+
+    def __init__(self, split: str, message: str) -> None:
+        super().__init__(message)
+        self.split = split
+
+
 FORMAT = 7  # raise when what is cached changes
 MakeTokenizer = Callable[[Iterable[Story]], PreTrainedTokenizerBase]
 
@@ -153,7 +162,7 @@ class Preprocess:
         summary = ledger.summary() | {"scores": score_counts(folder)}
         remove_files(folder)
         if not summary["kept"]["stories"]:
-            raise UserError(self._why_empty(folder.name, summary))
+            raise EmptySplit(folder.name, self._why_empty(folder.name, summary))
         return summary
 
     def _why_empty(self, split: str, ledger: dict[str, Any]) -> str:
@@ -163,6 +172,8 @@ class Preprocess:
             hints.append(no_posts(lacking, ledger["came_in"]["stories"]))
         if too_young := ledger["scores"]["too_young"]:
             hints.append(too_young_scores(too_young, ledger["scores"]["known"], self.min_age_h))
+        if not ledger["came_in"]["stories"] and split == "validation":
+            hints.append("no thread is held out: raise preprocess.split.validation_share")
         if left_out.get(NO_SCORE, 0) > ledger["came_in"]["stories"] / 2:
             hints.append("stories without karma can be cloned: preprocess.scored_only=false objective=bc")
         return f"the {split} split is empty ({'; '.join(hints)}): collect more, or change preprocess"

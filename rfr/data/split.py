@@ -7,7 +7,9 @@ than the validation stories.
 from __future__ import annotations
 
 import hashlib
+import math
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
 
@@ -23,7 +25,7 @@ NO_TIME = "no posting time, which the split goes by"
 @dataclass(frozen=True, kw_only=True)
 class Split:
     """`validation_share` of the prompts, chosen by hash (`salt` draws another choice); or, with a `cutoff` (a date, UTC), the
-    threads posted from then on. A prompt that was posted on both sides of it is left out of training (`judge.py`)."""
+    threads posted from then on. A prompt that was posted on both sides of it is left out of training (`filtering.py`)."""
 
     validation_share: Share
     salt: str
@@ -46,13 +48,29 @@ class Split:
 
     def __call__(self, post: Post) -> tuple[str, str | None]:
         """One of SPLITS, and why the thread can't be in it, or None."""
+        if self.cutoff is not None and post.created_utc is None:
+            return "train", NO_TIME
+        return SPLITS[self.holds_out(post.title, post.created_utc)], None
+
+    def holds_out(self, title: str, created_utc: float | None) -> bool:
+        """Whether the thread of this post is in the validation split."""
         cutoff = self._cutoff_utc
         if cutoff is None:
-            digest = hashlib.sha256(f"{self.salt}\0{normalise(post.title)}".encode()).digest()
-            return SPLITS[int.from_bytes(digest[:8], "big") < self.validation_share * 2**64], None
-        if post.created_utc is None:
-            return "train", NO_TIME
-        return SPLITS[post.created_utc >= cutoff], None
+            return self.place(title) < self.validation_share
+        return created_utc is not None and created_utc >= cutoff
+
+    def place(self, title: str) -> float:
+        """In [0, 1): shares above it hold the prompt out. Spellings of one prompt have one place."""
+        digest = hashlib.sha256(f"{self.salt}\0{normalise(title)}".encode()).digest()
+        return int.from_bytes(digest[:8], "big") / 2**64
+
+    def held_out_by(self, titles: Iterable[str], count: int) -> float | None:
+        """The least share, in hundredths, that holds out so many of these threads; None: there are too few, or a date decides."""
+        places = sorted(map(self.place, titles))
+        if self.cutoff is not None or len(places) < count:
+            return None
+        hundredths = math.floor(100 * places[count - 1]) + 1
+        return hundredths / 100 if hundredths < 100 else None
 
 
 def normalise(title: str) -> str:

@@ -99,16 +99,17 @@ def _last_step(files: Iterable[Path]) -> int:
     return max((int(row[STEP]) for file in files for row in history(file) if STEP in row), default=-1)
 
 
-def log_evaluation(out: Path, figures: Mapping[str, Any], group: str | None, project: str) -> None:
+def log_evaluation(out: Path, name: str, figures: Mapping[str, Any], group: str | None, project: str) -> None:
     """A run of its own, of job type "evaluate": numbers in its summary, `evaluation.json` as an artifact.
 
     Args:
-        out: the folder of that file; the run is named after it.
+        out: the folder of that file.
+        name: of the run that trained the policy; this one is named after it.
         figures: their numbers are sent, nested ones under their path.
     """
     run = _init(
         dir=out,
-        name=f"{out.name}-evaluation",
+        name=f"{name}-evaluation",
         group=group,
         project=project,
         job_type="evaluate",

@@ -25,13 +25,30 @@ const best = runs.filter((run) => goodness(run) > -Infinity).sort((a, b) => good
 // --- colours -------------------------------------------------------------------------------------------------------------
 const hue = (place, count) => `hsl(${(place * 360 * (count > 12 ? 0.618034 : 1 / Math.max(1, count)) + 20) % 360} 62% 45%)`;
 
+const DASHES = [[], [7, 3], [2, 3], [9, 3, 2, 3], [14, 4], [4, 2, 1, 2]]; // runs of one colour are told apart by these
+
 function paint(key) {
   const values = key ? [...new Set(runs.map((run) => label(run.row[key])))] : runs.map((run) => run.row.run);
+  const seen = new Map();
   for (const run of runs) {
     const place = key ? values.indexOf(label(run.row[key])) : run.place;
+    const before = seen.get(place) ?? 0;
+    seen.set(place, before + 1);
     run.colour = hue(place, values.length);
-    run.swatch.style.background = run.colour;
+    run.dash = DASHES[before % DASHES.length];
+    run.swatch.setAttribute("stroke", run.colour);
+    run.swatch.setAttribute("stroke-dasharray", run.dash.join(" "));
   }
+}
+
+// A piece of the run's line: its colour and its dashes.
+function swatch() {
+  const drawing = document.createElementNS("http://www.w3.org/2000/svg", "svg");
+  const line = document.createElementNS("http://www.w3.org/2000/svg", "line");
+  for (const [name, value] of Object.entries({ width: 30, height: 8, class: "swatch" })) drawing.setAttribute(name, value);
+  for (const [name, value] of Object.entries({ x1: 0, x2: 30, y1: 4, y2: 4, "stroke-width": 3 })) line.setAttribute(name, value);
+  drawing.append(line);
+  return [drawing, line];
 }
 
 // --- the table of runs ---------------------------------------------------------------------------------------------------
@@ -48,11 +65,12 @@ function makeTable() {
   for (const run of runs) {
     run.box = element("input", { type: "checkbox", checked: true, ariaLabel: `show ${run.row.run}` });
     run.box.onchange = () => show(run, run.box.checked);
-    run.swatch = element("span", { className: "swatch" });
+    const [drawing, line] = swatch();
+    run.swatch = line;
     run.line = element("tr", {}, element("td", {}, run.box));
     for (const key of columns) {
       const cell = element("td", { className: finite(run.row[key]) ? "number" : "" });
-      if (key === "run") cell.append(run.swatch);
+      if (key === "run") cell.append(drawing);
       cell.append(label(run.row[key]));
       run.line.append(cell);
     }
@@ -174,7 +192,10 @@ class Chart {
 
   draw({ axis, smooth, log }) {
     const { context, width, height } = fit(this.canvas);
-    const drawn = visible().map((run) => [run, ...this.points(run, axis, this.metric === "lr" ? 0 : smooth, log)]).filter(([, xs]) => xs.length);
+    let drawn = visible().map((run) => [run, ...this.points(run, axis, this.metric === "lr" ? 0 : smooth, log)]).filter(([, xs]) => xs.length);
+    // One value per run is no curve: the runs stand side by side, the lowest first.
+    const single = drawn.every(([, xs]) => xs.length === 1);
+    if (single) drawn = drawn.sort((a, b) => a[2][0] - b[2][0]).map(([run, , ys], place) => [run, [place], ys]);
     let [left, right, low, high] = [Infinity, -Infinity, Infinity, -Infinity];
     for (const [, xs, ys] of drawn)
       for (let i = 0; i < xs.length; i++) {
@@ -185,6 +206,7 @@ class Chart {
       }
     if (!drawn.length) return;
     if (low === high) [low, high] = [low - (Math.abs(low) * 0.1 || 1), high + (Math.abs(high) * 0.1 || 1)];
+    if (single) [left, right] = [-0.5, drawn.length - 0.5];
     if (left === right) right = left + 1;
     const x = (value) => PAD.left + ((value - left) / (right - left)) * (width - PAD.left - PAD.right);
     const y = (value) => height - PAD.bottom - ((value - low) / (high - low)) * (height - PAD.top - PAD.bottom);
@@ -197,21 +219,25 @@ class Chart {
       context.fillText(label(log ? 10 ** tick : tick), PAD.left - 6, y(tick) + 4);
     }
     context.textAlign = "center";
-    for (const tick of ticks(left, right, 6)) context.fillText(label(tick), x(tick), height - 8);
+    const room = (width - PAD.left - PAD.right) / drawn.length;
+    if (!single) for (const tick of ticks(left, right, 6)) context.fillText(label(tick), x(tick), height - 8);
+    else if (room > 60) drawn.forEach(([run], place) => context.fillText(run.row.run, x(place), height - 8, room - 4));
     const order = [...drawn.filter(([run]) => run !== settings.under), ...drawn.filter(([run]) => run === settings.under)];
     for (const [run, xs, ys] of order) {
       context.strokeStyle = run.colour;
       context.globalAlpha = settings.under && run !== settings.under ? 0.25 : drawn.length > 40 ? 0.6 : 0.9;
-      context.lineWidth = run === settings.under ? 3 : 1.3;
+      context.lineWidth = run === settings.under ? 3 : 1.5;
+      context.setLineDash(run.dash);
       context.beginPath();
       for (let i = 0; i < xs.length; i++) context.lineTo(x(xs[i]), y(ys[i]));
       context.stroke();
       if (xs.length === 1) {
         context.fillStyle = run.colour;
-        context.fillRect(x(xs[0]) - 3, y(ys[0]) - 3, 6, 6);
+        context.fillRect(x(xs[0]) - 4, y(ys[0]) - 4, 8, 8);
       }
     }
     context.globalAlpha = 1;
+    context.setLineDash([]);
   }
 
   nearest(event) {
@@ -376,6 +402,7 @@ function refresh() {
 function start() {
   makeTable();
   makeBest();
+  if (best.length) byId("bold").textContent = `Bold: the best finished run, by ${data.metric}: ${LOWER_IS_BETTER ? "less" : "more"} is better.`;
   const logged = [...new Set(runs.flatMap((run) => Object.keys(run.columns)))];
   const over = ["step", "tokens", "seconds"].filter((name) => logged.includes(name));
   byId("axis").append(...over.map((name) => element("option", { textContent: name })));

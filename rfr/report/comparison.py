@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfr.report.evaluation_page import safe
+from rfr.report.html import safe
 
 HERE = Path(__file__).resolve().parent
 SHELL = """<!doctype html>
@@ -17,13 +17,13 @@ SHELL = """<!doctype html>
 <meta http-equiv=Content-Security-Policy
 content="default-src 'none'; style-src 'unsafe-inline'; script-src 'unsafe-inline'; img-src data:">
 <title>rfr: {title}</title><link rel=icon href="data:,"><style>{style}</style></head>
-<body><header><h1>{title}</h1><p id=summary></p></header>
+<body><header><h1>{title}</h1><p>{about}</p><p id=summary></p></header>
 <section id=best-section><h2>The best of each</h2><table id=best></table></section>
 <section><h2>Runs</h2><div class=tools>
 <label>find <input id=find type=search placeholder="cosine 0.001"></label>
 <button id=all>show all</button><button id=none>hide all</button><button id=top>the ten best</button>
 <label>colour by <select id=colour></select></label></div>
-<div class=wide><table id=runs><thead></thead><tbody></tbody></table></div></section>
+<p id=bold></p><div class=wide><table id=runs><thead></thead><tbody></tbody></table></div></section>
 <section><h2>Curves</h2><div class=tools>
 <label>over <select id=axis></select></label><label>smooth <input id=smooth type=range min=0 max=0.98 step=0.02 value=0></label>
 <label><input id=log type=checkbox> logarithmic</label><span id=hint></span></div><div id=charts></div></section>
@@ -61,10 +61,15 @@ class Comparison:
     samples: Sequence[Mapping[str, Any]]
 
 
-def comparison_page(title: str, comparison: Comparison) -> str:
-    """The page as a string."""
+def comparison_page(title: str, comparison: Comparison, about: Mapping[str, Any] | None = None) -> str:
+    """The page as a string.
+
+    Args:
+        about: what the page's head says: the corpus, the command, the date.
+    """
     return SHELL.format(
         title=safe(title),
+        about=safe("; ".join(f"{name}: {value}" for name, value in (about or {}).items() if value is not None)),
         style=(HERE / "comparison.css").read_text(),
         script=(HERE / "comparison.js").read_text(),
         data=_embedded(vars(comparison)),

@@ -1,105 +1,169 @@
-"""The HTML page of `report=policy`. It shows stories as text, whatever they contain."""
+"""The HTML page of `report=policy`: what was found, figures of all policies side by side, and their stories, shown as text."""
 
 from __future__ import annotations
 
-import html
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-from rfr.report.findings import SCORES, findings
+from rfr.report.findings import JUDGED, SCORES, findings, judge_is_quoted
+from rfr.report.histogram import histogram
+from rfr.report.html import interval_plot, page, safe, table, verdict, with_interval
 
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; max-width: 64rem; margin: 2rem auto; padding: 0 1rem; color: #222; }
-table { border-collapse: collapse; margin: 1rem 0; }
-td, th { padding: .25rem .8rem; border-bottom: 1px solid #ddd; text-align: left; font-weight: normal; }
-thead th { font-weight: bold; }
-td.number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
-article { border-left: 3px solid #c96; padding: .2rem 1rem; margin: 1rem 0; } article p { white-space: pre-wrap; }
-svg { vertical-align: middle; overflow: visible; margin: 0 .5rem; }
-svg .range { stroke: #c96; stroke-width: 3; } svg .coin { stroke: #999; stroke-dasharray: 3 3; }
-ul.verdict { background: #fbf6ef; padding: 1rem 1rem 1rem 2.5rem; }
-"""
-EXPLANATION = (
-    "Pairs of held-out replies to one post; in so many of them the score is higher for the reply with more karma. Bars are 95 % "
-    "intervals over threads, the dashed line is a coin. What knows nothing but length, time or the story without its prompt "
-    "stands beneath the policy. Rewards are made of karma: they show what their adjustment changes."
+ON_PAIRS = (
+    "Two held-out replies to one post, the one with so many times the other's karma. How often does each score put that one "
+    "first? What knows nothing but length, time or the story without its prompt stands beneath the policy. Rewards are made "
+    "of karma: they show what their adjustment changes. Intervals are 95 %, over threads; the dashed line is a coin."
 )
-WIDTH_PX, HEIGHT_PX = 240, 18  # of a plotted interval, in pixels; its axis runs from 0 to 1
+PEOPLE = "people, on the same prompts"
+# Figures in the order of the page: where they stand in the evaluation, what they are called, and how they are written.
+FIGURES: tuple[tuple[tuple[str, ...], str, str], ...] = (
+    (("threads",), "held-out threads", ",d"),
+    (("held_out_stories",), "held-out stories", ",d"),
+    (("nll_per_token",), "negative log-likelihood of held-out stories, nats per token", ".3f"),
+    (("perplexity_per_token",), "perplexity of held-out stories, per token", ".2f"),
+    (("perplexity_per_word",), "perplexity of held-out stories, per word", ".1f"),
+    (("nll_by_karma", "top"), "nats per token: the quarter of each thread that readers liked best", ".3f"),
+    (("nll_by_karma", "bottom"), "nats per token: the quarter that they liked least", ".3f"),
+    (("prompt_ranking", "accuracy"), "stories whose own prompt is the likeliest among others'", ".1%"),
+    (("prompt_ranking", "chance"), "the same by chance", ".1%"),
+    (("stories",), "stories written", ",d"),
+    (("quality",), "true quality of the stories written, from 0 to 1", ".3f"),
+    ((JUDGED,), "the reward model's score of the stories written", "+.2f"),
+    (("copying", "longest_median_tokens"), "longest run of tokens copied from a training story, median", ".0f"),
+    (("copying", "longest_tokens"), "longest run of tokens copied, the most", ".0f"),
+    (("copying", "share_of_story_median"), "that run's share of the story, median", ".1%"),
+    (("diversity", "distinct_1"), "different words, of all words", ".1%"),
+    (("diversity", "distinct_2"), "different pairs of words, of all pairs", ".1%"),
+    (("diversity", "self_bleu"), "likeness to one another (self-BLEU)", ".2f"),
+    (("diversity", "repetition"), "runs of four words that repeat one of the same story", ".1%"),
+)
+
+Evaluation = Mapping[str, Any]
+Stories = SequenceOf[Mapping[str, Any]]
 
 
-def evaluation_page(evaluation: Mapping[str, Any], stories: SequenceOf[Mapping[str, str]]) -> str:
-    """The page as a string."""
-    said = "".join(f"<li>{safe(sentence)}" for sentence in findings(evaluation))
-    plain = {name: value for name, value in evaluation.items() if not isinstance(value, (Mapping, list))}
-    samples = "".join(f"<article><b>{safe(s['prompt'])}</b><p>{safe(s['response'])}</p></article>" for s in stories)
-    groups = "".join(f"<h2>{safe(name.replace('_', ' '))}</h2>{_figures(figures)}" for name, figures in _sections(evaluation))
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>rfr evaluation</title><style>{STYLE}</style>"
-        f"<h1>rfr evaluation</h1><ul class=verdict>{said}</ul>{_figures(plain)}"
-        f"<h2>Does it rank replies as karma does?</h2><p>{EXPLANATION}</p>"
+def evaluation_page(evaluation: Evaluation, stories: SequenceOf[Stories], shown: int, about: Mapping[str, Any]) -> str:
+    """The page as a string.
+
+    Args:
+        stories: of the policy, and of each other policy beside it, in the order of `others`.
+        shown: how many prompts' stories are shown.
+        about: what the page's head says.
+    """
+    policies = [evaluation, *evaluation.get("others", ())]
+    refused = "".join(f"<li>{safe(name)}: {safe(reason)}" for name, reason in evaluation.get("unavailable_rewards", {}).items())
+    body = (
+        f"{verdict(findings(evaluation))}<h2>Figures</h2>{_figures(evaluation, policies)}{_gains(evaluation)}"
+        f"{_distributions(evaluation, policies, stories)}"
+        f"<h2>Does it rank replies as karma does?</h2><p class=soft>{ON_PAIRS}</p>"
         f"{''.join(_accuracies(evaluation['pair_accuracy'], ratio) for ratio in _values(evaluation['pair_accuracy'], 'ratio'))}"
-        f"{groups}"
-        f"<h2>Stories it wrote</h2>{samples or '<p>none asked for</p>'}</html>"
+        f"{f'<h2>Rewards that this corpus lacks the facts for</h2><ul>{refused}</ul>' if refused else ''}"
+        f"<h2>Stories they wrote</h2>{_side_by_side(policies, stories, shown)}"
     )
+    return page("What the policy learned", about, body)
+
+
+def _figures(evaluation: Evaluation, policies: SequenceOf[Evaluation]) -> str:
+    """One column per policy, and one for what people wrote."""
+    quoted, people = judge_is_quoted(evaluation), {"copying", "diversity"}
+    rows = []
+    for keys, name, form in FIGURES:
+        if keys[0] == JUDGED and not quoted:
+            continue
+        cells = [_figure(policy, keys, form) for policy in policies]
+        of_people = _figure(evaluation, (f"{keys[0]}_of_people", *keys[1:]), form) if keys[0] in people else "–"
+        if any(cell != "–" for cell in cells):
+            rows.append([safe(name), *cells, of_people])
+    return table(["", *(policy["model"] for policy in policies), PEOPLE], rows)
+
+
+def _figure(evaluation: Evaluation, keys: tuple[str, ...], form: str) -> str:
+    node: Any = evaluation
+    for key in keys[:-1]:
+        node = node.get(key) or {}
+    ends = ("low", "high") if keys[-1] == "accuracy" else (f"{keys[-1]}_low", f"{keys[-1]}_high")
+    low, high = (node.get(end) for end in ends)
+    return with_interval(node.get(keys[-1]), low, high, form)
+
+
+def _gains(evaluation: Evaluation) -> str:
+    quoted = judge_is_quoted(evaluation)
+    rows = [
+        [safe(f"{SCORES[gain['score']]}, over {gain['over']}"), with_interval(gain["gain"], gain["low"], gain["high"], "+.3f"),
+         with_interval(gain["length_controlled"], gain["length_controlled_low"], gain["length_controlled_high"], "+.3f"),
+         f"{gain['prompts']:,}"]
+        for gain in evaluation.get("gains", ()) if quoted or gain["score"] != JUDGED
+    ]  # fmt: skip
+    if not rows:
+        return ""
+    return (
+        f"<h2>What it gains on the same prompts</h2>{table(['', 'gain', 'gain between stories of one length', 'prompts'], rows)}"
+    )
+
+
+def _distributions(evaluation: Evaluation, policies: SequenceOf[Evaluation], stories: SequenceOf[Stories]) -> str:
+    """Of each score of the written stories, a histogram with a colour per policy."""
+    names, plots = [policy["model"] for policy in policies], []
+    for key, name in SCORES.items():
+        if (key == JUDGED and not judge_is_quoted(evaluation)) or not all(own and key in own[0] for own in stories):
+            continue
+        values = {model: [story[key] for story in own] for model, own in zip(names, stories, strict=True)}
+        plots.append(f"<h3>{safe(name)} of the stories written</h3>{histogram(values)}")
+    return "".join(plots)
 
 
 def _accuracies(rows: SequenceOf[Mapping[str, Any]], ratio: Any) -> str:
     mine = [row for row in rows if row["ratio"] == ratio]
-    tables = "".join(_condition(mine, condition) for condition in _values(mine, "condition"))
-    return f"<h3>One has {safe(ratio)} times the other's karma, or more</h3>{tables}"
+    conditions = _values(mine, "condition")
+    by_score: dict[str, dict[str, Mapping[str, Any]]] = {}
+    for row in mine:
+        by_score.setdefault(row["score"], {})[row["condition"]] = row
+    counts = {row["condition"]: f"{row['pairs']:,} pairs" for row in reversed(mine) if row["pairs"]}
+    head = ["", *(f"{condition}, {counts.get(condition, 'no such pairs')}" for condition in conditions)]
+    body = [[safe(score), *(_accuracy(cells[condition]) for condition in conditions)] for score, cells in by_score.items()]
+    return f"<h3>One has {safe(ratio)} times the other's karma, or more</h3>{table(head, body)}"
 
 
-def _condition(rows: SequenceOf[Mapping[str, Any]], condition: str) -> str:
-    mine = [row for row in rows if row["condition"] == condition]
-    head = f"<thead><tr><th>{safe(condition)}<th>accuracy<th>95 % interval<th>pairs<th></tr></thead>"
-    return f"<table>{head}{''.join(map(_accuracy_row, mine))}</table>"
-
-
-def _accuracy_row(row: Mapping[str, Any]) -> str:
+def _accuracy(row: Mapping[str, Any]) -> str:
     if not row["pairs"]:
-        return f"<tr><td>{safe(row['score'])}<td colspan=4>n/a: no such pairs</tr>"
-    numbers = (f"{row['accuracy']:.3f}", f"{row['low']:.3f} to {row['high']:.3f}", f"{row['pairs']:,}")
-    cells = "".join(f"<td class=number>{number}" for number in numbers)
-    return f"<tr><td>{safe(row['score'])}{cells}<td>{_interval(row['accuracy'], row['low'], row['high'])}</tr>"
+        return "–"
+    shown = with_interval(row["accuracy"], row["low"], row["high"], ".0%")
+    return f"{interval_plot(row['accuracy'], row['low'], row['high'])}<br>{shown}"
 
 
-def _interval(value: float, low: float, high: float) -> str:
-    """A point and its interval on an axis from 0 to 1."""
-    at = {name: f"{WIDTH_PX * number:.1f}" for name, number in (("value", value), ("low", low), ("high", high), ("coin", 0.5))}
-    middle = HEIGHT_PX / 2
+def _side_by_side(policies: SequenceOf[Evaluation], stories: SequenceOf[Stories], shown: int) -> str:
+    """By prompt, the story of each policy."""
     return (
-        f"<svg width={WIDTH_PX} height={HEIGHT_PX} role=img aria-label='{value:.3f}'>"
-        f"<line class=coin x1={at['coin']} x2={at['coin']} y1=0 y2={HEIGHT_PX} />"
-        f"<line class=range x1={at['low']} x2={at['high']} y1={middle} y2={middle} />"
-        f"<circle cx={at['value']} cy={middle} r=4 fill=#853 /></svg>"
+        "".join(_of_prompt(policies, *told) for told in zip(*(own[:shown] for own in stories), strict=False))
+        or "<p>none asked for</p>"
     )
 
 
-def _sections(evaluation: Mapping[str, Any]) -> Iterator[tuple[str, Mapping[str, Any]]]:
-    """Figures that stand together, with a title: the policy's own, those of other policies, and the gains over them."""
-    yield from ((name, figures) for name, figures in evaluation.items() if isinstance(figures, Mapping))
-    yield from ((f"beside it: {other['model']}", other) for other in evaluation.get("others", ()))
-    for gain in evaluation.get("gains", ()):
-        figures = {name: value for name, value in gain.items() if name not in ("score", "over")}
-        yield f"{SCORES[gain['score']]} over that of {gain['over']}", figures
+def _of_prompt(policies: SequenceOf[Evaluation], *told: Mapping[str, Any]) -> str:
+    articles = "".join(_article(policy["model"], story) for policy, story in zip(policies, told, strict=True))
+    return f"<h3>{safe(told[0]['prompt'])}</h3><div class=stories>{articles}</div>"
 
 
-def _figures(figures: Mapping[str, Any]) -> str:
-    rows = (f"<tr><th>{safe(name.replace('_', ' '))}<td class=number>{_shown(value)}</tr>" for name, value in figures.items())
-    return f"<table>{''.join(rows)}</table>"
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, Mapping):
-        return safe(", ".join(f"{name.replace('_', ' ')} {_shown(inner)}" for name, inner in value.items()))
-    return safe(f"{value:.4g}" if isinstance(value, float) else value)
+def _article(model: str, story: Mapping[str, Any]) -> str:
+    score = f", true quality {story['quality']:.2f}" if "quality" in story else ""
+    return f"<article><h4>{safe(model)}{score}</h4><p>{safe(story['response'])}</p></article>"
 
 
 def _values(rows: SequenceOf[Mapping[str, Any]], key: str) -> list[Any]:
     return list(dict.fromkeys(row[key] for row in rows))
 
 
-def safe(value: Any) -> str:
-    """As text, whatever it holds."""
-    return html.escape(str(value))
+def summary_rows(evaluation: Evaluation) -> Iterator[tuple[Any, list[dict[str, str]]]]:
+    """For the terminal: of each ratio, a row per score with a column per condition."""
+    for ratio in _values(evaluation["pair_accuracy"], "ratio"):
+        table_rows: dict[str, dict[str, str]] = {}
+        for row in (row for row in evaluation["pair_accuracy"] if row["ratio"] == ratio):
+            table_rows.setdefault(row["score"], {"score": row["score"]})[row["condition"]] = _in_words(row)
+        yield ratio, list(table_rows.values())
+
+
+def _in_words(row: Mapping[str, Any]) -> str:
+    if not row["pairs"]:
+        return "n/a"
+    return f"{row['accuracy']:.3f}" + ("" if row["low"] is None else f" [{row['low']:.3f}, {row['high']:.3f}]")

@@ -5,10 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 
-from rfr.report.evaluation_page import STYLE, safe
+from rfr.report.histogram import COLOURS
+from rfr.report.html import page, safe
 
 WIDTH, HEIGHT, LEFT, BOTTOM = 860, 320, 70, 30
-COLOURS = ("#b5651d", "#2a6f97", "#588157", "#9d4edd", "#c1121f", "#6c757d", "#e09f3e", "#0a9396")
 Curve = tuple[Sequence[float], Sequence[float]]
 
 
@@ -20,10 +20,7 @@ def lines_page(title: str, sentence: str, curves: Mapping[str, Curve], *, log_x:
         curves: (xs, ys) by name.
         mark: the x of a vertical line.
     """
-    return (
-        f"<!doctype html><html lang=en><meta charset=utf-8><title>{safe(title)}</title><style>{STYLE}</style>"
-        f"<h1>{safe(title)}</h1><p>{safe(sentence)}</p>{_plot(curves, log_x, mark)}</html>"
-    )
+    return page(title, {}, f"<p>{safe(sentence)}</p>{_plot(curves, log_x, mark)}")
 
 
 def _plot(curves: Mapping[str, Curve], log_x: bool, mark: float | None) -> str:

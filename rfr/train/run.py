@@ -183,7 +183,7 @@ def _finish(run: Run, trainer: pl.Trainer, throughput: Throughput) -> dict:
     return result
 
 
-def _true_quality(run: Run) -> dict[str, float]:
+def _true_quality(run: Run) -> dict[str, float | None]:
     stories, quality = run.recipe.evaluation, run.recipe.corpus.quality
     if not stories.count or quality is None or not run.recipe.objective.loss.is_policy:
         return {}

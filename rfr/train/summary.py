@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import numpy as np
+
 from rfr.data.control_tokens import control_ids
 from rfr.data.ledger import ledger_rows, notes, shift_rows
-from rfr.data.prepare import Prepared
+from rfr.data.prepare import Prepared, PreparedSplit
+from rfr.data.split import Split
 from rfr.strategy.ranks import ranks
 from rfr.train.build import Run
 from rfr.train.checkpoints import step_of
+from rfr.utils.intervals import ENOUGH_GROUPS
 from rfr.utils.terminal import print_table
 
 
@@ -30,6 +34,26 @@ def print_start(run: Run) -> None:
     }
     print_ledger(prepared, recipe.preprocess.min_age_h)
     print_table([facts], title=f"{objective.name} on {len(prepared.train.threads)} threads", vertical=True)
+    if warning := few_held_out(prepared, recipe.preprocess.split):
+        print(warning, flush=True)
+
+
+def few_held_out(prepared: Prepared, split: Split) -> str | None:
+    """What to set so that reports can tell something; None where enough threads are held out."""
+    train, held_out = (_prompts(one) for one in (prepared.train, prepared.validation))
+    if len(held_out) >= ENOUGH_GROUPS:
+        return None
+    have = f"{len(held_out)} held-out threads are too few to tell anything of the policy, {ENOUGH_GROUPS} are needed"
+    if (share := split.held_out_by([*train, *held_out], ENOUGH_GROUPS)) is not None:
+        return f"{have}: preprocess.split.validation_share={share} holds out {ENOUGH_GROUPS}"
+    remedy = "an earlier preprocess.split.cutoff" if split.cutoff is not None else "more threads"
+    return f"{have}, of {len(train) + len(held_out)} that there are: it takes {remedy}"
+
+
+def _prompts(split: PreparedSplit) -> list[str]:
+    """One per thread."""
+    firsts = np.unique(split.stories.column("thread_id"), return_index=True)[1]
+    return split.stories.column("prompt")[firsts].tolist()
 
 
 def print_ledger(prepared: Prepared, min_age_h: float) -> None:

@@ -217,7 +217,7 @@ def test_an_evaluation_is_a_run_of_its_own(folders: list[str]) -> None:
     assert run["jobType"] == "evaluate"
     assert run["groupName"] == "some"
     assert run["displayName"] == "judged-evaluation"
-    evaluation = json.loads((run_dir / "evaluation.json").read_text())
+    evaluation = json.loads(next(run_dir.glob("reports/*/evaluation.json")).read_text())
     assert json.loads(server.files["evaluation.json"]) == evaluation
     summary = json.loads(server.files[f"{name}/wandb-summary.json"])
     assert summary["threads"] == evaluation["threads"]

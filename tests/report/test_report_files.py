@@ -18,13 +18,15 @@ def _report(folder: Path, about: object) -> None:
     (folder / "evaluation.json").write_text(json.dumps({ABOUT: about, "nll": 1.0}))
 
 
-def test_a_report_about_something_else_stays(tmp_path: Path) -> None:
+def test_a_report_about_something_else_stays(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     _report(tmp_path, OTHER)
     with pytest.raises(
         UserError, match=r"is about model model, corpus data/b.db, not model model, corpus data/a.db: give another"
     ):
         require_place(tmp_path, "evaluation.json", MINE)
+    assert capsys.readouterr().out == ""
     require_place(tmp_path, "evaluation.json", OTHER)
+    assert capsys.readouterr().out.endswith("evaluation.json of an unknown date will be replaced; out=... keeps both\n")
     require_place(tmp_path, "karma.json", MINE)
 
 
