@@ -66,11 +66,11 @@ def _reasons(text: TextCorrelation, candidate: int, simpler: list[int], others: 
         if high >= most:
             return None
     name = _named(text.orderings[candidate])
-    better = ", ".join(_named(text.orderings[place]) for place in simpler)
-    not_shown_worse = [place for place in others if (text.ahead(candidate, place).low or 0.0) <= 0]
-    not_worse = ", ".join(_named(text.orderings[place]) for place in not_shown_worse)
+    shown_worse = [place for place in others if (text.ahead(candidate, place).low or 0.0) > 0]
+    better = ", ".join(_named(text.orderings[place]) for place in (*simpler, *shown_worse))
+    not_worse = ", ".join(_named(text.orderings[place]) for place in others if place not in shown_worse)
     return list(chain(
-        [f"text predicts {name} better than the simpler {better}"] if better else [],
+        [f"text predicts {name} better than {better}"] if better else [],
         [f"{not_worse} can't be better than {name} by more than {TOLERANCE:.0%} of what text tells"] if not_worse else [],
     ))  # fmt: skip
 

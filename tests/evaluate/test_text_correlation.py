@@ -118,7 +118,7 @@ def test_the_better_reward_is_recommended_and_no_difference_is_an_answer() -> No
     assert measured is not None
     advice = recommend(measured)
     assert advice.reward == "residual"
-    assert advice.reasons == ["text predicts residual better than the simpler thread_rank"]
+    assert advice.reasons == ["text predicts residual better than thread_rank"]
     figures = measured.figures()
     assert [row["rewards"] for row in figures["orderings"]] == [["residual"], ["thread_rank"]]
     assert figures["orderings"][1]["behind_low"] > 0
