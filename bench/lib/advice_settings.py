@@ -7,15 +7,14 @@ from typing import Any
 import numpy as np
 
 from bench.lib.reward_recovery import threads_of
-from rfr.data.clean.cleaner import Clean
-from rfr.data.replies import thread_stories
+from rfr.data.clean.cleaner import Clean, KeepingNotes
+from rfr.data.replies import scored_stories
 from rfr.demo.grammar import true_quality
 from rfr.demo.subreddit import DemoSubreddit, KarmaModel, TextTraps
 from rfr.evaluate.correlation import within_threads
 from rfr.evaluate.metrics import fitted_rewards
 from rfr.evaluate.recommendation import recommend
 from rfr.evaluate.text_correlation import text_correlation
-from rfr.records import Story
 from rfr.reward.adjusted import AdjustedRank
 from rfr.reward.base import Reward
 from rfr.reward.quantile import Tiers
@@ -69,21 +68,10 @@ def recovered_by(setting: dict[str, Any], subreddit: int) -> dict[str, float]:
 
 
 def advised_in(setting: dict[str, Any]) -> dict[str, Any]:
-    """What the report measures and advises in one subreddit of the setting's size."""
+    """The report's measurement and its advice on one subreddit of the setting's size."""
     karma, text = KarmaModel(**setting["karma"]), TextTraps(**setting["text"])
-    threads, uncut = cleaned(DemoSubreddit(threads=setting["threads"], seed=ADVICE_SEED, karma=karma, text=text))
+    clean = KeepingNotes(Clean(min_words=20))
+    threads = scored_stories(DemoSubreddit(threads=setting["threads"], seed=ADVICE_SEED, karma=karma, text=text), clean)
     rewards, _ = fitted_rewards(candidates(), threads, threads)
-    measured = text_correlation(threads, rewards, uncut)
+    measured = text_correlation(threads, rewards, [[clean.uncut(story) for story in thread] for thread in threads])
     return {"reward": recommend(measured).reward, "measured": None if measured is None else measured.figures()}
-
-
-def cleaned(demo: DemoSubreddit) -> tuple[list[list[Story]], list[list[str]]]:
-    """The stories of each thread as the report cleans them, and their texts as they were."""
-    clean, threads, uncut = Clean(min_words=20), [], []
-    for thread in demo:
-        stories = [(clean(story), story.response) for story, reason in thread_stories(thread) if reason is None]
-        kept = [(story, text) for story, text in stories if isinstance(story, Story) and story.score is not None]
-        if kept:
-            threads.append([story for story, _ in kept])
-            uncut.append([text for _, text in kept])
-    return threads, uncut

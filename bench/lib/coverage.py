@@ -45,7 +45,7 @@ class Quantity:
 
 @dataclass(frozen=True, kw_only=True)
 class Coverage:
-    """Of one quantity and one number of threads."""
+    """How often the interval of one quantity held the truth, for one number of threads."""
 
     quantity: str
     threads: int
@@ -94,18 +94,18 @@ def _hits(score: np.ndarray, better: np.ndarray, worse: np.ndarray) -> float:
 
 
 def quantities(parts: list[dict[str, list[tuple[float, float]]]]) -> dict[str, Quantity]:
-    """Of the whole pool; those that are 0 or 1 there are left out."""
-    found = {}
+    """Each quantity of the whole pool, by name; accuracies that are 0 or 1 there are left out."""
+    all_of_pool = {}
     for name in parts[0]:
         kind = "share" if name.startswith("accuracy") else "intercept" if name.endswith("length") and "gain" in name else "ratio"
         quantity = Quantity(rows=np.array([row for part in parts for row in part[name]]), kind=kind)
         if kind != "share" or quantity.estimate(quantity.rows) not in (0.0, 1.0):
-            found[name] = quantity
-    return {name: one for name, one in found.items() if np.ptp(one.rows[:, 0]) > 0}
+            all_of_pool[name] = quantity
+    return {name: one for name, one in all_of_pool.items() if np.ptp(one.rows[:, 0]) > 0}
 
 
 def covered(name: str, quantity: Quantity, threads: int) -> Coverage:
-    """Draws of so many threads; the same draws for every quantity."""
+    """Simulates the coverage of one quantity: draws so many threads again and again, the same ones for every quantity."""
     generator = np.random.default_rng([SEED, threads])
     truth, inside, without, widths, percentile = quantity.estimate(quantity.rows), 0, 0, [], []
     for draw in range(DRAWS):
@@ -137,5 +137,5 @@ def _percentile_width(quantity: Quantity, rows: np.ndarray, seed: int) -> float:
 
 
 def all_coverages(pool: dict[str, Quantity]) -> list[tuple[str, Quantity, int]]:
-    """What is to be simulated: every quantity with every number of threads."""
+    """The simulations: every quantity with every number of threads."""
     return [(name, quantity, threads) for (name, quantity), threads in product(pool.items(), THREADS)]

@@ -8,8 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from rfr.data.clean.cleaner import Clean
-from rfr.data.clean.markdown import Removals, plain_text
+from rfr.data.clean.cleaner import Clean, KeepingNotes
 from rfr.data.corpus import Corpus
 from rfr.data.replies import scored_stories
 from rfr.evaluate.karma_variance import correlations, variance_shares, with_true_quality
@@ -17,7 +16,6 @@ from rfr.evaluate.metrics import fitted_rewards
 from rfr.evaluate.recommendation import recommend
 from rfr.evaluate.text_correlation import text_correlation
 from rfr.ranges import ZeroOrMore
-from rfr.records import Story
 from rfr.report.karma_findings import karma_findings
 from rfr.report.karma_page import karma_page
 from rfr.report.report_files import ABOUT, HEAD, head, report_folder, require_place, write_report
@@ -55,7 +53,7 @@ class KarmaReport:
         write_report(out, {"karma.json": json.dumps(report, indent=2) + "\n", "karma.html": karma_page(report)})
 
     def _figures(self) -> dict[str, Any]:
-        clean = _KeepingNotes(self.clean)
+        clean = KeepingNotes(self.clean)
         with self.corpus.open() as store:
             threads, read_again = scored_stories(store.threads(), clean, self.min_age_h), store.read_again(VOTED_S)
         candidates = {**self.rewards, "karma": Karma(), "log_karma": LogKarma(), "thread_zscore": ThreadZscore()}
@@ -74,24 +72,6 @@ class KarmaReport:
             ceiling, _ = fitted_rewards({CEILING: self.corpus.ceiling}, threads, threads)
             figures["true_quality"] = with_true_quality(threads, {**rewards, **ceiling}, self.corpus.quality)
         return figures
-
-
-class _KeepingNotes:
-    """Cleans stories, and remembers the texts from which something was cut."""
-
-    def __init__(self, clean: Clean) -> None:
-        self._clean, self._uncut = clean, dict[str, str]()
-
-    def __call__(self, story: Story) -> Story | str:
-        cleaned = self._clean(story)
-        if isinstance(cleaned, Story):
-            uncut = plain_text(story.response, Removals(listed=False))
-            if len(uncut) > len(cleaned.response):
-                self._uncut[story.reply_id] = uncut
-        return cleaned
-
-    def uncut(self, story: Story) -> str:
-        return self._uncut.get(story.reply_id, story.response)
 
 
 def _print(report: Mapping[str, Any]) -> None:

@@ -60,7 +60,7 @@ class Split:
         return created_utc is not None and created_utc >= cutoff
 
     def place(self, title: str) -> float:
-        """In [0, 1): shares above it hold the prompt out. Spellings of one prompt have one place."""
+        """A number in [0, 1), the same for all spellings of a prompt: a validation share above it holds the prompt out."""
         digest = hashlib.sha256(f"{self.salt}\0{normalise(title)}".encode()).digest()
         return int.from_bytes(digest[:8], "big") / 2**64
 

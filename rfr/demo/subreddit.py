@@ -58,7 +58,7 @@ class KarmaModel:
 
 @dataclass(frozen=True, kw_only=True)
 class TextTraps:
-    """What makes text tell of karma without being merit.
+    """Text that predicts karma although it is no merit.
 
     Args:
         hurry: how much shorter and plainer the first story is than the last one: 1: half as long, and nothing vivid in it.

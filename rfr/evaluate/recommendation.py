@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from itertools import chain
 
 from rfr.evaluate.text_correlation import TextCorrelation
-from rfr.utils.intervals import ENOUGH_GROUPS
+from rfr.utils.intervals import ENOUGH_GROUPS, too_few
 
 # The more adjusted reward has to earn its place. adjusted_rank comes before thread_rank, which it becomes where time does not
 # matter.
@@ -32,10 +32,7 @@ def recommend(text: TextCorrelation | None) -> Recommendation:
         text: what text tells of each; None: in too few threads to ask.
     """
     if text is None or text.threads < ENOUGH_GROUPS:
-        have = 0 if text is None else text.threads
-        return Recommendation(
-            reward=None, reasons=[f"too few to tell: {have} threads with two replies, {ENOUGH_GROUPS} are needed"]
-        )
+        return Recommendation(reward=None, reasons=[too_few(0 if text is None else text.threads, "threads with two replies")])
     low, _ = text.interval(text.best)
     assert low is not None
     if low <= 0:

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rfr.report.html import too_few
-from rfr.utils.intervals import ENOUGH_GROUPS
+from rfr.report.html import as_sentence
+from rfr.utils.intervals import ENOUGH_GROUPS, too_few
 
 RATIO, MATCHED = 2, "length-matched"  # the pairs that the findings are about: they are many, and length does not rank them
 POLICY, JUDGE = "log-likelihood", "reward model"  # their rows
@@ -46,7 +46,7 @@ def _on_karma(evaluation: Evaluation) -> str:
     if row is None or row["threads"] < ENOUGH_GROUPS:
         threads = 0 if row is None else row["threads"]
         why = too_few(threads, "held-out threads with pairs of like length")
-        return f"Does the policy lean to what people liked? {_sentence(why)}"
+        return f"Does the policy lean to what people liked? {as_sentence(why)}"
     if row["low"] > 0.5:
         meaning = "it leans to what people liked"
     elif row["high"] < 0.5:
@@ -84,7 +84,7 @@ def _on_gain(gain: Mapping[str, Any]) -> str:
     score, other = SCORES[gain["score"]], gain["over"]
     low, high = gain["length_controlled_low"], gain["length_controlled_high"]
     if gain["prompts"] < ENOUGH_GROUPS:
-        return f"Is {score} of its stories above that of {other}'s? {_sentence(too_few(gain['prompts'], 'prompts'))}"
+        return f"Is {score} of its stories above that of {other}'s? {as_sentence(too_few(gain['prompts'], 'prompts'))}"
     relation = "above" if low > 0 else "below" if high < 0 else "not told from"
     return (
         f"{score[0].upper()}{score[1:]} of its stories is {relation} that of {other}'s, lengths being equal: "
@@ -94,8 +94,9 @@ def _on_gain(gain: Mapping[str, Any]) -> str:
 
 def _on_baselines(evaluation: Evaluation) -> str | None:
     policy = _row(evaluation, POLICY, "all")
-    rows = [row for name in evaluation.get("baselines", []) if (row := _row(evaluation, name, "all"))]
-    if policy is None or not rows or policy["threads"] < ENOUGH_GROUPS:
+    named = (_row(evaluation, name, "all") for name in evaluation.get("baselines", []))
+    rows = [row for row in named if row is not None and row["threads"] >= ENOUGH_GROUPS]  # few threads may have times
+    if policy is None or not rows:
         return None
     best = min(rows, key=lambda row: row["behind"])
     accuracy = 1 - best["accuracy"] if best["turned"] else best["accuracy"]
@@ -113,7 +114,7 @@ def _on_prompts(evaluation: Evaluation) -> str | None:
     if not ranking:
         return None
     if ranking["threads"] < ENOUGH_GROUPS:
-        return f"Does it read its prompt? {_sentence(too_few(ranking['threads'], 'held-out threads'))}"
+        return f"Does it read its prompt? {as_sentence(too_few(ranking['threads'], 'held-out threads'))}"
     reads = "It reads its prompt" if ranking["low"] > ranking["chance"] else "It is not shown to read its prompt"
     often, chance = f"{ranking['accuracy']:.0%} of {ranking['stories']} stories", f"{ranking['chance']:.0%}"
     return f"{reads}: of {ranking['candidates']} prompts the story's own is the likeliest for {often}, by chance for {chance}."
@@ -124,7 +125,7 @@ def _on_copying(evaluation: Evaluation) -> str | None:
     if not policy or not people:
         return None
     if evaluation["stories"] < ENOUGH_GROUPS:
-        return f"Does it copy its training stories? {_sentence(too_few(evaluation['stories'], 'stories'))}"
+        return f"Does it copy its training stories? {as_sentence(too_few(evaluation['stories'], 'stories'))}"
     mine, theirs = policy["longest_median_tokens"], people["longest_median_tokens"]
     copies = "It copies its training stories" if mine > MUCH_LONGER * theirs else "It is not shown to copy more than people do"
     return f"{copies}: half of its stories share {mine:.0f} tokens in a row with a training story, half of people's {theirs:.0f}."
@@ -140,7 +141,3 @@ def _on_variety(evaluation: Evaluation) -> str | None:
         f"{policy['repetition']:.0%} of its runs of four words repeat one of the same story, {people['repetition']:.0%} of theirs"
     )
     return f"Its stories are {alike} (self-BLEU {mine:.2f} against {theirs:.2f}); {repeats}."
-
-
-def _sentence(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}."

@@ -9,8 +9,6 @@ from collections.abc import Iterable, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-from rfr.utils.intervals import ENOUGH_GROUPS
-
 STYLE = """
 :root { --ink: #222; --soft: #666; --line: #ddd; --accent: #b5651d; --pale: #fbf6ef; }
 * { box-sizing: border-box; }
@@ -111,6 +109,6 @@ def interval_plot(
     )
 
 
-def too_few(count: int, what: str) -> str:
-    """Why nothing is said."""
-    return f"too few to tell: {count} {what}, {ENOUGH_GROUPS} are needed"
+def as_sentence(text: str) -> str:
+    """With a capital and a full stop."""
+    return f"{text[0].upper()}{text[1:]}."

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from rfr.report.html import too_few
-from rfr.utils.intervals import ENOUGH_GROUPS
+from rfr.report.html import as_sentence
+from rfr.utils.intervals import ENOUGH_GROUPS, too_few
 
 ASSUMPTION = "This assumes that text, once these are taken out, tells of karma only through what readers see in the story itself."
 
@@ -16,7 +16,7 @@ def karma_findings(report: Mapping[str, Any]) -> list[str]:
     text = report["text"]
     if text is None or text["threads"] < ENOUGH_GROUPS:
         threads = 0 if text is None else text["threads"]
-        return [f"Is karma a reward here? {_capital(too_few(threads, 'threads with two replies or more'))}."]
+        return [f"Is karma a reward here? {as_sentence(too_few(threads, 'threads with two replies or more'))}"]
     return [_on_karma(text), _on_choice(report["recommended"]), *_on_losses(report), *_on_removed(text)]
 
 
@@ -34,7 +34,7 @@ def _on_karma(text: Mapping[str, Any]) -> str:
 def _on_choice(recommended: Mapping[str, Any]) -> str:
     reasons = "; ".join(recommended["reasons"])
     if recommended["reward"] is None:
-        return f"{_capital(reasons)}."
+        return as_sentence(reasons)
     return f"Take reward={recommended['reward']}: {reasons}."
 
 
@@ -54,7 +54,3 @@ def _on_losses(report: Mapping[str, Any]) -> Iterator[str]:
 def _on_removed(text: Mapping[str, Any]) -> Iterator[str]:
     removed = ", ".join(f"{name} {share:.1%}" for name, share in text["removed"].items())
     yield f"Of text's correlation these were taken out, since they are no merit: {removed}. {ASSUMPTION}"
-
-
-def _capital(text: str) -> str:
-    return f"{text[0].upper()}{text[1:]}"

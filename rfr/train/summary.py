@@ -43,7 +43,7 @@ def few_held_out(prepared: Prepared, split: Split) -> str | None:
     train, held_out = (_prompts(one) for one in (prepared.train, prepared.validation))
     if len(held_out) >= ENOUGH_GROUPS:
         return None
-    have = f"{len(held_out)} held-out threads are too few to tell anything of the policy, {ENOUGH_GROUPS} are needed"
+    have = f"{len(held_out)} held-out threads are too few for a report to claim anything, {ENOUGH_GROUPS} are needed"
     if (share := split.held_out_by([*train, *held_out], ENOUGH_GROUPS)) is not None:
         return f"{have}: preprocess.split.validation_share={share} holds out {ENOUGH_GROUPS}"
     remedy = "an earlier preprocess.split.cutoff" if split.cutoff is not None else "more threads"

@@ -26,6 +26,11 @@ class Interval(NamedTuple):
 UNKNOWN = Interval(None, None)
 
 
+def too_few(count: int, what: str) -> str:
+    """Why a report claims nothing of so many."""
+    return f"too few to tell: {count} {what}, {ENOUGH_GROUPS} are needed"
+
+
 def mean_interval(values: np.ndarray, *, fewest: int = FEWEST_GROUPS) -> Interval:
     """Of the mean of independent values: Student's t."""
     return ratio_interval(values, np.ones(len(values)), fewest=fewest)

@@ -62,7 +62,7 @@ def test_forty_threads_from_import_to_report(table: Path, tmp_path: Path) -> Non
     last_json(command(["collect.py", "source=table", f"source.path={table}", f"store={tmp_path / 'own.db'}"]))
     said = _trained(tmp_path, "default")
     held_out, share = re.search(  # type: ignore[union-attr]
-        r"(\d+) held-out threads are too few to tell anything of the policy, 20 are needed: "
+        r"(\d+) held-out threads are too few for a report to claim anything, 20 are needed: "
         r"preprocess\.split\.validation_share=(0\.\d+) holds out 20",
         said,
     ).groups()
@@ -76,7 +76,7 @@ def test_forty_threads_from_import_to_report(table: Path, tmp_path: Path) -> Non
     assert [line for line in sentences if any(claim in line for claim in CLAIMS)] == []
 
     wider = f"preprocess.split.validation_share={share}"
-    assert "too few to tell" not in _trained(tmp_path, "wider", wider)
+    assert "are too few" not in _trained(tmp_path, "wider", wider)
     evaluation, out = _evaluated(tmp_path, "wider", wider)
     assert 20 <= evaluation["threads"] < 30
     all_pairs = [row for row in evaluation["pair_accuracy"] if row["condition"] == "all" and row["pairs"]]

@@ -130,6 +130,24 @@ def test_better_is_said_of_the_paired_difference(baseline: float, words: str) ->
     assert _said(_row(LIKELIHOOD, 0.6), _row(LENGTH, baseline))[1].endswith(words)
 
 
+def test_a_baseline_that_few_threads_know_is_not_compared() -> None:
+    known_in_three = {
+        **_row("earlier alone", 0.7),
+        "threads": 3,
+        "low": None,
+        "high": None,
+        "behind_low": None,
+        "behind_high": None,
+    }
+    said = findings(
+        {"pair_accuracy": [_row(LIKELIHOOD, 0.6), known_in_three, _row(LENGTH, 0.5)], "baselines": ["earlier alone", LENGTH]}
+    )
+    assert "the best baseline, length alone (longer first), 50%" in said[1]
+    assert not any(line.startswith("Of all pairs") for line in findings(
+        {"pair_accuracy": [_row(LIKELIHOOD, 0.6), known_in_three], "baselines": ["earlier alone"]}
+    ))  # fmt: skip
+
+
 def test_of_few_threads_or_stories_nothing_is_said_of_prompts_copies_and_variety() -> None:
     ranking = {"accuracy": 0.9, "low": 0.8, "high": 0.95, "chance": 0.1, "stories": 30, "threads": 5, "candidates": 10}
     copies, varied = {"longest_median_tokens": 9.0}, {"self_bleu": 0.5, "repetition": 0.1}

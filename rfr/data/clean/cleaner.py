@@ -68,6 +68,25 @@ class Clean:
         return replace(story, prompt=prompt, response=response)
 
 
+class KeepingNotes:
+    """Cleans stories, and remembers the texts from which something was cut."""
+
+    def __init__(self, clean: Clean) -> None:
+        self._clean, self._uncut = clean, dict[str, str]()
+
+    def __call__(self, story: Story) -> Story | str:
+        cleaned = self._clean(story)
+        if isinstance(cleaned, Story):
+            uncut = plain_text(story.response, Removals(listed=False))
+            if len(uncut) > len(cleaned.response):
+                self._uncut[story.reply_id] = uncut
+        return cleaned
+
+    def uncut(self, story: Story) -> str:
+        """A cleaned story's text with its notes."""
+        return self._uncut.get(story.reply_id, story.response)
+
+
 def is_notice(text: str) -> bool:
     """Whether a text comes from a moderator or a bot."""
     beginning = text[:START_CHARACTERS]
