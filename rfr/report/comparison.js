@@ -13,7 +13,16 @@ const element = (name, properties = {}, ...children) => {
   made.append(...children);
   return made;
 };
+const named = (key) => data.words[key] ?? key;
 const label = (value) => (value === null || value === undefined ? "" : typeof value === "number" ? String(+value.toPrecision(5)) : String(value));
+// A figure with its interval, where it has one.
+function shownOf(row, key) {
+  const all = [row[key], row[`${key}_low`], row[`${key}_high`]];
+  if (!all.every(finite)) return label(row[key]);
+  const [value, low, high] = all.map((number) => number.toPrecision(3));
+  return `${value} (${low} to ${high})`;
+}
+const figures = data.figures.filter((key) => !/_(low|high)$/.test(key));
 const visible = () => runs.filter((run) => run.shown && run.kept);
 const finite = (value) => typeof value === "number" && Number.isFinite(value);
 const goodness = (run) => {
@@ -52,12 +61,12 @@ function swatch() {
 }
 
 // --- the table of runs ---------------------------------------------------------------------------------------------------
-const columns = ["run", "state", ...data.varied, ...data.figures];
+const columns = ["run", "state", ...data.varied, ...figures];
 
 function makeTable() {
   const head = element("tr", {}, element("th"));
   for (const key of columns) {
-    const button = element("button", { textContent: key, onclick: () => sortBy(key) });
+    const button = element("button", { textContent: named(key), title: key, onclick: () => sortBy(key) });
     head.append(element("th", { className: runs.some((run) => finite(run.row[key])) ? "number" : "" }, button));
   }
   if (data.failures.some(Boolean)) head.append(element("th", { textContent: "failed, because" }));
@@ -71,11 +80,12 @@ function makeTable() {
     for (const key of columns) {
       const cell = element("td", { className: finite(run.row[key]) ? "number" : "" });
       if (key === "run") cell.append(drawing);
-      cell.append(label(run.row[key]));
+      else cell.dataset.of = named(key);
+      cell.append(shownOf(run.row, key));
       run.line.append(cell);
     }
     const why = run.failure ?? "";
-    if (data.failures.some(Boolean)) run.line.append(element("td", { className: "why", textContent: why, title: why }));
+    if (data.failures.some(Boolean)) run.line.append(element("td", { className: why ? "why" : "why none", textContent: why, title: why }));
     if (run === best[0]) run.line.classList.add("first");
     run.line.onmouseenter = () => under(run);
     run.line.onmouseleave = () => under(null);
@@ -166,10 +176,10 @@ function decades(low, high) {
 class Chart {
   constructor(metric) {
     this.metric = metric;
-    this.canvas = element("canvas", { role: "img", ariaLabel: `${metric} of all runs shown` });
+    this.canvas = element("canvas", { role: "img", ariaLabel: `${named(metric)} of all runs shown` });
     this.canvas.onmousemove = (event) => under(this.nearest(event));
     this.canvas.onmouseleave = () => under(null);
-    byId("charts").append(element("figure", {}, element("figcaption", { textContent: metric }), this.canvas));
+    byId("charts").append(element("figure", {}, element("figcaption", { textContent: named(metric), title: metric }), this.canvas));
     this.cache = new Map();
   }
 
@@ -255,7 +265,7 @@ class Chart {
 }
 
 // --- parallel coordinates ------------------------------------------------------------------------------------------------
-const axes = [...data.varied, ...data.figures].filter((key) => runs.some((run) => label(run.row[key]) !== "")).map((key) => {
+const axes = [...data.varied, ...figures].filter((key) => runs.some((run) => label(run.row[key]) !== "")).map((key) => {
   const values = runs.map((run) => run.row[key]).filter((value) => label(value) !== "");
   if (values.every(finite)) {
     const [low, high] = [Math.min(...values), Math.max(...values)];
@@ -267,13 +277,23 @@ const axes = [...data.varied, ...data.figures].filter((key) => runs.some((run) =
   const place = (value) => (label(value) === "" ? null : names.length > 1 ? names.indexOf(label(value)) / (names.length - 1) : 0.5);
   return { key, place, names };
 });
-const BAND = { top: 40, bottom: 16, side: 90 };
+// Axes stand side by side; on a narrow screen they lie one below the other.
+const BAND = { begin: 40, end: 16, side: 90, above: 46 };
+const UPRIGHT_PX = 110, LYING_PX = 62; // room for an axis
 
-const axisAt = (place, width) => (axes.length > 1 ? BAND.side + (place / (axes.length - 1)) * (width - 2 * BAND.side) : width / 2);
+function coordinates(width, height) {
+  const lying = width < UPRIGHT_PX * axes.length;
+  const across = (place) => (lying ? BAND.above + place * LYING_PX : axes.length > 1 ? BAND.side + (place / (axes.length - 1)) * (width - 2 * BAND.side) : width / 2);
+  const [from, to] = lying ? [BAND.end, width - BAND.end] : [height - BAND.end, BAND.begin];
+  const along = (share) => from + share * (to - from);
+  return { lying, across, at: (place, share) => (lying ? [along(share), across(place)] : [across(place), along(share)]), share: (x, y) => ((lying ? x : y) - from) / (to - from) };
+}
 
 function drawCoordinates() {
-  const { context, width, height } = fit(byId("coordinates"));
-  const y = (share) => height - BAND.bottom - share * (height - BAND.top - BAND.bottom);
+  const canvas = byId("coordinates");
+  canvas.style.height = canvas.clientWidth < UPRIGHT_PX * axes.length ? `${axes.length * LYING_PX + 10}px` : "";
+  const { context, width, height } = fit(canvas);
+  const { lying, at } = coordinates(width, height);
   for (const run of runs) {
     if (!run.shown) continue;
     context.strokeStyle = run.kept ? run.colour : "#ddd";
@@ -282,32 +302,37 @@ function drawCoordinates() {
     context.beginPath();
     axes.forEach((axis, place) => {
       const share = axis.place(run.row[axis.key]);
-      if (share !== null) context.lineTo(axisAt(place, width), y(share));
+      if (share !== null) context.lineTo(...at(place, share));
     });
     context.stroke();
   }
   context.globalAlpha = 1;
   axes.forEach((axis, place) => {
-    const x = axisAt(place, width);
+    const [[x0, y0], [x1, y1]] = [at(place, 0), at(place, 1)];
     context.fillStyle = SOFT;
-    context.fillRect(x, BAND.top, 1, height - BAND.top - BAND.bottom);
+    context.fillRect(x0, y1, Math.max(1, x1 - x0), Math.max(1, y0 - y1));
     context.fillStyle = INK;
-    context.textAlign = "center";
-    context.fillText(axis.key, x, 14);
+    context.textAlign = lying ? "left" : "center";
+    if (lying) context.fillText(named(axis.key), x0, y0 - 22);
+    else context.fillText(named(axis.key), x0, 14, width / axes.length - 6);
     context.fillStyle = SOFT;
-    context.textAlign = place === axes.length - 1 ? "right" : "left";
-    const write = (text, at) => {
-      const aside = place === axes.length - 1 ? x - 6 : x + 6;
+    const write = (text, share) => {
+      const [x, y] = at(place, share);
+      const last = place === axes.length - 1;
+      context.textAlign = lying ? (share > 0.9 ? "right" : share < 0.1 ? "left" : "center") : last ? "right" : "left";
+      const where = lying ? [x, y - 6] : [x + (last ? -6 : 6), y + (axis.names ? 4 : share ? -4 : 12)];
       Object.assign(context, { strokeStyle: "white", lineWidth: 4, lineJoin: "round" }); // readable upon lines
-      context.strokeText(text, aside, at);
-      context.fillText(text, aside, at);
+      context.strokeText(text, ...where);
+      context.fillText(text, ...where);
     };
-    if (axis.names) axis.names.slice(0, 40).forEach((name) => write(name, y(axis.place(name)) + 4));
-    else axis.ends.forEach((end, high) => write(end, y(high) + (high ? -4 : 12)));
+    if (axis.names) axis.names.slice(0, 40).forEach((name) => write(name, axis.place(name)));
+    else axis.ends.forEach((end, high) => write(end, high));
     const range = settings.ranges.get(axis.key);
     if (range) {
+      const [[left, bottom], [right, top]] = [at(place, Math.min(...range)), at(place, Math.max(...range))];
       context.fillStyle = "rgba(181, 101, 29, .25)";
-      context.fillRect(x - 8, y(Math.max(...range)), 17, y(Math.min(...range)) - y(Math.max(...range)));
+      if (lying) context.fillRect(left, top - 8, right - left, 17);
+      else context.fillRect(left - 8, top, 17, bottom - top);
     }
   });
 }
@@ -315,14 +340,14 @@ function drawCoordinates() {
 function dragAxes() {
   const canvas = byId("coordinates");
   let axis = null, from = 0;
-  const shareAt = (event) => {
+  const placeOf = (event) => {
     const box = canvas.getBoundingClientRect();
-    return 1 - (event.clientY - box.top - BAND.top) / (box.height - BAND.top - BAND.bottom);
+    const [x, y] = [event.clientX - box.left, event.clientY - box.top];
+    const { lying, across, share } = coordinates(box.width, box.height);
+    return { share: share(x, y), axis: axes.find((_, place) => Math.abs(across(place) - (lying ? y : x)) < 30) ?? null };
   };
   canvas.onpointerdown = (event) => {
-    const box = canvas.getBoundingClientRect();
-    axis = axes.find((_, place) => Math.abs(axisAt(place, box.width) - (event.clientX - box.left)) < 30) ?? null;
-    from = shareAt(event);
+    ({ axis, share: from } = placeOf(event));
     if (axis) {
       settings.ranges.delete(axis.key);
       canvas.setPointerCapture(event.pointerId);
@@ -330,8 +355,9 @@ function dragAxes() {
     }
   };
   canvas.onpointermove = (event) => {
-    if (!axis || Math.abs(shareAt(event) - from) < 0.02) return;
-    settings.ranges.set(axis.key, [from, shareAt(event)]);
+    const { share } = placeOf(event);
+    if (!axis || Math.abs(share - from) < 0.02) return;
+    settings.ranges.set(axis.key, [from, share]);
     keep();
   };
   canvas.onpointerup = () => (axis = null);
@@ -350,13 +376,18 @@ function keep() {
 function makeBest() {
   byId("best-section").hidden = !data.best.length;
   if (!data.best.length) return;
-  const head = ["", "with", `${data.metric} (mean)`, "95 % over seeds", "runs"];
-  byId("best").append(element("thead", {}, element("tr", {}, ...head.map((text) => element("th", { textContent: text })))));
+  const together = data.best.some((row) => row.with);
+  const head = ["", ...(together ? ["with"] : []), `${named(data.metric)} (mean)`, "95 % over seeds", "runs"];
+  byId("best").append(element("thead", {}, element("tr", {}, ...head.map((textContent, place) => element("th", { textContent, className: place > +together ? "number" : "" })))));
   const body = element("tbody");
   for (const row of data.best) {
     const interval = row.low === null ? "one seed" : `${label(row.low)} to ${label(row.high)}`;
-    const cells = [[row.of, ""], [row.with, ""], [label(row.mean), "number"], [interval, "number"], [label(row.runs), "number"]];
-    body.append(element("tr", {}, ...cells.map(([textContent, className]) => element("td", { textContent, className }))));
+    const cells = [[row.of, ""], ...(together ? [[row.with, ""]] : []), [label(row.mean), "number"], [interval, "number"], [label(row.runs), "number"]];
+    body.append(element("tr", {}, ...cells.map(([textContent, className], place) => {
+      const cell = element("td", { textContent, className });
+      cell.dataset.of = head[place];
+      return cell;
+    })));
   }
   byId("best").append(body);
 }
@@ -402,7 +433,7 @@ function refresh() {
 function start() {
   makeTable();
   makeBest();
-  if (best.length) byId("bold").textContent = `Bold: the best finished run, by ${data.metric}: ${LOWER_IS_BETTER ? "less" : "more"} is better.`;
+  if (best.length) byId("bold").textContent = `Bold: the best finished run, by ${named(data.metric)}: ${LOWER_IS_BETTER ? "less" : "more"} is better.`;
   const logged = [...new Set(runs.flatMap((run) => Object.keys(run.columns)))];
   const over = ["step", "tokens", "seconds"].filter((name) => logged.includes(name));
   byId("axis").append(...over.map((name) => element("option", { textContent: name })));

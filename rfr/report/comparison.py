@@ -11,6 +11,18 @@ from typing import Any
 
 from rfr.report.html import safe
 
+# What figures and curves are called on the page; settings are called by their keys, which one types.
+WORDS = {
+    "train/loss": "training loss",
+    "val/nll_per_token": "validation loss, nats per token",
+    "val/pair_loss": "validation loss of pairs",
+    "val/pair_accuracy": "accuracy on validation pairs",
+    "quality": "true quality",
+    "ess": "effective share of stories (ESS/N)",
+    "tokens_per_second": "tokens per second",
+    "lr": "learning rate",
+    "grad_norm": "gradient norm",
+}
 HERE = Path(__file__).resolve().parent
 SHELL = """<!doctype html>
 <html lang=en><head><meta charset=utf-8><meta name=viewport content="width=device-width">
@@ -72,7 +84,7 @@ def comparison_page(title: str, comparison: Comparison, about: Mapping[str, Any]
         about=safe("; ".join(f"{name}: {value}" for name, value in (about or {}).items() if value is not None)),
         style=(HERE / "comparison.css").read_text(),
         script=(HERE / "comparison.js").read_text(),
-        data=_embedded(vars(comparison)),
+        data=_embedded({**vars(comparison), "words": WORDS}),
     )
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rfr.report.findings import JUDGED, SCORES, findings, judge_is_quoted
 from rfr.report.histogram import histogram
-from rfr.report.html import interval_plot, page, safe, table, verdict, with_interval
+from rfr.report.html import NONE, interval_plot, page, safe, table, verdict, with_interval
 
 ON_PAIRS = (
     "Two held-out replies to one post, the one with so many times the other's karma. How often does each score put that one "
@@ -72,8 +72,8 @@ def _figures(evaluation: Evaluation, policies: SequenceOf[Evaluation]) -> str:
         if keys[0] == JUDGED and not quoted:
             continue
         cells = [_figure(policy, keys, form) for policy in policies]
-        of_people = _figure(evaluation, (f"{keys[0]}_of_people", *keys[1:]), form) if keys[0] in people else "–"
-        if any(cell != "–" for cell in cells):
+        of_people = _figure(evaluation, (f"{keys[0]}_of_people", *keys[1:]), form) if keys[0] in people else NONE
+        if any(cell != NONE for cell in cells):
             rows.append([safe(name), *cells, of_people])
     return table(["", *(policy["model"] for policy in policies), PEOPLE], rows)
 
@@ -127,7 +127,7 @@ def _accuracies(rows: SequenceOf[Mapping[str, Any]], ratio: Any) -> str:
 
 def _accuracy(row: Mapping[str, Any]) -> str:
     if not row["pairs"]:
-        return "–"
+        return NONE
     shown = with_interval(row["accuracy"], row["low"], row["high"], ".0%")
     return f"{interval_plot(row['accuracy'], row['low'], row['high'])}<br>{shown}"
 

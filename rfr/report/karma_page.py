@@ -7,7 +7,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rfr.report.html import interval_plot, page, safe, table, verdict, with_interval
+from rfr.report.html import NONE, interval_plot, page, safe, table, verdict, with_interval
 from rfr.report.karma_findings import karma_findings
 from rfr.report.report_files import HEAD
 
@@ -113,9 +113,9 @@ def _correlations(rows: list[dict[str, Any]]) -> str:
 def _cell(row: Mapping[str, Any]) -> str:
     """Within threads, with its interval, and over all in brackets; the stronger, the darker."""
     if row["within"] is None and row["over_all"] is None:
-        return "–"
-    within = "–" if row["within"] is None else f"{row['within']:+.2f}"
+        return NONE
+    within = NONE if row["within"] is None else f"{row['within']:+.2f}"
     spread = "" if row["within_low"] is None else f"<br><small>({row['within_low']:+.2f} to {row['within_high']:+.2f})</small>"
-    over_all = "–" if row["over_all"] is None else f"{row['over_all']:+.2f}"
+    over_all = NONE if row["over_all"] is None else f"{row['over_all']:+.2f}"
     strength = abs(row["within"] if row["within"] is not None else row["over_all"] or 0.0)
     return f"<span style='background: rgba(204, 153, 102, {strength:.2f})'>{within}</span> [{over_all}]{spread}"

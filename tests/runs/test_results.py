@@ -199,7 +199,7 @@ def test_the_page_of_200_runs_is_ready_within_two_seconds(shown: Any) -> None:
 
 
 def test_a_click_on_a_heading_sorts(shown: Any) -> None:
-    heading = shown.locator("#runs th button", has_text="val/nll_per_token")
+    heading = shown.locator("#runs th button", has_text="validation loss, nats per token")
     heading.click()
     losses = [float(text) for text in _first_cells(shown, 6) if text]
     assert len(losses) == 194
@@ -231,7 +231,7 @@ def test_dragging_along_an_axis_keeps_the_runs_that_pass_there(shown: Any) -> No
     canvas = shown.locator("#coordinates")
     canvas.scroll_into_view_if_needed()
     box = canvas.bounding_box()
-    x = box["x"] + shown.evaluate("axisAt(2, document.getElementById('coordinates').getBoundingClientRect().width)")
+    x = box["x"] + shown.evaluate("coordinates(document.getElementById('coordinates').clientWidth, 0).across(2)")
     shown.mouse.move(x, box["y"] + 30)
     shown.mouse.down()
     shown.mouse.move(x, box["y"] + 90, steps=4)  # the upper end: rwr
@@ -239,6 +239,22 @@ def test_dragging_along_an_axis_keeps_the_runs_that_pass_there(shown: Any) -> No
     assert "100 shown" in shown.inner_text("#summary")
     shown.mouse.click(x, box["y"] + 200)
     assert "200 shown" in shown.inner_text("#summary")
+
+
+def test_on_a_phone_rows_are_blocks_and_axes_lie(shown: Any) -> None:
+    shown.set_viewport_size({"width": 400, "height": 800})
+    assert shown.evaluate("document.documentElement.scrollWidth") == 400, "nothing is scrolled sideways"
+    cell = shown.locator("#runs tbody tr").first.locator("td[data-of='validation loss, nats per token']")
+    assert cell.bounding_box()["width"] > 300
+    canvas = shown.locator("#coordinates")
+    canvas.scroll_into_view_if_needed()
+    box = canvas.bounding_box()
+    y = box["y"] + shown.evaluate("coordinates(400, 0).across(2)")
+    shown.mouse.move(box["x"] + box["width"] - 30, y)
+    shown.mouse.down()
+    shown.mouse.move(box["x"] + box["width"] - 5, y, steps=4)  # the right end: rwr
+    shown.mouse.up()
+    assert "100 shown" in shown.inner_text("#summary")
 
 
 def test_stories_are_text_whatever_they_hold(shown: Any) -> None:
