@@ -82,10 +82,17 @@ def _write(runs: ResultTable, out: Path, *, title: str) -> Path:
         curves=list(map(curves, runs.run_dirs)),
         samples=samples(runs.run_dirs),
     )
-    corpora = {str(load(run_dir).corpus.get("path") or "demo") for run_dir in runs.run_dirs}
+    configs = [load(run_dir) for run_dir in runs.run_dirs]
+    corpora = {str(cfg.corpus.get("path") or "the demo, which is simulated") for cfg in configs}
+    drawn = {
+        f"{cfg.evaluation.stories} stories at temperature {cfg.evaluation.sampling.temperature:g}"
+        for cfg in configs
+        if cfg.evaluation.stories and "quality" in runs.figures
+    }
+    about = head(corpus=", ".join(sorted(corpora)), **({"true quality": "; ".join(sorted(drawn))} if drawn else {}))
     if page.exists():
         print(f"{page} is replaced", flush=True)
-    page.write_text(comparison_page(title, comparison, head(corpus=", ".join(sorted(corpora)))))
+    page.write_text(comparison_page(title, comparison, about))
     return page
 
 

@@ -46,7 +46,7 @@ class KarmaReport:
             {"corpus": self.corpus.name},
         )
         require_place(out, "karma.json", about)
-        report = {ABOUT: about, HEAD: head(corpus=self.corpus.name), **self._figures()}
+        report = {ABOUT: about, HEAD: head(corpus=self.corpus.name, simulated=self.corpus.simulated), **self._figures()}
         _print(report)
         line = {"out": str(out), "threads": report["threads"], "stories": report["stories"], **report["recommended"]}
         print(json.dumps(line), flush=True)

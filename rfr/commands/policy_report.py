@@ -95,7 +95,14 @@ class PolicyReport:
         _print(evaluation)
         line = {key: value for key, value in evaluation.items() if key != "pair_accuracy"} | {"out": str(out)}
         print(json.dumps(line), flush=True)
-        top = head(corpus=self.corpus.name, model=self.weights, **self._trained_with(run_dir), judge=self.judge)
+        top = head(
+            corpus=self.corpus.name,
+            simulated=self.corpus.simulated,
+            model=self.weights,
+            **self._trained_with(run_dir),
+            judge=self.judge,
+            sampling=self._sampling_in_words(),
+        )
         page = evaluation_page(evaluation, [mine.stories, *(other.stories for other in others.values())], SHOWN_STORIES, top)
         report = json.dumps({ABOUT: about, HEAD: top, **evaluation}, indent=2) + "\n"
         write_report(out, {"evaluation.json": report, "report.html": page})
@@ -110,6 +117,14 @@ class PolicyReport:
         path, folder = Path(weights).resolve(), out.resolve()
         near = any(path.is_relative_to(parent) for parent in (folder, *folder.parents[:2]))
         return {"model": os.path.relpath(path, folder) if near else str(path), "corpus": self.corpus.name}
+
+    def _sampling_in_words(self) -> str | None:
+        """How the stories were drawn: quality depends on the temperature more than on anything else."""
+        if not self.stories:
+            return None
+        drawn = self.sampling
+        at = f"temperature {drawn.temperature:g}, top-p {drawn.top_p:g}, top-k {drawn.top_k or 'off'}"
+        return f"{self.stories} stories, {at}, at most {drawn.max_new_tokens} tokens"
 
     @staticmethod
     def _trained_with(run_dir: Path) -> dict[str, str]:
@@ -162,6 +177,7 @@ class PolicyReport:
                 evaluation |= self._score(stories, judge)
             encoder = Encoder(tokenizer)
             texts = [story["response"] for story in stories]
+            evaluation |= self._of_people([story["prompt"] for story in stories], split)
             evaluation |= text_findings(texts, prepared, lambda texts: [tokens.ids for tokens in encoder(texts)])
         return _Evaluated(figures=evaluation, likelihoods=dict(zip(ids, of_stories.tolist(), strict=True)), stories=stories)
 
@@ -187,6 +203,14 @@ class PolicyReport:
             for story, value in zip(stories, values, strict=True):
                 story[key] = value
         return means
+
+    def _of_people(self, prompts: list[str], split: PreparedSplit) -> dict[str, Any]:
+        """The true quality of what people wrote on the same prompts, where it is known."""
+        if self.corpus.quality is None:
+            return {}
+        asked = set(prompts)
+        people = [(story.prompt, story.response) for story in split.stories if story.prompt in asked]
+        return mean_score("quality_of_people", [prompt for prompt, _ in people], [self.corpus.quality(*told) for told in people])
 
 
 def _nothing_held_out(weights: str) -> dict[str, Any]:

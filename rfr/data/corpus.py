@@ -21,6 +21,11 @@ class Corpus(Protocol):
     def quality(self) -> Callable[[str, str], float] | None: ...
 
     @property
+    def simulated(self) -> str | None:
+        """Who makes its stories and its karma; None: people do."""
+        ...
+
+    @property
     def ceiling(self) -> Any:
         """The reward that knows how karma comes about: the most that a reward can recover; None where nobody knows."""
         ...
@@ -34,6 +39,7 @@ class StoreCorpus:
 
     path: str
     quality: None = None
+    simulated: None = None
     ceiling: None = None
 
     @property

@@ -81,6 +81,10 @@ class DemoCorpus:
         return Store(path)
 
     @property
+    def simulated(self) -> str:
+        return "a grammar makes the stories, simulated readers give the karma: this says nothing about Reddit"
+
+    @property
     def quality(self) -> Callable[[str, str], float]:
         """(prompt, story) -> true quality in [0, 1]."""
         return true_quality

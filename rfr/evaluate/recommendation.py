@@ -11,8 +11,9 @@ from rfr.utils.intervals import ENOUGH_GROUPS, too_few
 # The more adjusted reward has to earn its place. adjusted_rank comes before thread_rank, which it becomes where time does not
 # matter.
 SIMPLEST_FIRST = ("adjusted_rank", "thread_rank", "residual")
-LEVEL = 0.8  # of the intervals that decide, so that each of their ends is passed in one of ten
-TOLERANCE = 0.03  # of the best correlation: what may be lost by a simpler reward
+LEVEL = 0.9  # of the intervals that decide, so that each of their ends is passed in one of twenty
+TOLERANCE = 0.016  # of correlation with the prediction: what may be lost by a simpler reward
+MANY_THREADS = 100  # below, nothing may be lost: a reward that is fitted gets better with more threads, and may overtake
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -24,7 +25,7 @@ class Recommendation:
 
 
 def recommend(text: TextCorrelation | None) -> Recommendation:
-    """The simplest reward that no other one surpasses by more than `TOLERANCE`, and that surpasses all simpler ones.
+    """The simplest reward that surpasses all simpler ones, and that no other one surpasses by more than `TOLERANCE`.
 
     The constants were chosen on simulated subreddits; `make bench-advice` measures on others how often the advice is right.
 
@@ -56,7 +57,8 @@ def recommend(text: TextCorrelation | None) -> Recommendation:
 
 def _reasons(text: TextCorrelation, candidate: int, simpler: list[int], others: list[int]) -> list[str] | None:
     """Why a reward may be recommended; None: it may not."""
-    allowed = {**dict.fromkeys(simpler, 0.0), **dict.fromkeys(others, TOLERANCE * float(text.means[text.best]))}
+    tolerance = TOLERANCE if text.threads >= MANY_THREADS else 0.0
+    allowed = {**dict.fromkeys(simpler, 0.0), **dict.fromkeys(others, tolerance)}
     for place, most in allowed.items():
         _, high = text.ahead(place, candidate, LEVEL)
         assert high is not None
@@ -66,9 +68,10 @@ def _reasons(text: TextCorrelation, candidate: int, simpler: list[int], others: 
     shown_worse = [place for place in others if (text.ahead(candidate, place).low or 0.0) > 0]
     better = ", ".join(_named(text.orderings[place]) for place in (*simpler, *shown_worse))
     not_worse = ", ".join(_named(text.orderings[place]) for place in others if place not in shown_worse)
+    margin = f" by more than {tolerance} of correlation" if tolerance else ""
     return list(chain(
         [f"text predicts {name} better than {better}"] if better else [],
-        [f"{not_worse} can't be better than {name} by more than {TOLERANCE:.0%} of what text tells"] if not_worse else [],
+        [f"{not_worse} can't be better than {name}{margin}"] if not_worse else [],
     ))  # fmt: skip
 
 

@@ -13,7 +13,7 @@ from rfr.report.html import safe
 
 # What figures and curves are called on the page; settings are called by their keys, which one types.
 WORDS = {
-    "train/loss": "training loss",
+    "train/loss": "training loss (weighted as the objective weighs)",
     "val/nll_per_token": "validation loss, nats per token",
     "val/pair_loss": "validation loss of pairs",
     "val/pair_accuracy": "accuracy on validation pairs",

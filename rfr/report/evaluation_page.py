@@ -6,15 +6,20 @@ from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
 from typing import Any
 
-from rfr.report.findings import JUDGED, SCORES, findings, judge_is_quoted
+from rfr.report.findings import JUDGE, JUDGED, SCORES, findings, judge_is_quoted
 from rfr.report.histogram import histogram
 from rfr.report.html import NONE, interval_plot, page, safe, table, verdict, with_interval
 
 ON_PAIRS = (
     "Two held-out replies to one post, the one with so many times the other's karma. How often does each score put that one "
-    "first? What knows nothing but length, time or the story without its prompt stands beneath the policy. Rewards are made "
-    "of karma: they show what their adjustment changes. Intervals are 95 %, over threads; the dashed line is a coin."
+    "first? What knows nothing but length, time or the story without its prompt stands beneath the policy. Intervals are 95 %, "
+    "over threads; the dashed line is a coin."
 )
+ON_REWARDS = (
+    "Rewards are made of karma: the share of these pairs that each orders as karma does. 100 % is no merit: less shows how much "
+    "the reward's adjustment changes."
+)
+REWARD, EARLIER = "reward ", "earlier alone"  # what rows of rewards begin with; the row of the time of posting
 PEOPLE = "people, on the same prompts"
 # Figures in the order of the page: where they stand in the evaluation, what they are called, and how they are written.
 FIGURES: tuple[tuple[tuple[str, ...], str, str], ...] = (
@@ -66,7 +71,7 @@ def evaluation_page(evaluation: Evaluation, stories: SequenceOf[Stories], shown:
 
 def _figures(evaluation: Evaluation, policies: SequenceOf[Evaluation]) -> str:
     """One column per policy, and one for what people wrote."""
-    quoted, people = judge_is_quoted(evaluation), {"copying", "diversity"}
+    quoted, people = judge_is_quoted(evaluation), {"copying", "diversity", "quality"}
     rows = []
     for keys, name, form in FIGURES:
         if keys[0] == JUDGED and not quoted:
@@ -121,13 +126,30 @@ def _accuracies(rows: SequenceOf[Mapping[str, Any]], ratio: Any) -> str:
         by_score.setdefault(row["score"], {})[row["condition"]] = row
     counts = {row["condition"]: f"{row['pairs']:,} pairs" for row in reversed(mine) if row["pairs"]}
     head = ["", *(f"{condition}, {counts.get(condition, 'no such pairs')}" for condition in conditions)]
-    body = [[safe(score), *(_accuracy(cells[condition]) for condition in conditions)] for score, cells in by_score.items()]
-    return f"<h3>One has {safe(ratio)} times the other's karma, or more</h3>{table(head, body)}"
+    body = {
+        score: [safe(score.removeprefix(REWARD)), *(_accuracy(cells[condition]) for condition in conditions)]
+        for score, cells in by_score.items()
+    }
+    rewards = [cells for score, cells in body.items() if _is_reward(score)]
+    return (
+        f"<h3>One has {safe(ratio)} times the other's karma, or more</h3>"
+        f"{table(head, [cells for score, cells in body.items() if not _is_reward(score)])}"
+        f"{f'<p class=soft>{ON_REWARDS}</p>{table(head, rewards)}' if rewards else ''}"
+    )
+
+
+def _is_reward(score: str) -> bool:
+    """Whether it is made of karma."""
+    return score.startswith(REWARD) and score != JUDGE
 
 
 def _accuracy(row: Mapping[str, Any]) -> str:
     if not row["pairs"]:
         return NONE
+    if row["accuracy"] in (0, 1) and (_is_reward(row["score"]) or row["score"] == EARLIER):
+        return f"{row['accuracy']:.0%} <small>by construction</small>"
+    if _is_reward(row["score"]):
+        return f"{row['accuracy']:.0%}"
     shown = with_interval(row["accuracy"], row["low"], row["high"], ".0%")
     return f"{interval_plot(row['accuracy'], row['low'], row['high'])}<br>{shown}"
 

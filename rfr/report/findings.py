@@ -26,7 +26,7 @@ Evaluation = Mapping[str, Any]
 
 def findings(evaluation: Evaluation) -> list[str]:
     """Sentences, the most important first."""
-    parts = (_on_karma, _on_baselines, _on_prompts, _on_copying, _on_variety)
+    parts = (_on_karma, _on_others, _on_baselines, _on_prompts, _on_copying, _on_variety)
     return [*_on_gains(evaluation), *(sentence for part in parts if (sentence := part(evaluation)))]
 
 
@@ -57,6 +57,27 @@ def _on_karma(evaluation: Evaluation) -> str:
         f"In {row['accuracy']:.0%} of {row['pairs']:,} pairs of like length ({row['low']:.0%} to {row['high']:.0%}) the policy "
         f"finds the reply with more karma the likelier one: {meaning}."
     )
+
+
+def _on_others(evaluation: Evaluation) -> str | None:
+    """Whether the policy ranks replies better than the policies beside it: what it has learned beyond them."""
+    names = (f"{POLICY} of {other['model']}" for other in evaluation.get("others", ()))
+    rows = [row for name in names if (row := _row(evaluation, name, MATCHED)) is not None and row["threads"] >= ENOUGH_GROUPS]
+    told = [
+        f"{row['score'].removeprefix(f'{POLICY} of ')} ranks {row['accuracy']:.0%} of these pairs as karma does (the policy "
+        f"{_better(row)}, {_points(row)})"
+        for row in rows
+    ]
+    return f"Beside it, {', '.join(told)}." if told else None
+
+
+def _better(row: Mapping[str, Any]) -> str:
+    """What the paired difference shows of the policy, the row's score being another one."""
+    return "is better" if row["behind_low"] > 0 else "is worse" if row["behind_high"] < 0 else "is not shown to be better"
+
+
+def _points(row: Mapping[str, Any]) -> str:
+    return f"{100 * row['behind']:+z.0f} points ({100 * row['behind_low']:+z.0f} to {100 * row['behind_high']:+z.0f})"
 
 
 def _on_gains(evaluation: Evaluation) -> Iterator[str]:
@@ -101,11 +122,9 @@ def _on_baselines(evaluation: Evaluation) -> str | None:
     best = min(rows, key=lambda row: row["behind"])
     accuracy = 1 - best["accuracy"] if best["turned"] else best["accuracy"]
     direction = DIRECTIONS[best["score"]][best["turned"]]
-    by = f"{100 * best['behind']:+.0f} points ({100 * best['behind_low']:+.0f} to {100 * best['behind_high']:+.0f})"
-    verdict = "is better" if best["behind_low"] > 0 else "is worse" if best["behind_high"] < 0 else "is not shown to be better"
     return (
         f"Of all pairs it ranks {policy['accuracy']:.0%} as karma does, and the best baseline, {best['score']} ({direction}), "
-        f"{accuracy:.0%}: the policy {verdict}, {by}."
+        f"{accuracy:.0%}: the policy {_better(best)}, {_points(best)}."
     )
 
 

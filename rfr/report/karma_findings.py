@@ -26,8 +26,13 @@ def _on_karma(text: Mapping[str, Any]) -> str:
         f"in threads that it has not seen, a light text model's prediction has a rank correlation of {best['correlation']:.2f} "
         f"({best['low']:.2f} to {best['high']:.2f}) with {best['rewards'][0]} within the thread"
     )
+    plain = next((row for row in text["orderings"][1:] if "karma" in row["rewards"]), None)
+    beside = "" if plain is None else f", and of {plain['correlation']:.2f} with karma as it stands"
     if best["low"] > 0:
-        return f"Karma is a reward here, as far as text can tell: {measured}; without merit in karma it would be 0."
+        return (
+            f"Karma is a reward here, as far as text can tell: {measured}{beside}. It would be 0 if there were no merit in karma "
+            "and the assumption below held."
+        )
     return f"Karma is not shown to be a reward here: {measured}, and 0 can't be ruled out."
 
 
@@ -52,5 +57,10 @@ def _on_losses(report: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _on_removed(text: Mapping[str, Any]) -> Iterator[str]:
-    removed = ", ".join(f"{name} {share:.1%}" for name, share in text["removed"].items())
-    yield f"Of text's correlation these were taken out, since they are no merit: {removed}. {ASSUMPTION}"
+    """What was taken out that is no merit; the correlation may also grow by it."""
+    removed = ", ".join(f"{name} ({_fell(share)})" for name, share in text["removed"].items())
+    yield f"From the prediction was taken out what it owes to {removed}. {ASSUMPTION} No interval covers that."
+
+
+def _fell(share: float) -> str:
+    return f"the correlation fell by {share:.1%}" if share > 0 else "the correlation did not fall"

@@ -15,10 +15,20 @@ COLOURS = ("#853", "#c96", "#db8", "#9ab", "#79a", "#a8a", "#ccc", "#e8e4dc")
 BAR_PX = 900  # pixels
 ON_TEXT = (
     "Spearman's rank correlation, within a thread, of each reward with what a light text model (TF-IDF and ridge "
-    "regression) predicts from the story, in threads that it has not seen. What is neither merit nor noise can't be read "
-    "from the text, so the reward that text predicts best holds most of what the story itself earns. Rewards that order "
-    "replies alike stand in one row. Intervals are 95 %, over threads; the last column is the paired difference."
+    "regression) predicts from the story, in threads that it has not seen. Luck can't be read from a text; length and the "
+    "time of posting can, so these were taken out. If what is left is merit, the reward that text predicts best holds the most "
+    "merit. Rewards that order replies alike stand in one row. Intervals are 95 %, over threads; the last column is the paired "
+    "difference."
 )
+REWARDS = {
+    "karma": "votes as they stand",
+    "log_karma": "log of the votes",
+    "thread_rank": "rank within the thread",
+    "thread_zscore": "log karma in standard deviations of the thread",
+    "adjusted_rank": "rank within the thread, less as much of the time of posting as makes the two uncorrelated",
+    "residual": "log karma less what trees predict of it from delay, crowd, length and hour",
+    "tiers": "adjusted_rank in three steps: bad, ok or good",
+}
 ON_QUALITY = (
     "Stories of the demo have a true quality, which no reward sees. The rank correlation of each reward with it, within "
     "threads: the more, the better. The ceiling is a reward that knows how karma comes about."
@@ -32,11 +42,12 @@ CAUSES = {
     "length": "longer stories get other votes than short ones",
     "vote fuzzing": "Reddit alters the score that it shows; where scores were read twice, this is what they differ by",
     "counting noise": "a few votes more or less, by chance: what Poisson counts of this size vary by",
-    "the rest (quality, taste, luck)": "what a reward is after, and what nobody can tell from it: taste and luck",
+    "the rest (quality, taste, luck)": "quality, taste and luck together, which karma alone can't tell apart",
 }
 ON_CORRELATIONS = (
     "Spearman's rank correlation of each reward with what is no merit of a story: the mean within threads, and over all "
-    "replies in brackets. The closer to 0 the better."
+    "replies in brackets. The closer to 0 the better. Within a thread hour and age of the score mostly follow the delay. "
+    "A dash: it does not vary within threads."
 )
 
 
@@ -66,13 +77,16 @@ def _text(text: Mapping[str, Any] | None) -> str:
         for row in text["orderings"]
     ]
     head = ["reward", "", "correlation", "less than the best by"]
-    return f"<h2>What text tells of each reward</h2><p class=soft>{ON_TEXT}</p>{table(head, rows, best=0)}"
+    shown = [name for row in text["orderings"] for name in row["rewards"] if name in REWARDS]
+    what = "".join(f"<dt>{safe(name)}<dd>{safe(REWARDS[name])}" for name in shown)
+    title = "<h2>What text tells of each reward</h2>"
+    return f"{title}<p class=soft>{ON_TEXT}</p>{table(head, rows, best=0)}<dl class=about>{what}</dl>"
 
 
 def _quality(rows: list[dict[str, Any]] | None) -> str:
     if rows is None:
         return ""
-    ranked = sorted((row for row in rows if row["within"] is not None), key=lambda row: row["within"])
+    ranked = sorted((row for row in rows if row["within"] is not None), key=lambda row: -row["within"])
     cells = [
         [safe(row["reward"]), interval_plot(row["within"], row["low"], row["high"], mark=0.0),
          with_interval(row["within"], row["low"], row["high"])]

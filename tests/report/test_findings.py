@@ -163,6 +163,18 @@ def test_of_few_threads_or_stories_nothing_is_said_of_prompts_copies_and_variety
     assert any(line.startswith("It is not shown to read its prompt") for line in unread)
 
 
+def test_a_policy_is_compared_with_those_beside_it() -> None:
+    matched = {"condition": "length-matched"}
+    mine = _row(LIKELIHOOD, 0.6) | matched
+    beside = {"others": [{"model": "runs/bc/model"}]}
+    same = _row(f"{LIKELIHOOD} of runs/bc/model", 0.6) | matched
+    (said,) = [line for line in _said(mine, same, **beside) if line.startswith("Beside it")]
+    assert "runs/bc/model ranks 60% of these pairs as karma does (the policy is not shown to be better, +0 points" in said
+    worse = _row(f"{LIKELIHOOD} of runs/bc/model", 0.5) | matched
+    assert any("the policy is better, +10 points" in line for line in _said(mine, worse, **beside))
+    assert not any(line.startswith("Beside it") for line in _said(mine, same | {"threads": 5}, **beside))
+
+
 def _report(low: float, threads: int = 40, reward: str | None = "residual") -> dict[str, Any]:
     best = {"rewards": ["residual"], "correlation": 0.3, "low": low, "high": 0.4}
     other = {"rewards": ["thread_rank", "karma"], "correlation": 0.27, "low": low, "high": 0.4}
@@ -174,9 +186,12 @@ def _report(low: float, threads: int = 40, reward: str | None = "residual") -> d
 def test_karma_is_a_reward_where_the_interval_says_so() -> None:
     said = karma_findings(_report(0.2))
     assert said[0].startswith("Karma is a reward here, as far as text can tell: ")
-    assert "0.30 (0.20 to 0.40)" in said[0]
+    assert "0.30 (0.20 to 0.40) with residual within the thread, and of 0.27 with karma as it stands" in said[0]
     assert said[2] == "Of what text tells of residual, thread_rank loses 10% of it (2% to 18%)."
-    assert "length 10.0%" in said[3]
+    assert "length (the correlation fell by 10.0%)" in said[3]
+    grown = _report(0.2)
+    grown["text"]["removed"]["length"] = -0.2
+    assert "length (the correlation did not fall)" in karma_findings(grown)[3]
     assert "This assumes that" in said[3]
     assert karma_findings(_report(-0.1))[0].startswith("Karma is not shown to be a reward here: ")
     assert not any("loses" in line for line in karma_findings(_report(-0.1)))
