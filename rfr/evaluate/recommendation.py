@@ -11,7 +11,6 @@ from rfr.utils.intervals import ENOUGH_GROUPS, too_few
 # The more adjusted reward has to earn its place. adjusted_rank comes before thread_rank, which it becomes where time does not
 # matter.
 SIMPLEST_FIRST = ("adjusted_rank", "thread_rank", "residual")
-LEVEL = 0.9  # of the intervals that decide, so that each of their ends is passed in one of twenty
 TOLERANCE = 0.016  # of correlation with the prediction: what may be lost by a simpler reward
 MANY_THREADS = 100  # below, nothing may be lost: a reward that is fitted gets better with more threads, and may overtake
 
@@ -60,7 +59,7 @@ def _reasons(text: TextCorrelation, candidate: int, simpler: list[int], others: 
     tolerance = TOLERANCE if text.threads >= MANY_THREADS else 0.0
     allowed = {**dict.fromkeys(simpler, 0.0), **dict.fromkeys(others, tolerance)}
     for place, most in allowed.items():
-        _, high = text.ahead(place, candidate, LEVEL)
+        _, high = text.ahead(place, candidate)
         assert high is not None
         if high >= most:
             return None

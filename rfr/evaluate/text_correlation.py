@@ -64,10 +64,10 @@ class TextCorrelation:
         """95 %, over threads."""
         return ratio_interval(self.weights * self.by_thread[:, ordering], self.weights)
 
-    def ahead(self, one: int, other: int, level: float = 0.95) -> Interval:
-        """Of the difference of two orderings' correlations, paired by threads."""
+    def ahead(self, one: int, other: int) -> Interval:
+        """95 %, of the difference of two orderings' correlations, paired by threads."""
         difference = self.by_thread[:, one] - self.by_thread[:, other]
-        return ratio_interval(self.weights * difference, self.weights, level=level)
+        return ratio_interval(self.weights * difference, self.weights)
 
     def figures(self) -> dict[str, Any]:
         """As the report keeps them: the best ordering first, and how far the others are behind it."""
