@@ -1,0 +1,66 @@
+"""Keys and values of stories that are being written: one slot per story, allocated once."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from transformers.cache_utils import Cache
+
+
+class PrefixCache(Cache):
+    """Keeps the keys and values of prompts that are read for the first time; per layer of shape (prompts, heads, T, D)."""
+
+    def __init__(self) -> None:
+        super().__init__(layers=[])
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        assert layer_idx == len(self.keys)
+        self.keys.append(key_states)
+        self.values.append(value_states)
+        return key_states, value_states
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+
+class SlotCache(Cache):
+    """A row of `length` tokens for each of `slots` stories, per layer of shape (slots, heads, length, D).
+
+    One token of each story comes in at a time, at the place that `places_S` says.
+    """
+
+    def __init__(self, slots: int, length: int, device: torch.device) -> None:
+        super().__init__(layers=[])
+        self._slots, self._length = slots, length
+        self._rows_S = torch.arange(slots, device=device)
+        self.places_S = torch.zeros(slots, dtype=torch.int64, device=device)
+        self.keys: list[torch.Tensor] = []
+        self.values: list[torch.Tensor] = []
+
+    def update(self, key_states: torch.Tensor, value_states: torch.Tensor, layer_idx: int, *_: Any, **__: Any) -> Any:
+        """Put the new tokens' keys and values of shape (slots, heads, 1, D) in their places; those of the whole layer."""
+        if layer_idx == len(self.keys):
+            self._allocate(key_states, value_states)
+        keys, values = self.keys[layer_idx], self.values[layer_idx]
+        keys[self._rows_S, :, self.places_S] = key_states[:, :, 0]
+        values[self._rows_S, :, self.places_S] = value_states[:, :, 0]
+        return keys, values
+
+    def begin(self, slot: int, prefix: PrefixCache, row: int, tokens: int) -> None:
+        """Put the first `tokens` of a prompt, which is a row of `prefix`, into a slot."""
+        for layer, (keys, values) in enumerate(zip(prefix.keys, prefix.values, strict=True)):
+            if layer == len(self.keys):
+                self._allocate(keys, values)
+            self.keys[layer][slot, :, :tokens] = keys[row, :, :tokens]
+            self.values[layer][slot, :, :tokens] = values[row, :, :tokens]
+
+    def get_seq_length(self, layer_idx: int = 0) -> int:
+        return 0
+
+    def _allocate(self, keys: torch.Tensor, values: torch.Tensor) -> None:
+        """Zeros, since what was never written is multiplied with a probability of 0."""
+        for own, like in ((self.keys, keys), (self.values, values)):
+            own.append(like.new_zeros(self._slots, like.shape[1], self._length, like.shape[3]))

@@ -1,0 +1,217 @@
+"""Writes many stories at once: a fixed number of slots; a story that ends gives its slot to the next prompt."""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from transformers import PreTrainedModel
+
+from rfr.generation.slot_attention import NAME as ATTENTION
+from rfr.generation.slot_cache import PrefixCache, SlotCache
+from rfr.generation.token_draw import Tokens, Truncation, draw_tokens
+from rfr.generation.uniforms import uniforms
+from rfr.model.attention import body_of
+
+PROMPTS_AT_ONCE, PROMPT_STEP = 8, 16  # prompts are read so many at a time, padded to a multiple of so many tokens
+LENGTH_STEP = 64  # slots have room for a multiple of so many tokens
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """A story to write.
+
+    Args:
+        index: its place among all requests.
+        prompt_ids: the tokens that the policy conditions on.
+        limit: the most tokens that it may have.
+        uniforms: the random numbers of its tokens, in [0, 1); of shape (limit,).
+    """
+
+    index: int
+    prompt_ids: tuple[int, ...]
+    limit: int
+    uniforms: np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class WrittenTokens:
+    """A story's tokens, the end token with them where it was drawn.
+
+    Args:
+        index: that of its request.
+        logprobs: of each token under the policy at temperature 1; fp32.
+        drawn_logprobs: of each token in the distribution that it was drawn from; fp32.
+        ended: it was not cut off.
+    """
+
+    index: int
+    ids: np.ndarray
+    logprobs: np.ndarray
+    drawn_logprobs: np.ndarray
+    ended: bool
+
+
+def requests(
+    prompts: SequenceOf[str], prompt_ids: SequenceOf[SequenceOf[int]], numbers: SequenceOf[int], seed: int, limits: SequenceOf[int]
+) -> list[Request]:
+    """One per prompt; `numbers` tells stories on the same prompt apart."""
+    asked = zip(prompts, prompt_ids, numbers, limits, strict=True)
+    return [
+        Request(index=index, prompt_ids=tuple(ids), limit=limit, uniforms=uniforms(seed, prompt, number, limit))
+        for index, (prompt, ids, number, limit) in enumerate(asked)
+    ]
+
+
+class SlotSampler:
+    """The sampler of policies whose modules take a cache and a mask from outside, as GPT-2's and Llama's do.
+
+    Every forward pass has the same shape, and no row reads another: what a story becomes depends on its request, not on what is
+    written beside it.
+
+    Args:
+        eos: the token that ends a story.
+        slots: stories that are written at once.
+    """
+
+    def __init__(self, model: PreTrainedModel, eos: int, truncation: Truncation, slots: int) -> None:
+        self._model, self._eos, self._truncation, self._slots = model, eos, truncation, slots
+        self._body, self._head = body_of(model), model.get_output_embeddings()
+        self._cache_name = "cache" if "cache" in inspect.signature(self._body.forward).parameters else "past_key_values"
+
+    @torch.no_grad()
+    def __call__(self, asked: SequenceOf[Request]) -> Iterator[WrittenTokens]:
+        """The stories as they end. Requests are taken up by the length of their prompts, those of one prompt one after the other."""
+        in_order = sorted(asked, key=lambda request: (len(request.prompt_ids), request.prompt_ids, request.index))
+        room = max(len(request.prompt_ids) + request.limit for request in in_order)
+        slots = _Slots(self._slots, -(-room // LENGTH_STEP) * LENGTH_STEP, max(r.limit for r in in_order), self._model.device)
+        waiting = self._read(in_order)
+        for slot in range(self._slots):
+            self._begin(slots, slot, waiting)
+        while slots.running:
+            drawn = draw_tokens(self._logits(slots), slots.uniforms(), self._truncation)
+            for slot in slots.take(drawn, self._eos):
+                yield slots.written(slot, self._eos)
+                self._begin(slots, slot, waiting)
+
+    def _begin(self, slots: _Slots, slot: int, waiting: Iterator[tuple[Request, PrefixCache, int]]) -> None:
+        """Give a slot to the next request, or to none."""
+        following = next(waiting, None)
+        if following is None:
+            slots.leave(slot)
+        else:
+            slots.begin(slot, *following)
+
+    def _read(self, in_order: SequenceOf[Request]) -> Iterator[tuple[Request, PrefixCache, int]]:
+        """Each request with the cache that holds its prompt, and the row in it; some prompts are read at a time."""
+        begin = 0
+        while begin < len(in_order):
+            width, prompts = _padded(len(in_order[begin].prompt_ids) - 1), dict[tuple[int, ...], int]()
+            end = begin
+            while end < len(in_order) and _padded(len(ids := in_order[end].prompt_ids) - 1) == width:
+                if ids not in prompts and len(prompts) == PROMPTS_AT_ONCE:
+                    break
+                prompts.setdefault(ids, len(prompts))
+                end += 1
+            prefix = self._prefixes(list(prompts), width)
+            for request in in_order[begin:end]:
+                yield request, prefix, prompts[request.prompt_ids]
+            begin = end
+
+    def _prefixes(self, prompts: SequenceOf[tuple[int, ...]], width: int) -> PrefixCache:
+        """All tokens of the prompts but the last, which is the first that a slot reads. Padding comes behind and is never seen."""
+        prefix = PrefixCache()
+        if width:
+            ids_PT = torch.zeros(PROMPTS_AT_ONCE, width, dtype=torch.int64)
+            for row, ids in enumerate(prompts):
+                ids_PT[row, : len(ids) - 1] = torch.tensor(ids[:-1])
+            places_PT = torch.arange(width, device=self._model.device).expand(PROMPTS_AT_ONCE, -1)
+            causal = (places_PT[:, None, :] <= places_PT[:, :, None])[:, None]
+            with _attention(self._model, "sdpa"):
+                self._forward(ids_PT.to(self._model.device), places_PT, prefix, causal)
+        return prefix
+
+    def _logits(self, slots: _Slots) -> torch.Tensor:
+        """Of the next token of each story, (slots, V)."""
+        with _attention(self._model, ATTENTION):
+            lengths = (slots.cache.places_S + 1)[:, None, None, None]
+            hidden = self._forward(slots.ids_S[:, None], slots.cache.places_S[:, None], slots.cache, lengths)
+        return self._head(hidden[:, 0])
+
+    def _forward(
+        self, ids: torch.Tensor, places: torch.Tensor, cache: PrefixCache | SlotCache, mask: torch.Tensor | None
+    ) -> torch.Tensor:
+        named = {self._cache_name: cache, "attention_mask": mask, "position_ids": places, "use_cache": True}
+        return self._body(input_ids=ids, **named).last_hidden_state
+
+
+class _Slots:
+    """The stories that are being written; on the model's device what it reads, in main memory what became of it."""
+
+    def __init__(self, slots: int, length: int, limit: int, device: torch.device) -> None:
+        self.cache = SlotCache(slots, length, device)
+        self.ids_S = torch.zeros(slots, dtype=torch.int64, device=device)  # that the model reads next
+        self._requests: list[Request | None] = [None] * slots
+        self._uniforms = np.zeros((slots, limit))
+        self._ids = np.zeros((slots, limit), np.int32)
+        self._logprobs, self._drawn_logprobs = (np.zeros((slots, limit), np.float32) for _ in range(2))
+        self._counts, self._limits, self._all = np.zeros(slots, np.int64), np.ones(slots, np.int64), np.arange(slots)
+        self._busy = np.zeros(slots, bool)
+
+    @property
+    def running(self) -> bool:
+        return bool(self._busy.any())
+
+    def begin(self, slot: int, request: Request, prefix: PrefixCache, row: int) -> None:
+        known = len(request.prompt_ids) - 1
+        self.cache.begin(slot, prefix, row, known)
+        self.cache.places_S[slot], self.ids_S[slot] = known, request.prompt_ids[-1]
+        self._requests[slot], self._counts[slot], self._limits[slot], self._busy[slot] = request, 0, request.limit, True
+        self._uniforms[slot, : request.limit] = request.uniforms
+
+    def leave(self, slot: int) -> None:
+        """What an empty slot reads and draws is thrown away."""
+        self._requests[slot], self._busy[slot], self._counts[slot] = None, False, 0
+        self.cache.places_S[slot] = 0
+
+    def uniforms(self) -> torch.Tensor:
+        """Of the tokens to be drawn, (slots,)."""
+        return torch.from_numpy(self._uniforms[self._all, self._counts]).to(self.ids_S.device)
+
+    def take(self, drawn: Tokens, eos: int) -> np.ndarray:
+        """Put the drawn tokens behind the stories; the slots whose story is at its end."""
+        ids = drawn.ids_S.cpu().numpy()
+        for rows, values in ((self._ids, ids), (self._logprobs, drawn.logprobs_S), (self._drawn_logprobs, drawn.drawn_logprobs_S)):
+            rows[self._all, self._counts] = values if values is ids else values.cpu().numpy()
+        self._counts += self._busy
+        self.ids_S = drawn.ids_S
+        self.cache.places_S += torch.from_numpy(self._busy).to(self.ids_S.device)
+        return np.flatnonzero(self._busy & ((ids == eos) | (self._counts == self._limits)))
+
+    def written(self, slot: int, eos: int) -> WrittenTokens:
+        request, count = self._requests[slot], self._counts[slot]
+        assert request is not None
+        ids, logprobs, drawn = (rows[slot, :count].copy() for rows in (self._ids, self._logprobs, self._drawn_logprobs))
+        return WrittenTokens(
+            index=request.index, ids=ids, logprobs=logprobs, drawn_logprobs=drawn, ended=bool(ids[-1] == eos)
+        )
+
+
+def _padded(tokens: int) -> int:
+    return -(-tokens // PROMPT_STEP) * PROMPT_STEP
+
+
+@contextmanager
+def _attention(model: PreTrainedModel, name: str) -> Iterator[None]:
+    """The implementation of attention for the passes within."""
+    before = model.config._attn_implementation
+    model.config._attn_implementation = name
+    try:
+        yield
+    finally:
+        model.config._attn_implementation = before
