@@ -16,9 +16,10 @@ from rfr.generation.slot_attention import NAME as ATTENTION
 from rfr.generation.slot_cache import PrefixCache, SlotCache
 from rfr.generation.token_draw import Tokens, Truncation, draw_tokens
 from rfr.generation.uniforms import uniforms
+from rfr.generation.written_out import written_out
 from rfr.model.attention import body_of
 
-PROMPTS_AT_ONCE, PROMPT_STEP = 8, 16  # prompts are read so many at a time, padded to a multiple of so many tokens
+PROMPTS_AT_ONCE, PROMPT_STEP = 16, 16  # prompts are read so many at a time, padded to a multiple of so many tokens
 LENGTH_STEP = 64  # slots have room for a multiple of so many tokens
 
 
@@ -82,6 +83,7 @@ class SlotSampler:
     def __init__(self, model: PreTrainedModel, eos: int, truncation: Truncation, slots: int) -> None:
         self._model, self._eos, self._truncation, self._slots = model, eos, truncation, slots
         self._body, self._head = body_of(model), model.get_output_embeddings()
+        self._pass = written_out(model)
         self._cache_name = "cache" if "cache" in inspect.signature(self._body.forward).parameters else "past_key_values"
 
     @torch.no_grad()
@@ -138,9 +140,11 @@ class SlotSampler:
 
     def _logits(self, slots: _Slots) -> torch.Tensor:
         """Of the next token of each story, (slots, V)."""
+        if self._pass is not None and slots.cache.keys:
+            return self._head(self._pass(slots.ids_S, slots.cache))
         with _attention(self._model, ATTENTION):
-            lengths = (slots.cache.places_S + 1)[:, None, None, None]
-            hidden = self._forward(slots.ids_S[:, None], slots.cache.places_S[:, None], slots.cache, lengths)
+            places = slots.cache.places_S[:, None]
+            hidden = self._forward(slots.ids_S[:, None], places, slots.cache, places[:, :, None, None])
         return self._head(hidden[:, 0])
 
     def _forward(

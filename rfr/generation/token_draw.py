@@ -5,16 +5,19 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
+from torch.nn.functional import pad
+
+from rfr.generation.kernels import kernels_for
 
 BLOCK = 64  # tokens whose probabilities are added up first
-FIRST_LARGEST, GROWTH = 64, 4  # tokens that are sorted for top-p at first, and how many times more where these are too few
+FIRST_LARGEST, GROWTH = 256, 4  # tokens that are sorted for top-p at first, and how many times more where these are too few
 
 
 class Truncation(NamedTuple):
     """What is left of a distribution. `top_k` 0 and `top_p` 1 leave all of it.
 
     As in transformers: of the logits over the temperature the `top_k` largest, and of these the fewest whose share reaches
-    `top_p` (Holtzman et al. 2020).
+    `top_p` (Holtzman et al. 2020). Of equal ones the first are kept.
     """
 
     temperature: float
@@ -31,62 +34,65 @@ class Tokens(NamedTuple):
 
 
 def draw_tokens(logits_SV: torch.Tensor, uniforms_S: torch.Tensor, truncation: Truncation) -> Tokens:
-    """A row's token depends on its logits and its random number alone.
+    """In the order of ids, the first token at which the sum of the probabilities passes the random number.
+
+    A row's token depends on its logits and its random number alone. Probabilities are fp32, whatever the logits are.
 
     Args:
-        logits_SV: of any precision; probabilities are fp32.
         uniforms_S: float64 in [0, 1).
     """
+    if (kernels := kernels_for(logits_SV.device)) is not None:
+        return Tokens(*kernels.draw(logits_SV.contiguous(), uniforms_S, *truncation))
+    return draw_with_torch(logits_SV, uniforms_S, truncation)
+
+
+def draw_with_torch(logits_SV: torch.Tensor, uniforms_S: torch.Tensor, truncation: Truncation) -> Tokens:
+    """The same where there is no kernel."""
     logits_SV = logits_SV.float()
-    scaled_SV = logits_SV if truncation.temperature == 1 else logits_SV / truncation.temperature
-    log_total_S = scaled_SV.logsumexp(-1)
-    if truncation.top_k or truncation.top_p < 1:
-        ids_S, drawn_logprobs_S = _from_largest(scaled_SV, log_total_S, uniforms_S, truncation)
-    else:
-        ids_S = _from_all((scaled_SV - log_total_S[:, None]).exp_(), uniforms_S)
-        drawn_logprobs_S = scaled_SV.gather(1, ids_S[:, None])[:, 0] - log_total_S
-    log_total_of_policy_S = log_total_S if truncation.temperature == 1 else logits_SV.logsumexp(-1)
-    return Tokens(ids_S, logits_SV.gather(1, ids_S[:, None])[:, 0] - log_total_of_policy_S, drawn_logprobs_S)
+    scaled_SV = logits_SV / truncation.temperature
+    probabilities_SV = (scaled_SV - scaled_SV.amax(-1, keepdim=True)).exp_()
+    if 0 < truncation.top_k < scaled_SV.shape[1]:
+        least_S1 = probabilities_SV.topk(truncation.top_k, -1).values[:, -1:]
+        _leave_out(probabilities_SV, least_S1, torch.full_like(least_S1, truncation.top_k, dtype=torch.int64))
+    if truncation.top_p < 1:
+        _leave_out(probabilities_SV, *_nucleus(probabilities_SV, truncation.top_p))
+    ids_S, total_S = _inverse_cdf(probabilities_SV, uniforms_S)
+    chosen_S1 = ids_S[:, None]
+    drawn_S = probabilities_SV.gather(1, chosen_S1)[:, 0].log() - total_S.log().float()
+    return Tokens(ids_S, logits_SV.gather(1, chosen_S1)[:, 0] - logits_SV.logsumexp(-1), drawn_S)
 
 
-def _from_all(probabilities_SV: torch.Tensor, uniforms_S: torch.Tensor) -> torch.Tensor:
-    """In the order of ids: the block in which the cumulative sum passes the random number, then the token in the block."""
-    padded_SV = torch.nn.functional.pad(probabilities_SV, (0, -probabilities_SV.shape[1] % BLOCK))
-    blocks = padded_SV.unflatten(1, (-1, BLOCK))
+def _nucleus(probabilities_SV: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """The least probability that is kept and how many are, each (S, 1). No more are sorted than it takes."""
+    vocabulary, count = probabilities_SV.shape[1], min(FIRST_LARGEST, probabilities_SV.shape[1])
+    mass_S1 = top_p * probabilities_SV.sum(-1, dtype=torch.float64, keepdim=True)
+    while True:
+        values_SK = probabilities_SV.topk(count, -1).values
+        ends_SK = values_SK.double().cumsum(-1)
+        if count == vocabulary or bool((ends_SK[:, -1:] >= mass_S1).all()):
+            break
+        count = min(GROWTH * count, vocabulary)
+    kept_S1 = (ends_SK - values_SK < mass_S1).sum(-1, keepdim=True)
+    return values_SK.gather(1, kept_S1 - 1), kept_S1
+
+
+def _leave_out(probabilities_SV: torch.Tensor, least_S1: torch.Tensor, count_S1: torch.Tensor) -> None:
+    """Put 0 in the place of all but the largest `count_S1`, in place."""
+    equal_SV = probabilities_SV == least_S1
+    ties_S1 = count_S1 - (probabilities_SV > least_S1).sum(-1, keepdim=True)
+    too_many_SV = equal_SV & (equal_SV.cumsum(-1) > ties_S1)
+    probabilities_SV.masked_fill_((probabilities_SV < least_S1) | too_many_SV, 0.0)
+
+
+def _inverse_cdf(probabilities_SV: torch.Tensor, uniforms_S: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+    """Ids and the sums of all probabilities. First the block in which the sum passes the random number, then the token in it."""
+    blocks = pad(probabilities_SV, (0, -probabilities_SV.shape[1] % BLOCK)).unflatten(1, (-1, BLOCK))
     ends_SB = blocks.sum(-1, dtype=torch.float64).cumsum(-1)
-    target_S1 = (uniforms_S * ends_SB[:, -1])[:, None]
+    total_S, rows = ends_SB[:, -1], torch.arange(len(ends_SB), device=ends_SB.device)
+    target_S1 = (uniforms_S * total_S)[:, None]
     block_S = (ends_SB <= target_S1).sum(-1).clamp(max=ends_SB.shape[1] - 1)
-    rows = torch.arange(len(block_S), device=block_S.device)
     chosen = blocks[rows, block_S].double()
     before_S1 = ends_SB[rows, block_S][:, None] - chosen.sum(-1, keepdim=True)
     within_S = (before_S1 + chosen.cumsum(-1) <= target_S1).sum(-1)
     last_S = BLOCK - 1 - (chosen.flip(-1) > 0).int().argmax(-1)  # rounding never leads to a token that can't be drawn
-    return block_S * BLOCK + torch.minimum(within_S, last_S)
-
-
-def _from_largest(
-    scaled_SV: torch.Tensor, log_total_S: torch.Tensor, uniforms_S: torch.Tensor, truncation: Truncation
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """From the largest probabilities down. For top-p no more tokens are sorted than it takes: few are enough in most rows."""
-    vocabulary = scaled_SV.shape[1]
-    count = min(truncation.top_k or FIRST_LARGEST, vocabulary)
-    ids_S = torch.empty(len(scaled_SV), dtype=torch.int64, device=scaled_SV.device)
-    logprobs_S = torch.empty_like(log_total_S)
-    open_R = torch.arange(len(scaled_SV), device=scaled_SV.device)
-    while len(open_R):
-        everything = len(open_R) == len(scaled_SV)
-        values_RK, largest_RK = (scaled_SV if everything else scaled_SV[open_R]).topk(count, -1)
-        log_total_R = values_RK.logsumexp(-1) if truncation.top_k else log_total_S[open_R]
-        logprobs_RK = values_RK - log_total_R[:, None]
-        probabilities_RK = logprobs_RK.double().exp()
-        ends_RK = probabilities_RK.cumsum(-1)
-        enough_R = (ends_RK[:, -1] >= truncation.top_p) | bool(truncation.top_k or count == vocabulary)
-        kept_R = (ends_RK - probabilities_RK < truncation.top_p).sum(-1)
-        mass_R = ends_RK.gather(1, kept_R[:, None] - 1)[:, 0]
-        place_R = (ends_RK <= (uniforms_S[open_R] * mass_R)[:, None]).sum(-1)
-        place_R1 = torch.minimum(place_R, kept_R - 1)[:, None]
-        done = open_R[enough_R]
-        ids_S[done] = largest_RK.gather(1, place_R1)[enough_R, 0]
-        logprobs_S[done] = (logprobs_RK.gather(1, place_R1)[:, 0] - mass_R.log().float())[enough_R]
-        open_R, count = open_R[~enough_R], min(GROWTH * count, vocabulary)
-    return ids_S, logprobs_S
+    return block_S * BLOCK + torch.minimum(within_S, last_S), total_S

@@ -1,0 +1,220 @@
+// What a sampler does for each slot on a CPU: attention of one new token to its own story, and the draw of the next one. A slot reads
+// its own story and its own logits, nothing else: what it gives does not depend on its neighbours.
+#include <torch/extension.h>
+
+#include <algorithm>
+#include <array>
+#include <cmath>
+#include <cstring>
+#include <optional>
+#include <vector>
+
+namespace {
+
+// WIDTH is known to the compiler for common widths of a head; 0: it is `any_width`.
+template <typename Number, int64_t WIDTH>
+void attend_one(const Number* query, const Number* keys, const Number* values, Number* output, int64_t length, int64_t any_width,
+                float scaling, float* q, float* scores, float* sum) {
+  const int64_t width = WIDTH ? WIDTH : any_width;
+  for (int64_t d = 0; d < width; ++d) q[d] = static_cast<float>(query[d]) * scaling;
+  float most = -INFINITY;
+  for (int64_t t = 0; t < length; ++t) {
+    const Number* key = keys + t * width;
+    float score = 0;
+#pragma omp simd reduction(+ : score)
+    for (int64_t d = 0; d < width; ++d) score += q[d] * static_cast<float>(key[d]);
+    scores[t] = score;
+    most = std::max(most, score);
+  }
+  float total = 0;
+#pragma omp simd reduction(+ : total)
+  for (int64_t t = 0; t < length; ++t) total += scores[t] = std::exp(scores[t] - most);
+  for (int64_t d = 0; d < width; ++d) sum[d] = 0;
+  for (int64_t t = 0; t < length; ++t) {
+    const float weight = scores[t];
+    const Number* value = values + t * width;
+#pragma omp simd
+    for (int64_t d = 0; d < width; ++d) sum[d] += weight * static_cast<float>(value[d]);
+  }
+  for (int64_t d = 0; d < width; ++d) output[d] = static_cast<Number>(sum[d] / total);
+}
+
+constexpr int64_t BLOCK = 64;     // tokens whose probabilities are added up first
+constexpr int BUCKETS = 1024;     // of positive floats up to 1, by exponent and three bits of the mantissa
+constexpr int BUCKET_SHIFT = 20;  // bits of a float below these
+
+struct Kept {
+  float least = 0;                // probabilities below are left out
+  int64_t ties = INT64_MAX;       // so many of those that equal it are kept, the first ones
+};
+
+int bucket_of(float p) {
+  uint32_t bits;
+  std::memcpy(&bits, &p, sizeof bits);
+  return static_cast<int>(bits >> BUCKET_SHIFT);
+}
+
+// The largest `count` of the probabilities.
+Kept largest(const std::vector<float>& p, int64_t count, std::vector<float>& work) {
+  work.assign(p.begin(), p.end());
+  std::nth_element(work.begin(), work.begin() + (count - 1), work.end(), std::greater<float>());
+  Kept kept{work[count - 1], 0};
+  int64_t above = 0;
+  for (const float one : p) above += one > kept.least;
+  kept.ties = count - above;
+  return kept;
+}
+
+// The fewest of the largest probabilities whose sum reaches `mass`. Only those of one bucket are sorted.
+Kept nucleus(const std::vector<float>& p, double mass, std::vector<float>& work) {
+  std::array<double, BUCKETS> sums{};
+  for (const float one : p) sums[bucket_of(one)] += one;
+  int bucket = BUCKETS - 1;
+  double above = 0;
+  while (bucket > 0 && above + sums[bucket] < mass) above += sums[bucket--];
+  work.clear();
+  for (const float one : p)
+    if (bucket_of(one) == bucket && one > 0) work.push_back(one);
+  if (work.empty()) return {};  // rounding: all are kept
+  std::sort(work.begin(), work.end(), std::greater<float>());
+  size_t last = 0;
+  while (last + 1 < work.size() && (above += work[last]) < mass) ++last;
+  Kept kept{work[last], 1};
+  for (size_t before = last; before > 0 && work[before - 1] == kept.least; --before) ++kept.ties;
+  return kept;
+}
+
+// Puts 0 in the place of those that are not kept.
+void leave_out(std::vector<float>& p, Kept kept) {
+  int64_t equal = 0;
+  for (float& one : p) {
+    equal += one == kept.least;
+    if (one < kept.least) one = 0;
+  }
+  for (auto one = p.end(); equal > kept.ties && one != p.begin();)
+    if (*--one == kept.least) *one = 0, --equal;
+}
+
+double sum_of(const float* p, int64_t count) {
+  double sum = 0;
+#pragma omp simd reduction(+ : sum)
+  for (int64_t at = 0; at < count; ++at) sum += p[at];
+  return sum;
+}
+
+// The first token at which the sum of the probabilities passes `share` of it all; and that sum.
+std::pair<int64_t, double> inverse_cdf(const std::vector<float>& p, double share, std::vector<double>& sums) {
+  const int64_t size = static_cast<int64_t>(p.size());
+  sums.clear();
+  double total = 0;
+  for (int64_t begin = 0; begin < size; begin += BLOCK) sums.push_back(total += sum_of(&p[begin], std::min(BLOCK, size - begin)));
+  const double target = share * total;
+  int64_t block = 0;
+  while (block + 1 < static_cast<int64_t>(sums.size()) && sums[block] <= target) ++block;
+  double so_far = block ? sums[block - 1] : 0;
+  int64_t chosen = -1;
+  for (int64_t at = block * BLOCK; at < std::min(size, (block + 1) * BLOCK); ++at) {
+    if (p[at] > 0) chosen = at;  // rounding never leads to a token that can't be drawn
+    if ((so_far += p[at]) > target && p[at] > 0) break;
+  }
+  if (chosen < 0)
+    for (chosen = block * BLOCK; chosen > 0 && !(p[chosen] > 0);) --chosen;
+  return {chosen, total};
+}
+
+struct Work {
+  std::vector<float> logits, p, selected;
+  std::vector<double> sums;
+};
+
+// A token from one row of logits: its id, and its log-probability at temperature 1 and in the distribution that was left.
+template <typename Number>
+std::tuple<int64_t, float, float> draw_one(const Number* row, int64_t size, double uniform, double temperature, int64_t top_k,
+                                           double top_p, Work& work) {
+  auto& [logits, p, selected, sums] = work;
+  logits.resize(size);
+  p.resize(size);
+  float most = -INFINITY;
+  for (int64_t v = 0; v < size; ++v) logits[v] = static_cast<float>(row[v]);
+#pragma omp simd reduction(max : most)
+  for (int64_t v = 0; v < size; ++v) most = std::max(most, logits[v]);
+#pragma omp simd
+  for (int64_t v = 0; v < size; ++v) p[v] = std::exp(logits[v] - most);
+  const double total_of_policy = sum_of(p.data(), size);
+  if (temperature != 1) {
+    const float inverse = static_cast<float>(1 / temperature);
+#pragma omp simd
+    for (int64_t v = 0; v < size; ++v) p[v] = std::exp((logits[v] - most) * inverse);
+  }
+  if (top_k > 0 && top_k < size) leave_out(p, largest(p, top_k, selected));
+  if (top_p < 1) leave_out(p, nucleus(p, top_p * sum_of(p.data(), size), selected));
+  const auto [id, total] = inverse_cdf(p, uniform, sums);
+  const float policy = static_cast<float>(logits[id] - most - std::log(total_of_policy));
+  return {id, policy, static_cast<float>((logits[id] - most) / temperature - std::log(total))};
+}
+
+}  // namespace
+
+// One new token per slot. Its key and value are put in their place in the slot's rows, unless they are there already; then it
+// attends to all tokens up to itself.
+//   query: (slots, heads, D); key, value: (slots, shared heads, D) or None; heads lie one behind the other, slots may be apart.
+//   keys, values: (slots, shared heads, room, D), contiguous; places: int64 (slots), where the new token stands.
+torch::Tensor attend(const torch::Tensor& query, const std::optional<torch::Tensor>& key,
+                     const std::optional<torch::Tensor>& value, torch::Tensor& keys, torch::Tensor& values,
+                     const torch::Tensor& places, double scaling) {
+  const int64_t slots = query.size(0), heads = query.size(1), width = query.size(2);
+  const int64_t shared = keys.size(1), room = keys.size(2), group = heads / shared;
+  for (const auto* one : {&query, key ? &*key : &query, value ? &*value : &query})
+    TORCH_CHECK(one->stride(2) == 1 && one->stride(1) == width, "heads must lie one behind the other");
+  TORCH_CHECK(keys.is_contiguous() && values.is_contiguous());
+  auto output = torch::empty({slots, heads, width}, query.options());
+  const int64_t* place = places.data_ptr<int64_t>();
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, query.scalar_type(), "attend", [&] {
+    const scalar_t* q = query.data_ptr<scalar_t>();
+    const scalar_t* new_k = key ? key->data_ptr<scalar_t>() : nullptr;
+    const scalar_t* new_v = value ? value->data_ptr<scalar_t>() : nullptr;
+    scalar_t *k = keys.data_ptr<scalar_t>(), *v = values.data_ptr<scalar_t>(), *out = output.data_ptr<scalar_t>();
+    at::parallel_for(0, slots * shared, 1, [&](int64_t begin, int64_t end) {
+      std::vector<float> buffer(room + 2 * width);
+      for (int64_t at = begin; at < end; ++at) {
+        const int64_t slot = at / shared, head = at % shared, row = at * room * width, here = row + place[slot] * width;
+        if (new_k) std::copy_n(new_k + slot * key->stride(0) + head * width, width, k + here);
+        if (new_v) std::copy_n(new_v + slot * value->stride(0) + head * width, width, v + here);
+        for (int64_t g = 0; g < group; ++g) {
+          const auto one = width == 32   ? attend_one<scalar_t, 32>
+                           : width == 64 ? attend_one<scalar_t, 64>
+                                         : attend_one<scalar_t, 0>;
+          const int64_t asks = (head * group + g) * width;
+          one(q + slot * query.stride(0) + asks, k + row, v + row, out + slot * heads * width + asks, place[slot] + 1, width,
+              static_cast<float>(scaling), buffer.data(), buffer.data() + 2 * width, buffer.data() + width);
+        }
+      }
+    });
+  });
+  return output;
+}
+
+// logits: (slots, V); uniforms: float64 (slots). Gives ids, log-probabilities of the policy, and those of the drawn distribution.
+std::vector<torch::Tensor> draw(const torch::Tensor& logits, const torch::Tensor& uniforms, double temperature, int64_t top_k,
+                                double top_p) {
+  TORCH_CHECK(logits.is_contiguous());
+  const int64_t slots = logits.size(0), size = logits.size(1);
+  auto ids = torch::empty({slots}, torch::kInt64);
+  auto policy = torch::empty({slots}, torch::kFloat32), drawn = torch::empty({slots}, torch::kFloat32);
+  const double* u = uniforms.data_ptr<double>();
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, logits.scalar_type(), "draw", [&] {
+    const scalar_t* row = logits.data_ptr<scalar_t>();
+    at::parallel_for(0, slots, 1, [&](int64_t begin, int64_t end) {
+      Work work;
+      for (int64_t at = begin; at < end; ++at)
+        std::tie(ids.data_ptr<int64_t>()[at], policy.data_ptr<float>()[at], drawn.data_ptr<float>()[at]) =
+            draw_one(row + at * size, size, u[at], temperature, top_k, top_p, work);
+    });
+  });
+  return {ids, policy, drawn};
+}
+
+PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
+  module.def("attend", &attend, pybind11::call_guard<pybind11::gil_scoped_release>());
+  module.def("draw", &draw, pybind11::call_guard<pybind11::gil_scoped_release>());
+}
