@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cfloat>
 #include <cmath>
 #include <cstring>
 #include <optional>
@@ -17,7 +18,7 @@ void attend_one(const Number* query, const Number* keys, const Number* values, N
                 float scaling, float* q, float* scores, float* sum) {
   const int64_t width = WIDTH ? WIDTH : any_width;
   for (int64_t d = 0; d < width; ++d) q[d] = static_cast<float>(query[d]) * scaling;
-  float most = -INFINITY;
+  float most = -FLT_MAX;
   for (int64_t t = 0; t < length; ++t) {
     const Number* key = keys + t * width;
     float score = 0;
@@ -39,6 +40,7 @@ void attend_one(const Number* query, const Number* keys, const Number* values, N
   for (int64_t d = 0; d < width; ++d) output[d] = static_cast<Number>(sum[d] / total);
 }
 
+constexpr float LEAST = -1e30f;   // in the place of logits of minus infinity, with which -ffast-math can't compute
 constexpr int64_t BLOCK = 64;     // tokens whose probabilities are added up first
 constexpr int BUCKETS = 1024;     // of positive floats up to 1, by exponent and three bits of the mantissa
 constexpr int BUCKET_SHIFT = 20;  // bits of a float below these
@@ -134,8 +136,8 @@ std::tuple<int64_t, float, float> draw_one(const Number* row, int64_t size, doub
   auto& [logits, p, selected, sums] = work;
   logits.resize(size);
   p.resize(size);
-  float most = -INFINITY;
-  for (int64_t v = 0; v < size; ++v) logits[v] = static_cast<float>(row[v]);
+  float most = LEAST;
+  for (int64_t v = 0; v < size; ++v) logits[v] = std::max(static_cast<float>(row[v]), LEAST);
 #pragma omp simd reduction(max : most)
   for (int64_t v = 0; v < size; ++v) most = std::max(most, logits[v]);
 #pragma omp simd
@@ -214,7 +216,18 @@ std::vector<torch::Tensor> draw(const torch::Tensor& logits, const torch::Tensor
   return {ids, policy, drawn};
 }
 
+torch::Tensor gpt2(const torch::Tensor&, const torch::Tensor&, const std::vector<torch::Tensor>&,
+                   const std::vector<std::vector<torch::Tensor>>&, std::vector<torch::Tensor>&, std::vector<torch::Tensor>&, int64_t,
+                   double, const std::vector<double>&);
+torch::Tensor llama(const torch::Tensor&, const torch::Tensor&, const torch::Tensor&, const torch::Tensor&,
+                    const std::vector<torch::Tensor>&, const std::vector<std::vector<torch::Tensor>>&,
+                    const std::vector<std::vector<std::optional<torch::Tensor>>>&, std::vector<torch::Tensor>&,
+                    std::vector<torch::Tensor>&, int64_t, double, double);
+
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
-  module.def("attend", &attend, pybind11::call_guard<pybind11::gil_scoped_release>());
-  module.def("draw", &draw, pybind11::call_guard<pybind11::gil_scoped_release>());
+  using without_lock = pybind11::call_guard<pybind11::gil_scoped_release>;
+  module.def("attend", &attend, without_lock());
+  module.def("draw", &draw, without_lock());
+  module.def("gpt2", &gpt2, without_lock());
+  module.def("llama", &llama, without_lock());
 }

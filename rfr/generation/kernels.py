@@ -1,4 +1,4 @@
-"""Compiles `kernels.cpp`: what the sampler does for each slot on a CPU."""
+"""Compiles what the sampler does on a CPU: `kernels.cpp` for each slot, `decoders.cpp` for whole models."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from typing import Any
 
 import torch
 
-FLAGS = ["-O3", "-march=native", "-ffast-math", "-fno-finite-math-only", "-fopenmp-simd"]
+FLAGS = ["-O3", "-march=native", "-ffast-math", "-fopenmp-simd"]
 
 
 def kernels_for(device: torch.device) -> Any:
-    """The module with `attend` and `draw`; None for other devices than CPUs, and where there is no compiler."""
+    """The compiled functions; None for other devices than CPUs, and where there is no compiler."""
     return _compiled() if device.type == "cpu" else None
 
 
@@ -21,9 +21,9 @@ def _compiled() -> Any:
     """Compiled where it was not yet, which takes a minute."""
     from torch.utils.cpp_extension import load
 
-    source = Path(__file__).with_suffix(".cpp")
+    sources = [str(Path(__file__).with_name(name)) for name in ("kernels.cpp", "decoders.cpp")]
     try:
-        return load("rfr_kernels", [str(source)], extra_cflags=FLAGS)
+        return load("rfr_kernels", sources, extra_cflags=FLAGS)
     except (OSError, RuntimeError, ImportError) as error:
-        print(f"warning: {source.name} can't be compiled ({str(error).splitlines()[0][:120]}): sampling is slower", flush=True)
+        print(f"warning: the sampler's kernels can't be compiled ({str(error).splitlines()[0][:120]}): sampling is slower", flush=True)
         return None

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from rfr.generation.lanes import Shared, in_lanes
 from rfr.generation.slot_attention import NAME as ATTENTION
 from rfr.generation.slot_cache import PrefixCache, SlotCache
 from rfr.generation.token_draw import Tokens, Truncation, draw_tokens
@@ -38,6 +39,9 @@ class Request:
     prompt_ids: tuple[int, ...]
     limit: int
     uniforms: np.ndarray
+
+
+_Read = tuple[Request, PrefixCache, int]  # a request, the cache that holds its prompt, and the row in it
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,7 +77,7 @@ class SlotSampler:
     """The sampler of policies whose modules take a cache and a mask from outside, as GPT-2's and Llama's do.
 
     Every forward pass has the same shape, and no row reads another: what a story becomes depends on its request, not on what is
-    written beside it.
+    written beside it. On a CPU the slots are shared out over lanes, each of which writes its stories on one thread.
 
     Args:
         eos: the token that ends a story.
@@ -81,18 +85,27 @@ class SlotSampler:
     """
 
     def __init__(self, model: PreTrainedModel, eos: int, truncation: Truncation, slots: int) -> None:
-        self._model, self._eos, self._truncation, self._slots = model, eos, truncation, slots
+        self._model, self._eos, self._truncation = model, eos, truncation
         self._body, self._head = body_of(model), model.get_output_embeddings()
         self._pass = written_out(model)
+        self._lanes = 1 if self._pass is None else min(torch.get_num_threads(), slots)
+        self._slots = -(-slots // self._lanes)  # of a lane
         self._cache_name = "cache" if "cache" in inspect.signature(self._body.forward).parameters else "past_key_values"
 
-    @torch.no_grad()
     def __call__(self, asked: SequenceOf[Request]) -> Iterator[WrittenTokens]:
         """The stories as they end. Requests are taken up by the length of their prompts, those of one prompt one after the other."""
         in_order = sorted(asked, key=lambda request: (len(request.prompt_ids), request.prompt_ids, request.index))
+        if not in_order:
+            return
         room = max(len(request.prompt_ids) + request.limit for request in in_order)
-        slots = _Slots(self._slots, -(-room // LENGTH_STEP) * LENGTH_STEP, max(r.limit for r in in_order), self._model.device)
-        waiting = self._read(in_order)
+        size = (self._slots, -(-room // LENGTH_STEP) * LENGTH_STEP, max(request.limit for request in in_order))
+        waiting = Shared(self._read(in_order))
+        with _attention(self._model, "sdpa"):
+            yield from in_lanes(lambda: self._write(_Slots(*size, self._model.device), waiting), self._lanes)
+
+    @torch.no_grad()
+    def _write(self, slots: _Slots, waiting: Iterator[_Read]) -> Iterator[WrittenTokens]:
+        """The stories of one lane, as they end."""
         for slot in range(self._slots):
             self._begin(slots, slot, waiting)
         while slots.running:
@@ -101,7 +114,7 @@ class SlotSampler:
                 yield slots.written(slot, self._eos)
                 self._begin(slots, slot, waiting)
 
-    def _begin(self, slots: _Slots, slot: int, waiting: Iterator[tuple[Request, PrefixCache, int]]) -> None:
+    def _begin(self, slots: _Slots, slot: int, waiting: Iterator[_Read]) -> None:
         """Give a slot to the next request, or to none."""
         following = next(waiting, None)
         if following is None:
@@ -109,7 +122,8 @@ class SlotSampler:
         else:
             slots.begin(slot, *following)
 
-    def _read(self, in_order: SequenceOf[Request]) -> Iterator[tuple[Request, PrefixCache, int]]:
+    @torch.no_grad()
+    def _read(self, in_order: SequenceOf[Request]) -> Iterator[_Read]:
         """Each request with the cache that holds its prompt, and the row in it; some prompts are read at a time."""
         begin = 0
         while begin < len(in_order):
@@ -134,8 +148,7 @@ class SlotSampler:
                 ids_PT[row, : len(ids) - 1] = torch.tensor(ids[:-1])
             places_PT = torch.arange(width, device=self._model.device).expand(PROMPTS_AT_ONCE, -1)
             causal = (places_PT[:, None, :] <= places_PT[:, :, None])[:, None]
-            with _attention(self._model, "sdpa"):
-                self._forward(ids_PT.to(self._model.device), places_PT, prefix, causal)
+            self._forward(ids_PT.to(self._model.device), places_PT, prefix, causal)
         return prefix
 
     def _logits(self, slots: _Slots) -> torch.Tensor:

@@ -1,6 +1,4 @@
-"""GPT-2's and Llama's forward pass for one new token per slot, written out: it takes longer to call a tiny model's modules than to
-compute.
-"""
+"""Collects the weights of GPT-2 and Llama for their compiled forward pass, which reads one new token per slot."""
 
 from __future__ import annotations
 
@@ -8,7 +6,6 @@ from collections.abc import Callable
 from typing import Any
 
 import torch
-from torch.nn.functional import gelu, layer_norm, linear, rms_norm, silu
 from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
 
 from rfr.generation.kernels import kernels_for
@@ -31,51 +28,38 @@ def written_out(model: PreTrainedModel) -> Pass | None:
 
 
 def _gpt2(model: Any) -> Pass:
-    body, attend = model.transformer, kernels_for(model.device).attend
-    heads, width = model.config.n_head, (model.config.n_embd,)
-
-    def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
-        return layer_norm(x, width, norm.weight, norm.bias, norm.eps)
-
-    def conv(x: torch.Tensor, layer: Any) -> torch.Tensor:
-        return torch.addmm(layer.bias, x, layer.weight)
+    body, kernels = model.transformer, kernels_for(model.device)
+    ends = [body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias]
+    layers = [
+        [parameter for part in (b.ln_1, b.attn.c_attn, b.attn.c_proj, b.ln_2, b.mlp.c_fc, b.mlp.c_proj)
+         for parameter in (part.weight, part.bias)]
+        for b in body.h
+    ]  # fmt: skip
+    scalings, width, epsilon = [b.attn.scaling for b in body.h], body.h[0].attn.head_dim, body.ln_f.eps
 
     def forward(ids_S: torch.Tensor, cache: SlotCache) -> torch.Tensor:
-        x = body.wte.weight[ids_S] + body.wpe.weight[cache.places_S]
-        for block, keys, values in zip(body.h, cache.keys, cache.values, strict=True):
-            q, k, v = (part.unflatten(1, (heads, -1)) for part in conv(normed(x, block.ln_1), block.attn.c_attn).chunk(3, 1))
-            attended = attend(q, k, v, keys, values, cache.places_S, block.attn.scaling)
-            x = x + conv(attended.flatten(1), block.attn.c_proj)
-            x = x + conv(gelu(conv(normed(x, block.ln_2), block.mlp.c_fc), approximate="tanh"), block.mlp.c_proj)
-        return normed(x, body.ln_f)
+        return kernels.gpt2(ids_S, cache.places_S, ends, layers, cache.keys, cache.values, width, epsilon, scalings)
 
     return forward
 
 
 def _llama(model: Any) -> Pass:
-    body, attend = model.model, kernels_for(model.device).attend
-
-    def normed(x: torch.Tensor, norm: Any) -> torch.Tensor:
-        return rms_norm(x, norm.weight.shape, norm.weight, norm.variance_epsilon)
+    body, kernels = model.model, kernels_for(model.device)
+    matrices = [
+        [b.self_attn.q_proj, b.self_attn.k_proj, b.self_attn.v_proj, b.self_attn.o_proj, b.mlp.gate_proj, b.mlp.up_proj,
+         b.mlp.down_proj]
+        for b in body.layers
+    ]  # fmt: skip
+    norms = [[b.input_layernorm.weight, b.post_attention_layernorm.weight] for b in body.layers]
+    layers = [[m.weight for m in of_layer] + norm for of_layer, norm in zip(matrices, norms, strict=True)]
+    biases, attention = [[m.bias for m in of_layer] for of_layer in matrices], body.layers[0].self_attn
+    ends, epsilon = [body.embed_tokens.weight, body.norm.weight], body.norm.variance_epsilon
 
     def forward(ids_S: torch.Tensor, cache: SlotCache) -> torch.Tensor:
-        x = body.embed_tokens.weight[ids_S]
-        cos_S1D, sin_S1D = (table[0][:, None] for table in body.rotary_emb(x, cache.places_S[None]))
-        for block, keys, values in zip(body.layers, cache.keys, cache.values, strict=True):
-            attention, h = block.self_attn, normed(x, block.input_layernorm)
-            of_heads = (linear(h, p.weight, p.bias) for p in (attention.q_proj, attention.k_proj, attention.v_proj))
-            q, k, v = (part.unflatten(1, (-1, attention.head_dim)) for part in of_heads)
-            q, k = (part * cos_S1D + _half_turned(part) * sin_S1D for part in (q, k))
-            attended = attend(q, k, v, keys, values, cache.places_S, attention.scaling)
-            x = x + linear(attended.flatten(1), attention.o_proj.weight, attention.o_proj.bias)
-            h, mlp = normed(x, block.post_attention_layernorm), block.mlp
-            gate, up = (linear(h, layer.weight, layer.bias) for layer in (mlp.gate_proj, mlp.up_proj))
-            x = x + linear(silu(gate) * up, mlp.down_proj.weight, mlp.down_proj.bias)
-        return normed(x, body.norm)
+        cos_S1D, sin_S1D = (table[0][:, None] for table in body.rotary_emb(ends[0], cache.places_S[None]))
+        return kernels.llama(
+            ids_S, cache.places_S, cos_S1D, sin_S1D, ends, layers, biases, cache.keys, cache.values, attention.head_dim, epsilon,
+            attention.scaling,
+        )  # fmt: skip
 
     return forward
-
-
-def _half_turned(x: torch.Tensor) -> torch.Tensor:
-    one, other = x.chunk(2, -1)
-    return torch.cat((-other, one), -1)
