@@ -31,7 +31,7 @@ MEANINGS = {
 }  # fmt: skip
 STEPS = (("rwr_karma", "bc"), ("rwr_residual", "rwr_karma"), ("rwr_oracle", "rwr_residual"))
 STORIES = 36  # of each policy on each held-out prompt
-SAMPLING = Sampling(max_new_tokens=200, temperature=0.7, batch_size=256)
+SAMPLING = Sampling(max_new_tokens=200, temperature=0.7, slots=256)
 
 
 def policies(seeds: int, folder: Path) -> list[Figure]:
@@ -62,7 +62,7 @@ def _judge(run_dir: Path, seed: int) -> list[ScoredStory]:
         held_out = prepare(Recipe.of(cfg)).validation.stories
         prompts = list(dict.fromkeys(story.prompt for story in held_out)) * STORIES
         model, tokenizer = load_policy(str(run_dir / "model"))
-        stories = sample(model, tokenizer, prompts, Sampling(**{**vars(SAMPLING), "seed": seed}))
+        stories = [story.text for story in sample(model, tokenizer, prompts, Sampling(**{**vars(SAMPLING), "seed": seed}))]
         evaluations = [
             {"prompt": prompt, "words": len(story.split()), "score": true_quality(prompt, story)}
             for prompt, story in zip(prompts, stories, strict=True)

@@ -53,8 +53,8 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     }
     model, tokenizer = load_policy(cfg.model.weights, partial(exact_attention, data_dir=cfg.data_dir))
     prompts = [canonical_prompt(prompt) for prompt in prompts for _ in range(cfg.stories)]
-    for prompt, story in zip(prompts, sample(model, tokenizer, prompts, sampling), strict=True):
-        print(json.dumps({"prompt": prompt, "response": story, "settings": settings}), flush=True)
+    for story in sample(model, tokenizer, prompts, sampling):
+        print(json.dumps({"prompt": story.prompt, "response": story.text, "settings": settings}), flush=True)
 
 
 def checked(cfg: DictConfig) -> tuple[DictConfig, Sampling]:

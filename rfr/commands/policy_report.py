@@ -187,7 +187,7 @@ class PolicyReport:
             return []
         prompts = cycle_prompts([story.prompt for story in split.stories], self.stories)
         stories = sample(model, tokenizer, prompts, self.sampling)
-        return [{"prompt": prompt, "response": story} for prompt, story in zip(prompts, stories, strict=True)]
+        return [{"prompt": story.prompt, "response": story.text, "stop": story.stop} for story in stories]
 
     def _score(self, stories: list[Story], judge: RewardModelJudge | None) -> dict[str, Any]:
         """Mean scores; each story gets its own scores."""

@@ -25,5 +25,8 @@ def _compiled() -> Any:
     try:
         return load("rfr_kernels", sources, extra_cflags=FLAGS)
     except (OSError, RuntimeError, ImportError) as error:
-        print(f"warning: the sampler's kernels can't be compiled ({str(error).splitlines()[0][:120]}): sampling is slower", flush=True)
+        print(
+            f"warning: the sampler's kernels can't be compiled ({str(error).splitlines()[0][:120]}): sampling is slower",
+            flush=True,
+        )
         return None

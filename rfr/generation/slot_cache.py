@@ -57,6 +57,12 @@ class SlotCache(Cache):
             self.keys[layer][slot, :, :tokens] = keys[row, :, :tokens]
             self.values[layer][slot, :, :tokens] = values[row, :, :tokens]
 
+    def allocate(self, layers: int, heads: int, width: int, dtype: torch.dtype) -> None:
+        """All layers at once; otherwise each is allocated when its first key comes."""
+        like = torch.empty(0, heads, 0, width, dtype=dtype, device=self.places_S.device)
+        for _ in range(layers):
+            self._allocate(like, like)
+
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
 

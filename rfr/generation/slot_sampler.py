@@ -16,7 +16,6 @@ from rfr.generation.lanes import Shared, in_lanes
 from rfr.generation.slot_attention import NAME as ATTENTION
 from rfr.generation.slot_cache import PrefixCache, SlotCache
 from rfr.generation.token_draw import Tokens, Truncation, draw_tokens
-from rfr.generation.uniforms import uniforms
 from rfr.generation.written_out import written_out
 from rfr.model.attention import body_of
 
@@ -62,17 +61,6 @@ class WrittenTokens:
     ended: bool
 
 
-def requests(
-    prompts: SequenceOf[str], prompt_ids: SequenceOf[SequenceOf[int]], numbers: SequenceOf[int], seed: int, limits: SequenceOf[int]
-) -> list[Request]:
-    """One per prompt; `numbers` tells stories on the same prompt apart."""
-    asked = zip(prompts, prompt_ids, numbers, limits, strict=True)
-    return [
-        Request(index=index, prompt_ids=tuple(ids), limit=limit, uniforms=uniforms(seed, prompt, number, limit))
-        for index, (prompt, ids, number, limit) in enumerate(asked)
-    ]
-
-
 class SlotSampler:
     """The sampler of policies whose modules take a cache and a mask from outside, as GPT-2's and Llama's do.
 
@@ -93,7 +81,7 @@ class SlotSampler:
         self._cache_name = "cache" if "cache" in inspect.signature(self._body.forward).parameters else "past_key_values"
 
     def __call__(self, asked: SequenceOf[Request]) -> Iterator[WrittenTokens]:
-        """The stories as they end. Requests are taken up by the length of their prompts, those of one prompt one after the other."""
+        """The stories as they end. Short prompts come first, the requests of one prompt one after the other."""
         in_order = sorted(asked, key=lambda request: (len(request.prompt_ids), request.prompt_ids, request.index))
         if not in_order:
             return
@@ -106,6 +94,8 @@ class SlotSampler:
     @torch.no_grad()
     def _write(self, slots: _Slots, waiting: Iterator[_Read]) -> Iterator[WrittenTokens]:
         """The stories of one lane, as they end."""
+        if self._pass is not None:
+            slots.cache.allocate(*self._pass.cache_shape, self._model.dtype)
         for slot in range(self._slots):
             self._begin(slots, slot, waiting)
         while slots.running:
@@ -140,7 +130,7 @@ class SlotSampler:
             begin = end
 
     def _prefixes(self, prompts: SequenceOf[tuple[int, ...]], width: int) -> PrefixCache:
-        """All tokens of the prompts but the last, which is the first that a slot reads. Padding comes behind and is never seen."""
+        """All tokens of the prompts but the last, which a slot reads first. Padding comes behind and is never seen."""
         prefix = PrefixCache()
         if width:
             ids_PT = torch.zeros(PROMPTS_AT_ONCE, width, dtype=torch.int64)
@@ -153,8 +143,8 @@ class SlotSampler:
 
     def _logits(self, slots: _Slots) -> torch.Tensor:
         """Of the next token of each story, (slots, V)."""
-        if self._pass is not None and slots.cache.keys:
-            return self._head(self._pass(slots.ids_S, slots.cache))
+        if self._pass is not None:
+            return self._head(self._pass.forward(slots.ids_S, slots.cache))
         with _attention(self._model, ATTENTION):
             places = slots.cache.places_S[:, None]
             hidden = self._forward(slots.ids_S[:, None], places, slots.cache, places[:, :, None, None])
@@ -202,9 +192,9 @@ class _Slots:
 
     def take(self, drawn: Tokens, eos: int) -> np.ndarray:
         """Put the drawn tokens behind the stories; the slots whose story is at its end."""
-        ids = drawn.ids_S.cpu().numpy()
-        for rows, values in ((self._ids, ids), (self._logprobs, drawn.logprobs_S), (self._drawn_logprobs, drawn.drawn_logprobs_S)):
-            rows[self._all, self._counts] = values if values is ids else values.cpu().numpy()
+        ids, logprobs, drawn_logprobs = (values.cpu().numpy() for values in drawn)
+        for rows, values in ((self._ids, ids), (self._logprobs, logprobs), (self._drawn_logprobs, drawn_logprobs)):
+            rows[self._all, self._counts] = values
         self._counts += self._busy
         self.ids_S = drawn.ids_S
         self.cache.places_S += torch.from_numpy(self._busy).to(self.ids_S.device)
@@ -214,9 +204,7 @@ class _Slots:
         request, count = self._requests[slot], self._counts[slot]
         assert request is not None
         ids, logprobs, drawn = (rows[slot, :count].copy() for rows in (self._ids, self._logprobs, self._drawn_logprobs))
-        return WrittenTokens(
-            index=request.index, ids=ids, logprobs=logprobs, drawn_logprobs=drawn, ended=bool(ids[-1] == eos)
-        )
+        return WrittenTokens(index=request.index, ids=ids, logprobs=logprobs, drawn_logprobs=drawn, ended=bool(ids[-1] == eos))
 
 
 def _padded(tokens: int) -> int:

@@ -49,17 +49,23 @@ def draw_tokens(logits_SV: torch.Tensor, uniforms_S: torch.Tensor, truncation: T
 def draw_with_torch(logits_SV: torch.Tensor, uniforms_S: torch.Tensor, truncation: Truncation) -> Tokens:
     """The same where there is no kernel."""
     logits_SV = logits_SV.float()
-    scaled_SV = logits_SV / truncation.temperature
+    probabilities_SV = truncated(logits_SV, truncation)
+    ids_S, total_S = _inverse_cdf(probabilities_SV, uniforms_S)
+    chosen_S1 = ids_S[:, None]
+    drawn_S = probabilities_SV.gather(1, chosen_S1)[:, 0].log() - total_S.log().float()
+    return Tokens(ids_S, logits_SV.gather(1, chosen_S1)[:, 0] - logits_SV.logsumexp(-1), drawn_S)
+
+
+def truncated(logits_SV: torch.Tensor, truncation: Truncation) -> torch.Tensor:
+    """Probabilities times a row's factor, 0 where a token is left out; fp32 of shape (S, V)."""
+    scaled_SV = logits_SV.float() / truncation.temperature
     probabilities_SV = (scaled_SV - scaled_SV.amax(-1, keepdim=True)).exp_()
     if 0 < truncation.top_k < scaled_SV.shape[1]:
         least_S1 = probabilities_SV.topk(truncation.top_k, -1).values[:, -1:]
         _leave_out(probabilities_SV, least_S1, torch.full_like(least_S1, truncation.top_k, dtype=torch.int64))
     if truncation.top_p < 1:
         _leave_out(probabilities_SV, *_nucleus(probabilities_SV, truncation.top_p))
-    ids_S, total_S = _inverse_cdf(probabilities_SV, uniforms_S)
-    chosen_S1 = ids_S[:, None]
-    drawn_S = probabilities_SV.gather(1, chosen_S1)[:, 0].log() - total_S.log().float()
-    return Tokens(ids_S, logits_SV.gather(1, chosen_S1)[:, 0] - logits_SV.logsumexp(-1), drawn_S)
+    return probabilities_SV
 
 
 def _nucleus(probabilities_SV: torch.Tensor, top_p: float) -> tuple[torch.Tensor, torch.Tensor]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
@@ -11,11 +11,17 @@ from transformers import GPT2LMHeadModel, LlamaForCausalLM, PreTrainedModel
 from rfr.generation.kernels import kernels_for
 from rfr.generation.slot_cache import SlotCache
 
-Pass = Callable[[torch.Tensor, SlotCache], torch.Tensor]  # tokens that come next (S,), and their cache -> hidden states (S, D)
 TANH_GELU = ("gelu_pytorch_tanh", "gelu_new", "gelu_fast")
 
 
-def written_out(model: PreTrainedModel) -> Pass | None:
+class CompiledPass(NamedTuple):
+    """`forward` makes hidden states (S, D) of tokens (S,) and their cache, which `cache_shape` allocates: layers, heads, D."""
+
+    forward: Callable[[torch.Tensor, SlotCache], torch.Tensor]
+    cache_shape: tuple[int, int, int]
+
+
+def written_out(model: PreTrainedModel) -> CompiledPass | None:
     """The model's forward pass; None where it has another architecture, or its weights are not here in one piece."""
     whole = all(parameter.numel() for parameter in model.parameters())  # ZeRO-3 leaves empty ones
     if not whole or kernels_for(model.device) is None:
@@ -27,7 +33,7 @@ def written_out(model: PreTrainedModel) -> Pass | None:
     return None
 
 
-def _gpt2(model: Any) -> Pass:
+def _gpt2(model: Any) -> CompiledPass:
     body, kernels = model.transformer, kernels_for(model.device)
     ends = [body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias]
     layers = [
@@ -40,10 +46,10 @@ def _gpt2(model: Any) -> Pass:
     def forward(ids_S: torch.Tensor, cache: SlotCache) -> torch.Tensor:
         return kernels.gpt2(ids_S, cache.places_S, ends, layers, cache.keys, cache.values, width, epsilon, scalings)
 
-    return forward
+    return CompiledPass(forward, (len(layers), model.config.n_head, width))
 
 
-def _llama(model: Any) -> Pass:
+def _llama(model: Any) -> CompiledPass:
     body, kernels = model.model, kernels_for(model.device)
     matrices = [
         [b.self_attn.q_proj, b.self_attn.k_proj, b.self_attn.v_proj, b.self_attn.o_proj, b.mlp.gate_proj, b.mlp.up_proj,
@@ -62,4 +68,4 @@ def _llama(model: Any) -> Pass:
             attention.scaling,
         )  # fmt: skip
 
-    return forward
+    return CompiledPass(forward, (len(layers), model.config.num_key_value_heads, attention.head_dim))

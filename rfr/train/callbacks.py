@@ -135,7 +135,8 @@ class LogSamples(Callback):
         stories = sample(module.model, self._tokenizer, self._prompts, self._sampling)  # on every rank: ZeRO-3 gathers parameters
         if trainer.is_global_zero:
             rows = [
-                {"step": trainer.global_step, "prompt": p, "response": s} for p, s in zip(self._prompts, stories, strict=True)
+                {"step": trainer.global_step, "prompt": story.prompt, "response": story.text, "stop": story.stop}
+                for story in stories
             ]
             with self._path.open("a") as lines:
                 lines.writelines(json.dumps(row) + "\n" for row in rows)

@@ -189,5 +189,8 @@ def _true_quality(run: Run) -> dict[str, float | None]:
         return {}
     prompts = [story.prompt for story in run.prepared.validation.stories]
     return judge(
-        lambda chosen: sample(run.model, run.prepared.tokenizer, chosen, stories.sampling), prompts, stories.count, quality
+        lambda chosen: [story.text for story in sample(run.model, run.prepared.tokenizer, chosen, stories.sampling)],
+        prompts,
+        stories.count,
+        quality,
     )

@@ -122,7 +122,9 @@ def test_a_copied_story_is_found_out(prepared: Prepared) -> None:
 def test_the_page_holds_it_all(prepared: Prepared, policy: PreTrainedModel) -> None:
     findings, _ = likelihood_findings(policy, prepared.validation, 8, PromptRanking(stories=10), {})
     page = evaluation_page({"model": "m", **findings}, [[{"prompt": "p", "response": "r"}]], 8, {"corpus": "c"})
-    plotted = [row for row in findings["pair_accuracy"] if row["pairs"] and (row["score"], row["accuracy"]) != ("earlier alone", 0)]
+    plotted = [
+        row for row in findings["pair_accuracy"] if row["pairs"] and (row["score"], row["accuracy"]) != ("earlier alone", 0)
+    ]
     assert page.count("<svg") == len(plotted) > 20
     assert page.count("by construction") == 2, "the earlier one never has the karma where it has to come later"
     for words in ("length-matched", "within an hour", "not earlier (SHP)", "own prompt is the likeliest", "class=verdict"):

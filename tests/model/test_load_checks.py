@@ -196,11 +196,11 @@ def test_sampling_uses_the_folders_own_settings_only_when_asked_to(folder: Path)
     _settings(folder, "generation_config.json", repetition_penalty=9.0, suppress_tokens=list(range(200)), num_beams=3, top_k=1)
     odd = load_policy(str(folder))
     sampling = Sampling(max_new_tokens=12)
-    own = sample(*plain, ["[WP] A door"], sampling)
-    assert sample(*odd, ["[WP] A door"], sampling) == own
+    (own,) = sample(*plain, ["[WP] A door"], sampling)
+    assert sample(*odd, ["[WP] A door"], sampling)[0].text == own.text
     assert odd[0].generation_config.num_beams == 3
-    asked = sample(*odd, ["[WP] A door"], replace(sampling, use_generation_config=True))
-    assert asked != own
+    (asked,) = sample(*odd, ["[WP] A door"], replace(sampling, use_generation_config=True))
+    assert asked.text != own.text
 
 
 def test_a_tokenizer_is_known_by_its_content(healthy: Path, folder: Path) -> None:
