@@ -39,7 +39,7 @@ class Progress:
         if self._console.is_terminal:
             self._bar.stop()
         elif self._waiting:
-            print(self._waiting, flush=True)
+            print(self._waiting, file=self._console.file, flush=True)
 
     def __call__(self, what: str, done: int, total: int | None = None, **notes: int | None) -> None:
         """A stage's progress; a new `what` is a new stage."""
@@ -49,7 +49,7 @@ class Progress:
             return
         self._waiting = f"{what} {done:,}" + (f" of {total:,}" if total else "") + (f"; {details}" if details else "")
         if time.monotonic() - self._printed_at >= QUIET_S:
-            print(self._waiting, flush=True)
+            print(self._waiting, file=self._console.file, flush=True)
             self._waiting, self._printed_at = "", time.monotonic()
 
     def _draw(self, what: str, done: int, total: int | None, notes: str) -> None:

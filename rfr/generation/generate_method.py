@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import contextmanager, nullcontext
@@ -47,9 +48,8 @@ def write_with_generate(
 
 @cache
 def _say_once(model_type: str) -> None:
-    print(
-        f"model_type={model_type} is sampled by transformers' generate, which is slower: a story depends on its batch", flush=True
-    )
+    told = f"model_type={model_type} is sampled by transformers' generate, which is slower: a story depends on its batch"
+    print(told, file=sys.stderr, flush=True)
 
 
 @torch.no_grad()

@@ -29,10 +29,14 @@ class Shared(Generic[T]):
             return next(self._rest)
 
 
-def in_lanes(lane: Callable[[], Iterator[T]], lanes: int) -> Iterator[T]:
-    """What so many lanes give, as it comes. An error in a lane is raised here; when this ends early, so do the lanes."""
+def in_lanes(lane: Callable[[Callable[[], bool]], Iterator[T]], lanes: int) -> Iterator[T]:
+    """What so many lanes give, as it comes. An error in a lane is raised here; when this ends early, so do the lanes.
+
+    Args:
+        lane: the work; it is given a function that says whether it should stop.
+    """
     if lanes == 1:
-        yield from lane()
+        yield from lane(lambda: False)
         return
     threads_before, given, stop = torch.get_num_threads(), SimpleQueue[Any](), Event()
     running = [Thread(target=_run, args=(lane, given, stop), daemon=True) for _ in range(lanes)]
@@ -58,13 +62,11 @@ def in_lanes(lane: Callable[[], Iterator[T]], lanes: int) -> Iterator[T]:
 _END = object()
 
 
-def _run(lane: Callable[[], Iterator[Any]], given: SimpleQueue[Any], stop: Event) -> None:
+def _run(lane: Callable[[Callable[[], bool]], Iterator[Any]], given: SimpleQueue[Any], stop: Event) -> None:
     torch.set_num_threads(1)  # of this thread
     try:
-        for item in lane():
+        for item in lane(stop.is_set):
             given.put(item)
-            if stop.is_set():
-                return
         given.put(_END)
     except BaseException as error:  # it is raised again where the items are taken
         given.put(error)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -89,16 +89,16 @@ class SlotSampler:
         size = (self._slots, -(-room // LENGTH_STEP) * LENGTH_STEP, max(request.limit for request in in_order))
         waiting = Shared(self._read(in_order))
         with _attention(self._model, "sdpa"):
-            yield from in_lanes(lambda: self._write(_Slots(*size, self._model.device), waiting), self._lanes)
+            yield from in_lanes(lambda stop: self._write(_Slots(*size, self._model.device), waiting, stop), self._lanes)
 
     @torch.no_grad()
-    def _write(self, slots: _Slots, waiting: Iterator[_Read]) -> Iterator[WrittenTokens]:
+    def _write(self, slots: _Slots, waiting: Iterator[_Read], stop: Callable[[], bool]) -> Iterator[WrittenTokens]:
         """The stories of one lane, as they end."""
         if self._pass is not None:
             slots.cache.allocate(*self._pass.cache_shape, self._model.dtype)
         for slot in range(self._slots):
             self._begin(slots, slot, waiting)
-        while slots.running:
+        while slots.running and not stop():
             drawn = draw_tokens(self._logits(slots), slots.uniforms(), self._truncation)
             for slot in slots.take(drawn, self._eos):
                 yield slots.written(slot, self._eos)

@@ -140,7 +140,7 @@ def test_a_broken_sampler_is_found_out(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_greedy_stories_are_those_of_generate(model: PreTrainedModel, way: str) -> None:
     asked = _requests(9, limit=20)
     for request, story in zip(asked, _written(model, asked, Truncation(1.0, 1, 1.0), slots=4), strict=True):
-        theirs = model.generate(
+        theirs = model.generate(  # type: ignore[operator]
             input_ids=torch.tensor([request.prompt_ids]), do_sample=False, max_new_tokens=20, eos_token_id=EOS, pad_token_id=EOS
         )[0, len(request.prompt_ids) :]
         assert story.ids.tolist() == theirs.tolist()
