@@ -13,6 +13,11 @@ torch::Tensor attend(const torch::Tensor& query, const std::optional<torch::Tens
 
 namespace {
 
+// x times a matrix that is stored as (in, out), plus a bias. A few rows times such a matrix are faster the other way round.
+torch::Tensor product(const torch::Tensor& x, const torch::Tensor& matrix, const torch::Tensor& bias) {
+  return at::mm(matrix.t(), x.t()).t().contiguous().add_(bias);
+}
+
 torch::Tensor heads_of(const torch::Tensor& x, int64_t width) { return x.unflatten(1, {-1, width}); }
 
 // Rotary positions (Su et al. 2021) as Llama has them; x: (slots, heads, D), cos and sin: (slots, 1, D).
@@ -32,12 +37,12 @@ torch::Tensor gpt2(const torch::Tensor& ids, const torch::Tensor& places, const 
   const std::vector<int64_t> width{x.size(1)};
   for (size_t l = 0; l < layers.size(); ++l) {
     const auto& w = layers[l];
-    const auto qkv = at::addmm(w[3], at::layer_norm(x, width, w[0], w[1], epsilon), w[2]).chunk(3, 1);
+    const auto qkv = product(at::layer_norm(x, width, w[0], w[1], epsilon), w[2], w[3]).chunk(3, 1);
     const auto attended = attend(heads_of(qkv[0], head_width), heads_of(qkv[1], head_width), heads_of(qkv[2], head_width), keys[l],
                                  values[l], places, scalings[l]);
-    x = x + at::addmm(w[5], attended.flatten(1), w[4]);
-    const auto inner = at::gelu(at::addmm(w[9], at::layer_norm(x, width, w[6], w[7], epsilon), w[8]), "tanh");
-    x = x + at::addmm(w[11], inner, w[10]);
+    x = x + product(attended.flatten(1), w[4], w[5]);
+    const auto inner = at::gelu(product(at::layer_norm(x, width, w[6], w[7], epsilon), w[8], w[9]), "tanh");
+    x = x + product(inner, w[10], w[11]);
   }
   return at::layer_norm(x, width, ends[2], ends[3], epsilon);
 }
