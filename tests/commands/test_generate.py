@@ -32,9 +32,8 @@ def policy(tiny_model: PreTrainedModel, prepared: Prepared, tmp_path: Path) -> P
 
 @pytest.fixture
 def judge(prepared: Prepared, tmp_path: Path) -> Path:
-    config = GPT2Config(
-        vocab_size=640, n_layer=1, n_head=2, n_embd=32, n_positions=128, num_labels=1, bos_token_id=0, eos_token_id=0, pad_token_id=0
-    )  # fmt: skip
+    config = GPT2Config(vocab_size=640, n_layer=1, n_head=2, n_embd=32, n_positions=128, bos_token_id=0, eos_token_id=0)
+    config.num_labels, config.pad_token_id = 1, 0
     config.block_size = 128
     return _saved(AutoModelForSequenceClassification.from_config(config), prepared, tmp_path / "judge")
 
