@@ -70,13 +70,16 @@ class SlotSampler:
     Args:
         eos: the token that ends a story.
         slots: stories that are written at once.
+        lanes: None: as many as torch has threads.
     """
 
-    def __init__(self, model: PreTrainedModel, eos: int, truncation: Truncation, slots: int) -> None:
+    def __init__(
+        self, model: PreTrainedModel, eos: int, truncation: Truncation, slots: int, lanes: int | None = None
+    ) -> None:  # fmt: skip
         self._model, self._eos, self._truncation = model, eos, truncation
         self._body, self._head = body_of(model), model.get_output_embeddings()
         self._pass = written_out(model)
-        self._lanes = 1 if self._pass is None else min(torch.get_num_threads(), slots)
+        self._lanes = 1 if self._pass is None else min(lanes or torch.get_num_threads(), slots)
         self._slots = -(-slots // self._lanes)  # of a lane
         self._cache_name = "cache" if "cache" in inspect.signature(self._body.forward).parameters else "past_key_values"
 

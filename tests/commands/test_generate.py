@@ -104,7 +104,7 @@ def test_bad_input_ends_in_its_line(command: Command, policy: Path, judge: Path,
     empty.write_text("\n \n")
     binary.write_bytes(b"\xff\xfe\x00text")
     latin = tmp_path / "latin.txt"
-    latin.write_bytes("caf\xe9".encode("latin-1"))
+    latin.write_bytes("\xe9t\xe9".encode("latin-1"))
     bare, broken = tmp_path / "bare.jsonl", tmp_path / "broken.jsonl"
     bare.write_text('{"title": "x"}\n')
     broken.write_text('{"prompt": "x"}\n{"prompt"\n')

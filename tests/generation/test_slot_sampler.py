@@ -73,9 +73,9 @@ def _requests(count: int, limit: int = 30, seed: int = 0, longest: int = 40) -> 
 
 
 def _written(
-    model: PreTrainedModel, asked: list[Request], truncation: Truncation = NUCLEUS, slots: int = 8
+    model: PreTrainedModel, asked: list[Request], truncation: Truncation = NUCLEUS, slots: int = 8, lanes: int = 2
 ) -> list[WrittenTokens]:  # fmt: skip
-    stories = {story.index: story for story in SlotSampler(model, EOS, truncation, slots)(asked)}
+    stories = {story.index: story for story in SlotSampler(model, EOS, truncation, slots, lanes)(asked)}
     assert len(stories) == len(asked)
     return [stories[request.index] for request in asked]
 
@@ -98,7 +98,6 @@ def _recorded(monkeypatch: pytest.MonkeyPatch) -> Iterator[list[torch.Tensor]]:
         return real(logits_SV, *rest)  # type: ignore[arg-type]
 
     monkeypatch.setattr(slot_sampler, "draw_tokens", draw)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 1)
     yield seen
 
 
@@ -106,7 +105,7 @@ def _largest_error(model: PreTrainedModel, monkeypatch: pytest.MonkeyPatch) -> f
     """Of step t's logits, in shares of the largest; slots have neighbours that are at their end, and others that go on."""
     asked = [*_requests(4, limit=5), *_requests(8, limit=30)[4:]]
     with _recorded(monkeypatch) as seen:
-        stories = _written(model, asked, PLAIN, slots=len(asked))
+        stories = _written(model, asked, PLAIN, slots=len(asked), lanes=1)
     in_slots = sorted(asked, key=lambda request: (len(request.prompt_ids), request.prompt_ids, request.index))
     worst = 0.0
     for slot, request in enumerate(in_slots):
@@ -226,13 +225,13 @@ def test_an_error_in_a_lane_is_raised(monkeypatch: pytest.MonkeyPatch) -> None:
         raise RuntimeError("a lane broke")
 
     monkeypatch.setattr(slot_sampler, "draw_tokens", fail)
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 3)
     with pytest.raises(RuntimeError, match="a lane broke"):
-        _written(_model("gpt2"), _requests(9))
+        _written(_model("gpt2"), _requests(9), lanes=3)
 
 
-def test_lanes_end_when_nobody_takes_their_stories_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 2)
-    stories = SlotSampler(_model("gpt2"), EOS, NUCLEUS, 4)(_requests(300))
+def test_lanes_end_when_nobody_takes_their_stories_any_more() -> None:
+    threads = torch.get_num_threads()
+    stories = SlotSampler(_model("gpt2"), EOS, NUCLEUS, 4, lanes=threads + 1)(_requests(300))
     assert next(stories).ids.size > 0
     stories.close()  # type: ignore[attr-defined]
+    assert torch.get_num_threads() == threads
