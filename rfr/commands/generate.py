@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import replace
 from functools import partial
@@ -71,7 +70,7 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     """
     cfg, sampling = checked(cfg)
     silence_libraries()
-    given = [Prompt(text=prompt, place="prompt=") for prompt in prompts]
+    given = [Prompt(text=prompt, place="prompt=...") for prompt in prompts]
     if cfg.prompts and cfg.prompts != HELD_OUT:
         given += read_prompts(cfg.prompts)
     elif (not given and not cfg.prompts) or not all(prompt.text.strip() for prompt in given):
@@ -84,7 +83,8 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     _require_room(model, tokenizer, given, sampling)
     groups = _numbered([canonical_prompt(prompt.text) for prompt in given], cfg.stories)
     sampling = replace(sampling, slots=min(sampling.slots, len(groups) * cfg.best_of))  # the same when it is gone on with
-    _write([group for group in groups if group not in file.done], file, partial(_drawn, model, tokenizer, sampling), cfg, judge)
+    draw = partial(stories_as_they_end, model, tokenizer, sampling=sampling)
+    _write([group for group in groups if group not in file.done], file, draw, cfg, judge)
 
 
 def checked(cfg: DictConfig) -> tuple[DictConfig, Sampling]:
@@ -102,7 +102,7 @@ def checked(cfg: DictConfig) -> tuple[DictConfig, Sampling]:
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
-    """What a story depends on but its prompt and number."""
+    """The settings that decide a story, next to its prompt and number."""
     sampling = {name: value for name, value in plain(cfg.sampling).items() if name != "_target_"}
     return {"weights": cfg.model.weights, **sampling, **({"best_of": cfg.best_of, "judge": cfg.judge} if cfg.judge else {})}
 
@@ -135,12 +135,6 @@ def _numbered(prompts: SequenceOf[str], stories: int) -> list[Asked]:
         asked += [(prompt, seen[prompt] + number) for number in range(stories)]
         seen[prompt] += stories
     return asked
-
-
-def _drawn(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, sampling: Sampling, asked: SequenceOf[Asked]
-) -> Iterator[tuple[int, SampledStory]]:  # fmt: skip
-    return stories_as_they_end(model, tokenizer, asked, sampling)
 
 
 def _write(groups: SequenceOf[Asked], file: StoryFile, draw: Any, cfg: DictConfig, judge: RewardModelJudge | None) -> None:

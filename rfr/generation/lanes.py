@@ -30,7 +30,7 @@ class Shared(Generic[T]):
 
 
 def in_lanes(lane: Callable[[Callable[[], bool]], Iterator[T]], lanes: int) -> Iterator[T]:
-    """What so many lanes give, as it comes. An error in a lane is raised here; when this ends early, so do the lanes.
+    """Run the lanes and yield what they give, as it comes. An error in a lane is raised here; when this ends, the lanes end.
 
     Args:
         lane: the work; it is given a function that says whether it should stop.

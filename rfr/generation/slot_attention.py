@@ -12,7 +12,7 @@ from transformers.masking_utils import sdpa_mask
 from rfr.generation.kernels import kernels_for
 
 NAME = "one_token_per_slot"
-LENGTH_STEP = 64  # SDPA reads keys up to a multiple of it
+LENGTH_STEP = 64  # tokens; slots have room for a multiple of it, and SDPA reads up to a multiple of it
 
 
 def one_token_per_slot(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import inspect
 from collections.abc import Callable, Iterator
 from collections.abc import Sequence as SequenceOf
 from contextlib import contextmanager
@@ -13,6 +12,7 @@ import torch
 from transformers import PreTrainedModel
 
 from rfr.generation.lanes import Shared, in_lanes
+from rfr.generation.slot_attention import LENGTH_STEP
 from rfr.generation.slot_attention import NAME as ATTENTION
 from rfr.generation.slot_cache import PrefixCache, SlotCache
 from rfr.generation.token_draw import Tokens, Truncation, draw_tokens
@@ -20,7 +20,6 @@ from rfr.generation.written_out import written_out
 from rfr.model.attention import body_of
 
 PROMPTS_AT_ONCE, PROMPT_STEP = 16, 16  # prompts are read so many at a time, padded to a multiple of so many tokens
-LENGTH_STEP = 64  # slots have room for a multiple of so many tokens
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -81,7 +80,6 @@ class SlotSampler:
         self._pass = written_out(model)
         self._lanes = 1 if self._pass is None else min(lanes or torch.get_num_threads(), slots)
         self._slots = -(-slots // self._lanes)  # of a lane
-        self._cache_name = "cache" if "cache" in inspect.signature(self._body.forward).parameters else "past_key_values"
 
     def __call__(self, asked: SequenceOf[Request]) -> Iterator[WrittenTokens]:
         """The stories as they end. Short prompts come first, the requests of one prompt one after the other."""
@@ -156,8 +154,8 @@ class SlotSampler:
     def _forward(
         self, ids: torch.Tensor, places: torch.Tensor, cache: PrefixCache | SlotCache, mask: torch.Tensor | None
     ) -> torch.Tensor:
-        named = {self._cache_name: cache, "attention_mask": mask, "position_ids": places, "use_cache": True}
-        return self._body(input_ids=ids, **named).last_hidden_state
+        read = self._body(input_ids=ids, cache=cache, attention_mask=mask, position_ids=places, use_cache=True)
+        return read.last_hidden_state
 
 
 class _Slots:
