@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-advice bench-generate bench-karma bench-sweep bench-models bench-models-speed bench-clock clean
+.PHONY: setup demo test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-advice bench-generate bench-neighbours bench-karma bench-sweep bench-models bench-models-speed bench-clock clean
 
 setup: $(READY)
 
@@ -63,6 +63,9 @@ bench-advice: $(READY)
 
 bench-generate: smollm2
 	$(BIN)/python -m bench.generate
+
+bench-neighbours: $(READY)
+	$(BIN)/python -m bench.neighbours
 
 bench-rewards: $(BENCH_READY)
 	$(BENCH)/bin/python -m bench.rewards

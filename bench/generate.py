@@ -33,7 +33,14 @@ def main() -> None:
     figures = [figure for load in LOADS for figure in _compared(load)]
     nuclei = _measured("gpt2", "nuclei")["nuclei"]
     lengths, cut_off = (_rounds("gpt2", "rfr", slots=SLOTS)[0][key] for key in ("lengths", "cut_off"))
+    judge = _measured("gpt2", "judge")
     figures += [
+        Figure(
+            name="judged_per_s",
+            value=judge["judged"] / judge["seconds"],
+            target="",
+            meaning="stories that a judge of GPT-2's shape reads",
+        ),
         Figure(name="median_nucleus_gpt2", value=int(median(nuclei)), target="100 to 400", meaning="tokens that top-p keeps"),
         Figure(name="median_length", value=int(median(lengths)), target="110 to 140", meaning="tokens of GPT-2's stories"),
         Figure(name="share_cut_off", value=cut_off / len(lengths), target="about 0.2", meaning="of them reach the limit"),

@@ -104,7 +104,7 @@ def _judge() -> None:
     cfg = load(RUNS / "judge")
     split = prepare(Recipe.of(cfg)).validation
     model, tokenizer = load_reward_model(str(RUNS / "judge" / "model"))
-    pairs, judge = list(split.stories), RewardModelJudge(model, tokenizer, micro_batch=4)
+    pairs, judge = list(split.stories), RewardModelJudge(model, tokenizer)
     with computing_in(resolve_precision("auto"), model.device.type):
         scores = {
             "reward_model": judge([(pair.prompt, pair.response) for pair in pairs]),

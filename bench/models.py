@@ -27,6 +27,7 @@ from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.errors import UserError
 from rfr.evaluate.perplexity import story_nll
+from rfr.generation.sampling import has_slots
 from rfr.model.load import WeightSource, build_model, pretrained_config
 from rfr.model.probe import draw_weights
 from rfr.model.shrink import shrink
@@ -64,6 +65,7 @@ class Row:
     state: str
     attention: str = ""
     note: str = ""
+    written: str = ""
     disagrees: bool = False
 
 
@@ -92,7 +94,7 @@ def tried(model_type: str, data_dir: Path) -> Row:
         return _as_trained(model_type, folder, data_dir)
     except UserError as error:
         state = WRONG if "\n" in str(error) else REFUSED
-        return Row(model_type=model_type, state=state, note=str(error).replace(str(folder), "its folder"))
+        return Row(model_type=model_type, state=state, note=str(error).replace(str(folder), "its folder").replace("|", "/"))
     except Exception as error:
         return Row(model_type=model_type, state=WRONG, note=_in_a_line(error))
 
@@ -112,7 +114,10 @@ def _as_trained(model_type: str, folder: Path, data_dir: Path) -> Row:
         apart = np.abs(ours / eager - 1).max()
         return Row(model_type=model_type, state=WRONG, attention=attention, note=f"likelihoods are apart by {apart:.1g}")
     state = PACKED if packed else UNPACKED
-    return Row(model_type=model_type, state=state, attention=attention, note=note, disagrees=not _alike(ours, default))
+    written = "slots" if has_slots(model) else "generate"
+    return Row(
+        model_type=model_type, state=state, attention=attention, note=note, written=written, disagrees=not _alike(ours, default)
+    )
 
 
 def _never() -> PretrainedConfig:
@@ -188,8 +193,9 @@ def _page(rows: list[Row]) -> str:
         "random weights. *Exact* means that the likelihood of each story is the one which transformers' own model finds of",
         f"that story alone, to {TOLERANCE:g}. `train.py` finds the same out about your model before it prepares anything.",
         "How fast ten families are, beside a plain Hugging Face loop: [bench-models-speed.md](bench-models-speed.md).", "",
-        "| model_type | verdict | attention | why not |", "| --- | --- | --- | --- |",
-        *(f"| {row.model_type} | {row.state} | {row.attention} | {row.note.replace('|', '/')} |" for row in shown), "",
+        "Stories are written with rfr's *slots* or, more slowly, with transformers' *generate*: [sampling.md](sampling.md).", "",
+        "| model_type | verdict | attention | stories by | why not |", "| --- | --- | --- | --- | --- |",
+        *(f"| {row.model_type} | {row.state} | {row.attention} | {row.written} | {row.note} |" for row in shown), "",
         "Not built: " + ", ".join(row.model_type for row in rows if row.state == NOT_BUILT) + ".",
     ]  # fmt: skip
     return "\n".join(lines) + "\n"

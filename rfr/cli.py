@@ -18,6 +18,7 @@ from rfr.errors import as_user_error
 from rfr.reddit.credentials import refuse_on_command_line
 from rfr.utils.conf_folder import CONF
 from rfr.utils.exits import INTERRUPTED, exit_code
+from rfr.utils.openmp import bound_spinning
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -109,6 +110,7 @@ def _naming_references(task: Callable[[DictConfig], float | None], cfg: DictConf
 
 def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
     """The exit codes of the command and of each point it ran."""
+    bound_spinning()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
     # The codes go through a file: a launcher may run the points in processes of its own.
     with tempfile.NamedTemporaryFile("r", prefix="rfr-codes-") as codes:

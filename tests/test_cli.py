@@ -29,8 +29,9 @@ from tests.conftest import ROOT
 GROUPS = sorted(
     f"{path.parent.name}={path.stem}"
     for path in (ROOT / "conf").glob("*/*.yaml")
-    if path.parent.name not in ("_base", "source", "mode", "report")
+    if path.parent.name not in ("_base", "source", "mode", "report", "judge_rule", "score")
 )
+JUDGING = [f"{group}={path.stem}" for group in ("judge_rule", "score") for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 MODES, SOURCES = (sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")) for group in ("mode", "source"))
 
 
@@ -57,6 +58,9 @@ def test_every_choice_composes() -> None:
         assert len(precisions) >= 4
         for choice in precisions:
             assert compose("evaluate", ["model.weights=x", choice]).precision == choice.split("=")[1]
+        assert len(JUDGING) == 6
+        for name, choice in product(("generate", "evaluate"), JUDGING):
+            config.resolve(compose(name, ["model.weights=x", choice]))
         assert len(MODES) >= 4
         assert len(SOURCES) >= 4
         for source, mode in product(SOURCES, MODES):

@@ -15,22 +15,25 @@ from typing import Any
 
 import numpy as np
 import torch
-from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, PreTrainedModel
+from transformers import AutoModelForCausalLM, AutoTokenizer, GPT2Config, PreTrainedModel, PreTrainedTokenizerBase
 from transformers.utils import logging
 
 from bench.lib.report import ROOT
 from rfr.data.clean.titles import canonical_prompt
 from rfr.data.tokenise import prompt_tokens
 from rfr.demo.subreddit import DemoSubreddit
+from rfr.evaluate.reward_model_judge import story_scores
 from rfr.generation import slot_sampler
 from rfr.generation.slot_sampler import Request, SlotSampler, WrittenTokens
 from rfr.generation.token_draw import Tokens, Truncation, truncated
 from rfr.generation.uniforms import uniforms
 from rfr.model.embedding import replace_ends
 from rfr.model.load import WeightSource, build_model, build_tokenizer, load_policy
+from rfr.model.reward_model import reward_model
 from rfr.strategy.precision import DTYPE, native_precisions
 
 STORIES, MOST_NEW = 256, 256
+JUDGED_WORDS = 110
 TRUNCATION = Truncation(temperature=0.9, top_k=0, top_p=0.95)
 TABLE = ROOT.parent / "shared" / "data" / "writingprompts.jsonl.gz"
 GPT2_VOCABULARY = ROOT.parent / "shared" / "data" / "gpt2_tokenizer"
@@ -136,7 +139,26 @@ def nuclei(model: PreTrainedModel, ids: list[list[int]]) -> list[int]:
     return (truncated(logits, TRUNCATION) > 0).sum(-1).tolist()
 
 
+def judged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.ndarray:
+    """The scores of as many real replies as stories are sampled, each about as long as those."""
+    with gzip.open(TABLE, "rt") as lines:
+        rows = [json.loads(line) for line, _ in zip(lines, range(STORIES), strict=False)]
+    return story_scores(model, tokenizer, [(row["title"], " ".join(row["body"].split()[:JUDGED_WORDS])) for row in rows])
+
+
+def measure_judge() -> dict[str, Any]:
+    """A reward model of GPT-2's shape."""
+    policy = build_model(WeightSource("random", make_config=partial(GPT2Config, activation_function="gelu_pytorch_tanh")))
+    model, tokenizer = reward_model(policy, 0, 1024).eval(), AutoTokenizer.from_pretrained(GPT2_VOCABULARY)
+    judged(model, tokenizer)
+    began = time.monotonic()
+    scores = judged(model, tokenizer)
+    return {"seconds": time.monotonic() - began, "judged": len(scores)}
+
+
 def measure(load_name: str, engine: str, **settings: Any) -> dict[str, Any]:
+    if engine == "judge":
+        return measure_judge()
     model, ids, eos = load(load_name)
     ids = ids[: settings.pop("stories", STORIES)]
     runs: dict[str, Any] = {"rfr": with_rfr, "generate": with_generate, "passes": passes_alone, "nuclei": nuclei}

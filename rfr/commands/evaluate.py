@@ -29,8 +29,9 @@ class EvaluateConfig(TypedDict):
     runs: list[str]
     out: str | None
     micro_batch: Count
+    threads: Count | None
     wandb_project: str | None
-    judge: str | None
+    judge: str | list[str] | None
     against: list[str]
     stories: Whole
     precision: Precision
@@ -40,6 +41,8 @@ class EvaluateConfig(TypedDict):
     rewards: dict[str, Called]
     ranking: Called
     sampling: Called
+    judge_rule: Called
+    score: Called
     report: Called
 
 

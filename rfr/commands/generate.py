@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any, TypedDict
 
+import torch
 from hydra.utils import instantiate
 from omegaconf import DictConfig
 from rich.console import Console
@@ -22,14 +23,17 @@ from rfr.config import check_types, plain, resolve
 from rfr.data.clean.titles import canonical_prompt
 from rfr.data.tokenise import content_of, prompt_tokens
 from rfr.errors import Interrupted, UserError
-from rfr.evaluate.reward_model_judge import RewardModelJudge
+from rfr.evaluate.judge_rules import Judge
+from rfr.evaluate.score import Score
 from rfr.generation.prompt_file import Prompt, read_prompts
 from rfr.generation.sampling import SampledStory, Sampling, stories_as_they_end
 from rfr.generation.story_file import StoryFile
 from rfr.model.load import load_policy
 from rfr.model.positions import block_of, positions_of
 from rfr.ranges import Block, Count, Seed
+from rfr.strategy.precision import DTYPE, resolve_precision
 from rfr.train.exactness import exact_attention
+from rfr.train.settings import Precision
 from rfr.utils.quiet import silence_libraries
 from rfr.utils.typecheck import Called
 
@@ -53,13 +57,16 @@ class GenerateConfig(TypedDict):
     stories: Count
     out: str | None
     best_of: Count
-    judge: str | None
-    micro_batch: Count
+    judge: str | list[str] | None
     seed: Seed
+    threads: Count | None
+    precision: Precision
     model: GivenModel
     sampling: Called
     corpus: Called
     preprocess: Called
+    judge_rule: Called
+    score: Called
 
 
 def generate(cfg: DictConfig, prompts: list[str]) -> None:
@@ -68,7 +75,7 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     Raises:
         UserError: no model at the path, no prompt, an empty one, or one longer than the model's block.
     """
-    cfg, sampling = checked(cfg)
+    cfg, sampling, score = checked(cfg)
     silence_libraries()
     given = [Prompt(text=prompt, place="prompt=...") for prompt in prompts]
     if cfg.prompts and cfg.prompts != HELD_OUT:
@@ -76,35 +83,42 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     elif (not given and not cfg.prompts) or not all(prompt.text.strip() for prompt in given):
         raise UserError('no prompt: give prompt="[WP] ...", or prompts= with a file')
     file = StoryFile(Path(cfg.out) if cfg.out else None, _settings(cfg))
-    judge = load_judge(cfg.judge, cfg.micro_batch, cfg.data_dir) if cfg.judge else None
+    judge = score.load(partial(load_judge, data_dir=cfg.data_dir)) if cfg.best_of > 1 else None
+    torch.set_num_threads(cfg.threads or torch.get_num_threads())
     model, tokenizer = load_policy(cfg.model.weights, partial(exact_attention, data_dir=cfg.data_dir))
+    model.to(DTYPE[resolve_precision(cfg.precision)])  # type: ignore[arg-type]
     if cfg.prompts == HELD_OUT:
         given += _held_out(cfg, model, tokenizer)
     _require_room(model, tokenizer, given, sampling)
     groups = _numbered([canonical_prompt(prompt.text) for prompt in given], cfg.stories)
+    if judge is not None:
+        score.require([prompt for prompt, _ in groups])
     sampling = replace(sampling, slots=min(sampling.slots, len(groups) * cfg.best_of))  # the same when it is gone on with
     draw = partial(stories_as_they_end, model, tokenizer, sampling=sampling)
     _write([group for group in groups if group not in file.done], file, draw, cfg, judge)
 
 
-def checked(cfg: DictConfig) -> tuple[DictConfig, Sampling]:
-    """The config, resolved, with every value checked, and how to sample.
+def checked(cfg: DictConfig) -> tuple[DictConfig, Sampling, Score]:
+    """The config, resolved, with every value checked; how to sample, and the score by which the best is chosen.
 
     Raises:
         UserError: a value is wrong.
     """
     cfg = check_types(resolve(cfg), GenerateConfig)
-    if cfg.best_of > 1 and not cfg.judge:
+    score: Score = instantiate(cfg.score)
+    if cfg.best_of > 1 and not score.given:
         raise UserError(f"best_of={cfg.best_of} needs a judge: judge=runs/<name>/model of objective=reward_model")
-    if cfg.judge and cfg.best_of == 1:
+    if score.given and cfg.best_of == 1:
         raise UserError("a judge chooses the best of several stories: set best_of=16, say")
-    return cfg, instantiate(cfg.sampling)
+    return cfg, instantiate(cfg.sampling), score
 
 
 def _settings(cfg: DictConfig) -> dict[str, Any]:
     """The settings that decide a story, next to its prompt and number."""
     sampling = {name: value for name, value in plain(cfg.sampling).items() if name != "_target_"}
-    return {"weights": cfg.model.weights, **sampling, **({"best_of": cfg.best_of, "judge": cfg.judge} if cfg.judge else {})}
+    chosen = {"best_of": cfg.best_of, "score": plain(cfg.score)} if cfg.best_of > 1 else {}
+    machine = {"precision": resolve_precision(cfg.precision), "threads": cfg.threads or torch.get_num_threads()}
+    return {"weights": cfg.model.weights, **machine, **sampling, **chosen}
 
 
 def _held_out(cfg: DictConfig, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> list[Prompt]:
@@ -137,7 +151,7 @@ def _numbered(prompts: SequenceOf[str], stories: int) -> list[Asked]:
     return asked
 
 
-def _write(groups: SequenceOf[Asked], file: StoryFile, draw: Any, cfg: DictConfig, judge: RewardModelJudge | None) -> None:
+def _write(groups: SequenceOf[Asked], file: StoryFile, draw: Any, cfg: DictConfig, judge: Judge | None) -> None:
     """Draw `best_of` stories for each group and write the best one as soon as all are there."""
     asked = [(prompt, number * cfg.best_of + one) for prompt, number in groups for one in range(cfg.best_of)]
     there: dict[int, list[SampledStory]] = defaultdict(list)
@@ -164,7 +178,7 @@ def _write(groups: SequenceOf[Asked], file: StoryFile, draw: Any, cfg: DictConfi
         )
 
 
-def _row(group: Asked, stories: list[SampledStory], judge: RewardModelJudge | None) -> dict[str, Any]:
+def _row(group: Asked, stories: list[SampledStory], judge: Judge | None) -> dict[str, Any]:
     prompt, number = group
     stories = sorted(stories, key=lambda story: story.number)
     scores = None if judge is None else judge([(prompt, story.text) for story in stories]).tolist()

@@ -1,7 +1,9 @@
-"""`judge=`: loads a reward model, and finds the held-out stories that it has not seen."""
+"""`judge=`: loads reward models, and finds the held-out stories that they have not seen."""
 
 from __future__ import annotations
 
+import json
+from collections.abc import Sequence as SequenceOf
 from functools import partial
 from pathlib import Path
 
@@ -9,21 +11,57 @@ import numpy as np
 
 from rfr.data.corpus import Corpus
 from rfr.data.story_table import StoryTable
-from rfr.evaluate.reward_model_judge import RewardModelJudge
+from rfr.errors import reading
+from rfr.evaluate.reward_model_judge import Origin, RewardModelJudge
 from rfr.model.reward_model import load_reward_model
+from rfr.model.save import EXPORT_INFO
 from rfr.records import Story
 from rfr.runs.folder import CONFIG, load
 from rfr.train.exactness import exact_attention
 from rfr.train.recipe import Recipe
 
 
-def load_judge(weights: str, micro_batch: int, data_dir: str) -> RewardModelJudge:
-    """The reward model in a folder."""
+def load_judge(weights: str, tokens: int, data_dir: str) -> RewardModelJudge:
+    """The reward model in a folder.
+
+    Args:
+        tokens: that it reads at once.
+
+    Raises:
+        UserError: there is none.
+    """
     model, tokenizer = load_reward_model(weights, partial(exact_attention, data_dir=data_dir))
-    return RewardModelJudge(model, tokenizer, micro_batch)
+    about = Origin(folder=weights, start=_start(weights), mean_score=_mean_score(weights))
+    return RewardModelJudge(model, tokenizer, about, tokens)
 
 
-def unseen(weights: str, corpus: Corpus, stories: StoryTable) -> np.ndarray:
+def _start(weights: str) -> str | None:
+    """The weights that its training began with, by the config of its run; None where it has no run folder."""
+    run_dir = Path(weights).resolve().parent
+    if not (run_dir / CONFIG).is_file():
+        return None
+    cfg = load(run_dir)
+    if cfg.model.weights == "random":
+        return f"random weights of seed {cfg.seed}"
+    return str(cfg.model.hub_name if cfg.model.weights == "pretrained" else Path(cfg.model.weights).resolve())
+
+
+def _mean_score(weights: str) -> float | None:
+    """The mean of its scores at its run's last validation."""
+    about = Path(weights) / EXPORT_INFO
+    if not about.is_file():
+        return None
+    with reading(about):
+        mean = json.loads(about.read_text()).get("val/score")
+        return None if mean is None else float(mean)
+
+
+def unseen(judges: SequenceOf[str], corpus: Corpus, stories: StoryTable) -> np.ndarray:
+    """Which stories none of the judges was trained on; bool of shape (stories,)."""
+    return np.all([np.ones(len(stories), bool), *(_unseen(folder, corpus, stories) for folder in judges)], axis=0)
+
+
+def _unseen(weights: str, corpus: Corpus, stories: StoryTable) -> np.ndarray:
     """Which stories the judge was not trained on; bool of shape (stories,).
 
     Where it was trained on this corpus, by the split of its run. What a model without a run folder was trained on is not known;

@@ -19,10 +19,11 @@ from rfr.data.pack.packing import BestFit
 from rfr.data.prepare import EmptySplit, PreparedSplit, Preprocess
 from rfr.data.tokenise import Encoder, content_of
 from rfr.errors import UserError
+from rfr.evaluate.judge_rules import Judge
 from rfr.evaluate.metrics import LIKELIHOOD, PromptRanking, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.paired_gain import ScoredStory, paired_gain
 from rfr.evaluate.quality import cycle_prompts, mean_score
-from rfr.evaluate.reward_model_judge import RewardModelJudge
+from rfr.evaluate.score import Score
 from rfr.generation.sampling import Sampling, sample
 from rfr.model.load import load_policy
 from rfr.model.positions import block_of
@@ -33,11 +34,11 @@ from rfr.report.report_files import ABOUT, HEAD, head, report_folder, require_pl
 from rfr.reward.base import Reward
 from rfr.runs.folder import CONFIG, load
 from rfr.strategy.precision import computing_in, resolve_precision
+from rfr.strategy.thread_count import set_threads
 from rfr.train.exactness import exact_attention
 from rfr.train.settings import Precision
 from rfr.utils.terminal import print_table, printable
 
-REWARD_MODEL = "reward model"  # the name of its row in the ranking table
 SHOWN_STORIES = 8
 ONLY_FOR_THE_POLICY = ("model", "pair_accuracy", "baselines")  # not repeated for the policies beside it
 Story = dict[str, Any]  # prompt, response and scores
@@ -59,7 +60,7 @@ class PolicyReport:
     weights: str | None
     block_size: Block | None
     against: list[str]
-    judge: str | None
+    score: Score
     corpus: Corpus
     preprocess: Preprocess
     rewards: Mapping[str, Reward]
@@ -67,6 +68,7 @@ class PolicyReport:
     stories: Whole
     sampling: Sampling
     micro_batch: Count
+    threads: Count | None
     precision: Precision
     data_dir: str
     out: str | None
@@ -84,7 +86,7 @@ class PolicyReport:
         out = Path(self.out) if self.out else report_folder(Path(self.weights).parent / "reports", self.corpus.name)
         about = self._about(self.weights, out)
         require_place(out, "evaluation.json", about)
-        judge = load_judge(self.judge, self.micro_batch, self.data_dir) if self.judge else None
+        judge = self.score.load(partial(load_judge, data_dir=self.data_dir)) if self.score.given else None
         others = {weights: self._evaluate(weights, judge, {}) for weights in self.against}
         mine = self._evaluate(self.weights, judge, {name: other.likelihoods for name, other in others.items()})
         evaluation = mine.figures
@@ -100,7 +102,7 @@ class PolicyReport:
             simulated=self.corpus.simulated,
             model=self.weights,
             **self._trained_with(run_dir),
-            judge=self.judge,
+            judge=self.score.name if self.score.given else None,
             sampling=self._sampling_in_words(),
         )
         page = evaluation_page(evaluation, [mine.stories, *(other.stories for other in others.values())], SHOWN_STORIES, top)
@@ -135,7 +137,7 @@ class PolicyReport:
         reward = str(cfg.reward._target_).rsplit(".", 1)[-1]
         return {"objective": cfg.objective.get("name"), **({} if cfg.objective.get("name") == "bc" else {"reward": reward})}
 
-    def _evaluate(self, weights: str, judge: RewardModelJudge | None, others: Mapping[str, Mapping[str, float]]) -> _Evaluated:
+    def _evaluate(self, weights: str, judge: Judge | None, others: Mapping[str, Mapping[str, float]]) -> _Evaluated:
         """The figures of a policy, its likelihoods of held-out stories, and stories that it wrote.
 
         Args:
@@ -143,6 +145,7 @@ class PolicyReport:
         """
         remedy = "set packing=off" if isinstance(self.preprocess.packing, BestFit) else None
         model, tokenizer = load_policy(weights, partial(exact_attention, data_dir=self.data_dir, remedy=remedy))
+        set_threads(self.threads, model.num_parameters())
         preprocess = replace(self.preprocess, block_size=self.block_size or block_of(model.config))
         with self.corpus.open() as store:
             cache = Path(self.data_dir) / "cache"
@@ -160,9 +163,10 @@ class PolicyReport:
             scores[f"{LIKELIHOOD} of {name}"] = np.array([likelihoods.get(reply, np.nan) for reply in ids])
         computing = partial(computing_in, resolve_precision(self.precision), model.device.type)
         with computing():
-            if judge is not None and self.judge is not None:
+            if judge is not None:
+                self.score.require([story.prompt for story in split.stories])
                 judged = judge([(story.prompt, story.response) for story in split.stories])
-                scores[REWARD_MODEL] = np.where(unseen(self.judge, self.corpus, split.stories), judged, np.nan)
+                scores[self.score.label] = np.where(unseen(self.score.folders, self.corpus, split.stories), judged, np.nan)
             findings, of_stories = likelihood_findings(model, split, self.micro_batch, self.ranking, scores)
         evaluation: dict[str, Any] = {
             "model": weights,
@@ -189,14 +193,14 @@ class PolicyReport:
         stories = sample(model, tokenizer, prompts, self.sampling)
         return [{"prompt": story.prompt, "response": story.text, "stop": story.stop} for story in stories]
 
-    def _score(self, stories: list[Story], judge: RewardModelJudge | None) -> dict[str, Any]:
+    def _score(self, stories: list[Story], judge: Judge | None) -> dict[str, Any]:
         """Mean scores; each story gets its own scores."""
         texts, quality = [(story["prompt"], story["response"]) for story in stories], self.corpus.quality
         scores: dict[str, list[float]] = {}
         if quality is not None:
             scores["quality"] = [quality(prompt, response) for prompt, response in texts]
         if judge is not None:
-            scores["reward_model_score"] = judge(texts).tolist()
+            scores[self.score.key] = judge(texts).tolist()
         means: dict[str, Any] = {"stories": len(stories)}
         for key, values in scores.items():
             means |= mean_score(key, [prompt for prompt, _ in texts], values)

@@ -8,6 +8,7 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     submod_attrs={
         "oracle": ["Oracle", "OracleResidual"],
         "source": ["DemoCorpus", "DemoSource"],
+        "truth": ["Truth"],
         "subreddit": ["DemoSubreddit", "KarmaModel", "TextTraps"],
     },
 )

@@ -6,6 +6,8 @@ import lazy_loader
 __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
+        "judge_rules": ["AveragedWeights", "Mean", "Minimum", "Spread"],
         "metrics": ["PromptRanking"],
+        "score": ["JudgeScore"],
     },
 )

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.batches import WeightedRows, document_ends, truncate_to_block
-from rfr.data.loader import ValidationBatches
 from rfr.data.pack.best_fit import Placement
 from rfr.data.pack.rows import PackedRows
 from rfr.data.tokenise import Encoder
@@ -18,44 +19,75 @@ from rfr.model.positions import block_of
 from rfr.objective.losses import read_scores
 
 Story = tuple[str, str]  # prompt and response
+TOKENS = 8192  # that a judge reads at once, unless it is said otherwise
+
+
+@dataclass(frozen=True, kw_only=True)
+class Origin:
+    """Where a reward model comes from.
+
+    Args:
+        folder: the one it was loaded from.
+        start: the weights that its training began with; None: nobody knows.
+        mean_score: the one it gave held-out stories when it was trained; None: nobody knows.
+    """
+
+    folder: str
+    start: str | None
+    mean_score: float | None
 
 
 class RewardModelJudge:
     """A reward model that remembers what it gave.
 
     Args:
-        micro_batch: stories that it reads at once.
+        about: where it comes from; None: that is not known.
+        tokens: that it reads at once; a story that has more is read alone.
     """
 
-    def __init__(self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, micro_batch: int) -> None:
-        self._model, self._tokenizer, self._micro_batch = model, tokenizer, micro_batch
+    def __init__(
+        self, model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, about: Origin | None = None, tokens: int = TOKENS
+    ) -> None:
+        self.model, self.tokenizer, self.about, self.tokens = model, tokenizer, about, tokens
         self._known: dict[Story, float] = {}
 
     def __call__(self, stories: SequenceOf[Story]) -> np.ndarray:
         """A score for each, float64."""
         new = [story for story in dict.fromkeys(stories) if story not in self._known]
         if new:
-            scores = story_scores(self._model, self._tokenizer, new, self._micro_batch)
+            scores = story_scores(self.model, self.tokenizer, new, self.tokens)
             self._known.update(zip(new, scores.tolist(), strict=True))
         return np.array([self._known[story] for story in stories])
 
 
 @torch.no_grad()
 def story_scores(
-    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: SequenceOf[Story], micro_batch: int = 8
+    model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase, stories: SequenceOf[Story], tokens: int = TOKENS
 ) -> np.ndarray:
-    """The score of each story, read at its end or at the end of the block that the model was trained with; float64."""
+    """The score of each story, read at its end or at the end of the block that the model was trained with; float64.
+
+    Stories are read together with others as long as they are. In fp32 a score depends on its story alone, to 1e-5.
+    """
     rows = _rows(stories, Encoder(tokenizer), int(tokenizer.eos_token_id), block_of(model.config))
     longest_first = np.argsort(-(rows.stories[:, 2] - rows.stories[:, 0]), kind="stable")
     begun = WeightedRows(truncate_to_block(rows, longest_first, np.arange(len(stories))))
-    batches, scores = ValidationBatches(begun, micro_batch=micro_batch, rank=0, ranks=1), []
-    for index in range(len(batches)):
-        batch = batches[index].to(model.device)
+    scores = []
+    for together in _batches(begun.row_lengths, tokens):
+        batch = begun.batch(together, together).to(model.device)
         ends_S = torch.from_numpy(document_ends(batch.documents_BT.cpu().numpy())).to(model.device)
         scores.append(read_scores(hidden_states(model, batch), model.score, ends_S).double().cpu().numpy())
     in_order = np.empty(len(stories))
-    in_order[longest_first] = np.concatenate(scores)[: len(stories)]
+    in_order[longest_first] = np.concatenate(scores)
     return in_order
+
+
+def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
+    """The numbers of the rows that are read at once; lengths fall."""
+    begin = 0
+    while begin < len(lengths):
+        end = min(begin + max(1, tokens // int(lengths[begin])), len(lengths))
+        yield np.arange(begin, end)
+        begin = end
 
 
 def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) -> PackedRows:

@@ -22,6 +22,7 @@ from rfr.model.positions import block_of, positions_of
 from rfr.ranges import AboveZero, Count, PositiveShare, Seed, Whole
 
 WITH_SLOTS = (GPT2LMHeadModel, LlamaForCausalLM)
+BY_LENGTH = ("dynamic", "longrope")  # rotary positions that depend on the longest story beside one's own
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -121,11 +122,17 @@ def stories_as_they_end(
         )  # fmt: skip
 
 
+def has_slots(model: PreTrainedModel) -> bool:
+    """Whether the slots write what the architecture is; the others are left to transformers' `generate`."""
+    rotary = getattr(model.config, "rope_parameters", None) or {}
+    return isinstance(model, WITH_SLOTS) and rotary.get("rope_type") not in BY_LENGTH
+
+
 def _written(
     model: PreTrainedModel, eos: int, requests: SequenceOf[Request], sampling: Sampling
 ) -> Iterator[WrittenTokens]:  # fmt: skip
     with _evaluating(model):
-        if isinstance(model, WITH_SLOTS) and not sampling.use_generation_config:
+        if has_slots(model) and not sampling.use_generation_config:
             yield from SlotSampler(model, eos, sampling.truncation, sampling.slots)(requests)
         else:
             own_config = sampling.use_generation_config

@@ -23,8 +23,8 @@ class CompiledPass(NamedTuple):
 
 def written_out(model: PreTrainedModel) -> CompiledPass | None:
     """The model's forward pass; None where it has another architecture, or its weights are not here in one piece."""
-    whole = all(parameter.numel() for parameter in model.parameters())  # ZeRO-3 leaves empty ones
-    if not whole or kernels_for(model.device) is None:
+    in_parts = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # by ZeRO-3, which frees them at any time
+    if in_parts or kernels_for(model.device) is None:
         return None
     if type(model) is GPT2LMHeadModel and model.config.activation_function in TANH_GELU and not model.config.add_cross_attention:
         return _gpt2(model)

@@ -34,22 +34,28 @@ class WandbLog(WandbLogger):
         super().__init__(experiment=experiment)
         self._known, self._corpus_text = known, corpus_text
         self._last = known + 1
+        self._held: tuple[int, Mapping[str, Any]] | None = None  # the last row of earlier attempts, and its step
 
     @rank_zero_only
     def log_metrics(self, metrics: Mapping[str, Any], step: int | None = None) -> None:
+        if self._held is not None and step is not None:
+            (held, row), self._held = self._held, None
+            if held < step:  # a checkpoint followed that row, so its step is not taken again
+                self.log_metrics(row, held)
         self._last = self._last if step is None else max(self._last, step)
         if self._last > self._known and step in (None, self._last):
             self.experiment.log({**metrics, STEP: self._last}, step=self._last)
 
     def backfill(self, file: Path) -> None:
-        """Rows of `metrics.csv` that W&B lacks, all but the last, of which more may come."""
+        """Send the rows of `metrics.csv` that W&B lacks; the last, of which more may come, only once a later step is logged."""
         with reading(file), file.open(newline="") as lines:
-            whole = list(csv.DictReader(lines))[:-1]
-            numbers = {int(row.pop("step")): {name: float(value) for name, value in row.items() if value} for row in whole}
+            rows = list(csv.DictReader(lines))
+            numbers = {int(row.pop("step")): {name: float(value) for name, value in row.items() if value} for row in rows}
+        last = numbers.popitem() if numbers else None
         for step, metrics in numbers.items():
             if step > self._known:
                 self.log_metrics(metrics, step)
-        self._known = max([self._known, *numbers])
+        self._known, self._held = max([self._known, *numbers]), last
 
     @rank_zero_only
     def log_samples(self, rows: Sequence[Mapping[str, Any]], step: int) -> None:

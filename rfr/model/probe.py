@@ -7,6 +7,7 @@ document alone: hidden states, log-likelihoods, gradients where activations are 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from copy import deepcopy
 from dataclasses import dataclass
 
@@ -17,15 +18,18 @@ from rfr.errors import UserError
 from rfr.model.attention import IMPLEMENTATIONS, body_of, hidden_states
 from rfr.model.dropout import set_dropout
 from rfr.model.embedding import replace_ends
+from rfr.model.probe_batch import batch_of, by_document
 from rfr.model.recompute import recompute_activations
 from rfr.records import IGNORE, Batch
 
 TOLERANCE, GRADIENT_TOLERANCE = 1e-4, 1e-3  # of the largest magnitude
 DOCUMENT_TOKENS = (23, 17, 11)  # longer than any window of a shrunken model
-PADDING_TOKENS = 5  # behind the documents
 WRITTEN_TOKENS = 6  # tokens
 PAD = 1
 RAISES = "its own code raises"
+
+Written = list[tuple[torch.Tensor, torch.Tensor]]  # of each prompt the tokens, int64, and their log-probabilities
+Write = Callable[[PreTrainedModel, list[torch.Tensor], int], Written]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,22 +41,26 @@ class Verdict:
         packed: several documents may share a row.
         difference: what is not exact where documents share a row; where `attention` is None, what is not exact in a row of its
             own.
+        slots: stories are written with rfr's slots, else with transformers' `generate`; whichever it is was tried.
     """
 
     attention: str | None
     packed: bool
     difference: str = ""
+    slots: bool = False
 
 
 class _Differs(Exception):
     """The message says what is not the architecture's own."""
 
 
-def probe(config: PretrainedConfig) -> Verdict:
+def probe(config: PretrainedConfig, write: Write = lambda *_: []) -> Verdict:
     """Find the fastest way to train an architecture exactly.
 
     Args:
         config: of a small model (see `shrink`), or of the model itself.
+        write: writes so many tokens after each prompt and gives them with their log-probabilities; nothing where `generate`
+            writes.
     """
     try:
         reference = _reference(config)
@@ -63,13 +71,12 @@ def probe(config: PretrainedConfig) -> Verdict:
     for packed in (True, False):
         for implementation in IMPLEMENTATIONS:
             try:
-                _require_exact(reference, implementation, packed=packed)
+                slots = _require_exact(reference, implementation, write, packed=packed)
             except Exception as error:  # whatever an architecture raises, it can't be trained like this
                 differences[packed].append(_in_words(error))
             else:
-                return Verdict(
-                    attention=implementation, packed=packed, difference="" if packed else _most_telling(differences[True])
-                )
+                difference = "" if packed else _most_telling(differences[True])
+                return Verdict(attention=implementation, packed=packed, difference=difference, slots=slots)
     return Verdict(attention=None, packed=False, difference=_most_telling(differences[False]))
 
 
@@ -108,17 +115,23 @@ def _require_causal(reference: PreTrainedModel) -> None:
     _require_alike([whole[: len(beginning)]], [beginning], "it is an encoder: a word's hidden states depend on what follows it")
 
 
-def _require_exact(reference: PreTrainedModel, implementation: str, *, packed: bool) -> None:
-    """Raises _Differs, or what the architecture raises."""
+def _require_exact(reference: PreTrainedModel, implementation: str, write: Write, *, packed: bool) -> bool:
+    """Whether slots write its stories. Raises _Differs, or what the architecture raises."""
     torch.manual_seed(1)
     documents = [torch.randint(3, _vocabulary(reference), (length,)) for length in DOCUMENT_TOKENS]
-    model, batch = _same(reference, implementation), _batch(documents, packed)
+    model, batch = _same(reference, implementation), batch_of(documents, packed)
     hidden = _hidden(model, batch)
     _require_alike(hidden, [_hidden_alone(reference, document) for document in documents], "hidden states")
     other = [(documents[0] + 1) % _vocabulary(reference), *documents[1:]]
-    _require_alike(_hidden(model, _batch(other, packed))[1:], hidden[1:], "hidden states after another story")
+    _require_alike(_hidden(model, batch_of(other, packed))[1:], hidden[1:], "hidden states after another story")
     _require_same_gradients(reference, implementation, batch, documents)
-    _require_same_generation(model, documents, packed)
+    prompts = [document[: length // 2] for document, length in zip(documents, DOCUMENT_TOKENS, strict=True)]
+    written = write(model, prompts, WRITTEN_TOKENS)
+    if written:
+        _require_same_likelihood(model, prompts, written, packed)
+    else:
+        _require_same_generation(model, prompts, packed)
+    return bool(written)
 
 
 def _vocabulary(model: PreTrainedModel) -> int:
@@ -136,34 +149,9 @@ def _same(reference: PreTrainedModel, implementation: str) -> PreTrainedModel:
     return replace_ends(model.eval())
 
 
-def _batch(documents: list[torch.Tensor], packed: bool) -> Batch:
-    """All documents in one row, or each in its own, padding behind them."""
-    rows = [documents] if packed else [[document] for document in documents]
-    width = max(sum(len(document) - 1 for document in row) for row in rows) + PADDING_TOKENS
-    columns: dict[str, list[torch.Tensor]] = {"input_ids": [], "labels": [], "positions": [], "documents": []}
-    for row in rows:
-        lengths = [len(document) - 1 for document in row]
-        filled = {
-            "input_ids": [document[:-1] for document in row], "labels": [document[1:] for document in row],
-            "positions": [torch.arange(length) for length in lengths],
-            "documents": [torch.full((length,), number) for number, length in enumerate(lengths, start=1)],
-        }  # fmt: skip
-        for name, parts in filled.items():
-            padding = torch.full((width - sum(lengths),), IGNORE if name == "labels" else 0)
-            columns[name].append(torch.cat([*parts, padding]))
-    tensors = {f"{name}_BT": torch.stack(column) for name, column in columns.items()}
-    return Batch(**tensors, weights_BT=torch.ones(len(rows), width), target_tokens=1)
-
-
-def _by_document(batch: Batch, values_BT: torch.Tensor) -> list[torch.Tensor]:
-    rows = range(len(batch.documents_BT))
-    numbers = range(1, int(batch.documents_BT.max()) + 1)
-    return [values_BT[row][batch.documents_BT[row] == number] for row in rows for number in numbers]
-
-
 @torch.no_grad()
 def _hidden(model: PreTrainedModel, batch: Batch) -> list[torch.Tensor]:
-    return _by_document(batch, hidden_states(model, batch))
+    return by_document(batch, hidden_states(model, batch))
 
 
 @torch.no_grad()
@@ -183,7 +171,7 @@ def _loss(model: PreTrainedModel, batch: Batch) -> tuple[torch.Tensor, list[torc
     loss, nll_N = model.get_output_embeddings()(hidden_ND, labels_N, torch.ones(len(labels_N)))
     nll_BT = torch.zeros(is_target_BT.shape)
     nll_BT[is_target_BT] = nll_N
-    return loss, _by_document(batch, nll_BT)
+    return loss, by_document(batch, nll_BT)
 
 
 def _require_same_gradients(
@@ -212,9 +200,8 @@ def _grad(parameter: torch.Tensor) -> torch.Tensor:
     return torch.zeros_like(parameter) if parameter.grad is None else parameter.grad
 
 
-def _require_same_generation(model: PreTrainedModel, documents: list[torch.Tensor], packed: bool) -> None:
+def _require_same_generation(model: PreTrainedModel, prompts: list[torch.Tensor], packed: bool) -> None:
     """Require that texts written after prompts of unequal lengths are as likely in training as in generation."""
-    prompts = [document[: length // 2] for document, length in zip(documents, DOCUMENT_TOKENS, strict=True)]
     longest = max(map(len, prompts))
     left = [longest - len(prompt) for prompt in prompts]
     ids = torch.stack([torch.cat([torch.full((count,), PAD), prompt]) for count, prompt in zip(left, prompts, strict=True)])
@@ -224,11 +211,17 @@ def _require_same_generation(model: PreTrainedModel, documents: list[torch.Tenso
             input_ids=ids, attention_mask=mask, do_sample=False, max_new_tokens=WRITTEN_TOKENS, min_new_tokens=WRITTEN_TOKENS,
             pad_token_id=PAD, output_logits=True, return_dict_in_generate=True,
         )  # fmt: skip
-        whole = [row[count:] for row, count in zip(written.sequences, left, strict=True)]
-        _, nll = _loss(model, _batch(whole, packed))
     tokens_NT, logits_TNV = written.sequences[:, longest:], torch.stack(list(written.logits))
-    drawn_NT = -logits_TNV.transpose(0, 1).float().log_softmax(-1).gather(2, tokens_NT[:, :, None])[:, :, 0]
-    _require_alike([each[-WRITTEN_TOKENS:] for each in nll], list(drawn_NT), "the likelihood of what it writes")
+    drawn_NT = logits_TNV.transpose(0, 1).float().log_softmax(-1).gather(2, tokens_NT[:, :, None])[:, :, 0]
+    _require_same_likelihood(model, prompts, list(zip(tokens_NT, drawn_NT, strict=True)), packed)
+
+
+@torch.no_grad()
+def _require_same_likelihood(model: PreTrainedModel, prompts: list[torch.Tensor], written: Written, packed: bool) -> None:
+    whole = [torch.cat([prompt, tokens]) for prompt, (tokens, _) in zip(prompts, written, strict=True)]
+    _, nll = _loss(model, batch_of(whole, packed))
+    drawn = [-logprobs for _, logprobs in written]
+    _require_alike([each[-WRITTEN_TOKENS:] for each in nll], drawn, "the likelihood of what it writes")
 
 
 def _require_alike(

@@ -100,7 +100,10 @@ class BradleyTerry:
     needs_reference: ClassVar[bool] = False
 
     def __call__(self, hidden_BTD: torch.Tensor, head: Any, batch: PreferenceBatch) -> LossAndFigures:
-        return _of_margins(_differences(read_scores(hidden_BTD, head, batch.ends_S), batch), batch)
+        score_S = read_scores(hidden_BTD, head, batch.ends_S)
+        loss, shares = _of_margins(_differences(score_S, batch), batch)
+        in_pairs = score_S.detach()[torch.cat([batch.chosen_P, batch.rejected_P])]
+        return loss, shares | {"score": in_pairs.sum() / (2 * batch.pairs)}  # pairs leave the zero of scores open
 
 
 def read_scores(hidden_BTD: torch.Tensor, head: Any, ends_S: torch.Tensor) -> torch.Tensor:

@@ -28,6 +28,7 @@ NOT_HASHED = (
     "find_lr",
     "preview",
     "derived",
+    "threads",
 )
 
 

@@ -24,6 +24,7 @@ from rfr.strategy.layout import Layout
 from rfr.strategy.nvme import require_room
 from rfr.strategy.precision import PURE, resolve_precision
 from rfr.strategy.ranks import ranks
+from rfr.strategy.thread_count import set_threads
 from rfr.train.checkpoints import fingerprint, latest_intact, require_match
 from rfr.train.policy import build_policy, require_trainable
 from rfr.train.recipe import Recipe
@@ -61,6 +62,7 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     loss, data = recipe.objective.loss, recipe.objective.training_data(prepared, recipe.reward)
     with trim_freed_memory():
         model = build_policy(recipe, prepared.tokenizer, layout.dtype, attention)
+    recipe = recipe.with_threads(set_threads(recipe.threads, model.num_parameters()))
     if loss.needs_reference:
         data = data.with_reference(ReferenceLogProbs(model, precision, recipe.data_dir / "cache"))
     if not loss.is_policy:

@@ -12,12 +12,13 @@ import torch
 from transformers import AutoModelForCausalLM, PretrainedConfig
 
 from rfr.errors import UserError
+from rfr.generation.greedy import write_greedily
 from rfr.model.probe import Verdict, probe
 from rfr.model.shrink import narrow, shrink
 from rfr.utils.cache import build_once
 from rfr.utils.hashing import key_of
 
-FORMAT = 2  # raise when the probe or what it probes changes
+FORMAT = 3  # raise when the probe or what it probes changes
 FILE = "verdict.json"
 # Keys that say nothing about the architecture: where the config came from, and names of labels.
 NOT_HASHED = ("_name_or_path", "transformers_version", "dtype", "torch_dtype", "architectures", "id2label", "label2id")
@@ -54,7 +55,7 @@ def _verdict_on(config: PretrainedConfig, cache_root: Path) -> Verdict:
 def _write_verdict(config: PretrainedConfig, folder: Path) -> None:
     """Probe a small copy of the model; where none can be made, the model itself with small windows."""
     with torch.random.fork_rng(devices=[]):
-        verdict = probe(_shrunken(config) or narrow(config))
+        verdict = probe(_shrunken(config) or narrow(config), write_greedily)
     (folder / FILE).write_text(json.dumps(vars(verdict)) + "\n")
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,6 +42,7 @@ class Recipe:
     runs_dir: Path
     seed: int
     group: str | None  # of the sweep that the run belongs to
+    threads: int | None  # of each process; None: not decided yet
     precision: str  # as asked for: `auto` depends on the machine
     model: ModelSettings
     random_config: partial[PretrainedConfig]  # from the size of the vocabulary and other settings
@@ -63,6 +64,10 @@ class Recipe:
         """The peak rate, which the schedule multiplies."""
         return float(self.make_optimizer.keywords["lr"])
 
+    def with_threads(self, threads: int) -> Recipe:
+        """The recipe of a run for which it is decided; its config says so, too."""
+        return replace(self, threads=threads, config={**self.config, "threads": threads})
+
     @classmethod
     def of(cls, cfg: DictConfig) -> Recipe:
         """Build it from a resolved config.
@@ -82,6 +87,7 @@ class Recipe:
             runs_dir=Path(cfg.runs_dir),
             seed=cfg.seed,
             group=cfg.group,
+            threads=cfg.get("threads"),
             precision=cfg.precision,
             model=model,
             random_config=instantiate(cfg.model.random),

@@ -50,7 +50,7 @@ def train(recipe: Recipe, run_dir: Path, *, again: str | None = None) -> dict:
     print_start(run)
     run_dir.mkdir(parents=True, exist_ok=True)
     if ranks().rank == 0 and not (ledger := run_dir / "ledger.json").exists():
-        write_config(run_dir, recipe.config)
+        write_config(run_dir, run.recipe.config)
         write_atomically(ledger, json.dumps(run.prepared.ledger, indent=2) + "\n")
     throughput, stop = Throughput(DTYPE[run.precision]), GracefulStop()
     try:

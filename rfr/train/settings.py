@@ -88,6 +88,7 @@ class TrainConfig(TypedDict):
     group: str | None
     metric: str
     derived: list[str]
+    threads: Count | None
     precision: Precision
     model: Model
     corpus: Called

@@ -26,6 +26,7 @@ def print_start(run: Run) -> None:
     facts = {
         "run": f"{run.run_dir}, going on from step {step_of(run.resume_from)}" if run.resume_from else run.run_dir,
         "precision": run.precision,
+        "threads": recipe.threads,
         "parameters": f"{run.model.num_parameters():,}",
         "stories": f"{ledger['kept']['stories']:,} of {ledger['came_in']['stories']:,} replies (training threads)",
         "rows": f"{ledger['rows']:,} of {recipe.model.block_size} tokens, {ledger['packing_efficiency']:.1%} full",

@@ -17,6 +17,7 @@ import pytest
 from transformers import AutoModelForSequenceClassification, GPT2Config, PreTrainedModel
 
 from rfr.data.prepare import Prepared
+from rfr.demo.grammar import true_quality
 from rfr.demo.subreddit import DemoSubreddit
 from tests.conftest import ROOT
 
@@ -32,10 +33,14 @@ def policy(tiny_model: PreTrainedModel, prepared: Prepared, tmp_path: Path) -> P
 
 @pytest.fixture
 def judge(prepared: Prepared, tmp_path: Path) -> Path:
+    return _saved(AutoModelForSequenceClassification.from_config(_judge_config()), prepared, tmp_path / "judge")
+
+
+def _judge_config() -> GPT2Config:
     config = GPT2Config(vocab_size=640, n_layer=1, n_head=2, n_embd=32, n_positions=128, bos_token_id=0, eos_token_id=0)
     config.num_labels, config.pad_token_id = 1, 0
     config.block_size = 128
-    return _saved(AutoModelForSequenceClassification.from_config(config), prepared, tmp_path / "judge")
+    return config
 
 
 def _saved(model: PreTrainedModel, prepared: Prepared, folder: Path) -> Path:
@@ -98,6 +103,26 @@ def test_the_best_of_several_is_the_judges_choice(command: Command, policy: Path
         assert row["response"] == every[4 * row["number"] + row["scores"].index(row["score"])]
 
 
+def test_several_judges_and_the_truth_choose_one_way(
+    command: Command, policy: Path, judge: Path, prepared: Prepared, tmp_path: Path
+) -> None:
+    second = _saved(AutoModelForSequenceClassification.from_config(_judge_config()), prepared, tmp_path / "second")
+    prompt = prepared.validation.stories[0].prompt
+    asked = ["generate", f"model.weights={policy}", f"prompt={prompt}", "best_of=4", *SMALL]
+    each = [_lines(command(*asked, f"judge={folder}")[1])[0]["scores"] for folder in (judge, second)]
+    code, said, err = command(*asked, f"judge=[{judge},{second}]")
+    assert code == 0, err
+    row = _lines(said)[0]
+    assert row["scores"] == pytest.approx([(one + other) / 2 for one, other in zip(*each, strict=True)], abs=1e-6)
+    assert row["settings"]["score"]["judge"] == [str(judge), str(second)]
+    code, _, err = command(*asked, f"judge=[{judge},{second}]", "judge_rule=averaged_weights")
+    assert code == 2
+    assert "nobody knows what" in err
+    row = _lines(command(*asked, "score=truth")[1])[0]
+    assert row["score"] == true_quality(row["prompt"], row["response"])
+    assert row["settings"]["score"] == {"_target_": "rfr.demo.Truth"}
+
+
 def test_bad_input_ends_in_its_line(command: Command, policy: Path, judge: Path, tmp_path: Path) -> None:
     long, empty, binary = tmp_path / "long.txt", tmp_path / "empty.txt", tmp_path / "binary.txt"
     long.write_text(f"[WP] Short.\n\n{'very ' * 300}\n")
@@ -120,6 +145,11 @@ def test_bad_input_ends_in_its_line(command: Command, policy: Path, judge: Path,
         "best_of=4": "best_of=4 needs a judge",
         f"judge={judge}": "a judge chooses the best of several stories",
         f"judge={policy} best_of=2": "no reward model at",
+        f"judge=[{judge},{judge}] best_of=2": "names a folder twice",
+        "best_of=2 score=truth": "score=truth knows the demo's prompts only, not '[WP] A door.'",
+        "score=truth": "a judge chooses the best of several stories",
+        "best_of=2 judge=[x] judge_rule=spread judge_rule.penalty=-1": "judge_rule.penalty must be",
+        "precision=int8": "Could not find 'precision/int8'",
         f"model.weights={judge}": "is a reward model",
         f"out={long}": "line 1 is no story of generate.py",
         "sampling.temperature=0": "sampling.temperature must be a number above 0",

@@ -48,6 +48,17 @@ def test_a_resumed_run_tells_what_is_missing_and_nothing_twice(tmp_path: Path) -
     assert sorted(run.rows) == [1, 2, 3, 4]
 
 
+def test_the_last_row_of_an_attempt_is_told_where_a_checkpoint_followed_it(tmp_path: Path) -> None:
+    (tmp_path / "metrics.csv").write_text("step,loss\n0,9.5\n1,8.5\n2,7.25\n")
+    run = Told()
+    log = WandbLog(run, known=0, corpus_text=False)
+    log.backfill(tmp_path / "metrics.csv")
+    assert sorted(run.rows) == [1]
+    log.log_metrics({"loss": 6.5}, 3)  # killed after the checkpoint of step 4, before anything was logged of step 3
+    log.log_metrics({"loss": 5.5}, 4)
+    assert run.rows == {step: {"loss": loss, STEP: step} for step, loss in [(1, 8.5), (2, 7.25), (3, 6.5), (4, 5.5)]}
+
+
 def test_a_fresh_run_tells_all_and_a_row_grows(tmp_path: Path) -> None:
     run = Told()
     log = WandbLog(run, known=-1, corpus_text=False)

@@ -12,6 +12,8 @@ from transformers import AutoModelForCausalLM, BertConfig, GPT2Config, LlamaConf
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from rfr.errors import UserError
+from rfr.generation.greedy import write_greedily
+from rfr.generation.slot_cache import SlotCache
 from rfr.model import attention, document_attention, logit_transform, probe
 from rfr.model.attention import ADDITIVE, NAME
 from rfr.model.load import WeightSource, build_model
@@ -75,7 +77,7 @@ def test_the_message_says_what_works(tmp_path: Path, monkeypatch: pytest.MonkeyP
     mamba = _config("mamba")
     with pytest.raises(UserError, match=r"model_type=mamba is not exact .*\(hidden states: apart by .*\): set packing=off"):
         exact_attention(mamba, tmp_path, remedy="set packing=off")
-    monkeypatch.setattr("rfr.train.exactness.probe", lambda _: pytest.fail("probed twice"))
+    monkeypatch.setattr("rfr.train.exactness.probe", lambda *_: pytest.fail("probed twice"))
     assert exact_attention(_config("mamba"), tmp_path) in attention.IMPLEMENTATIONS
     with pytest.raises(pytest.fail.Exception, match="probed twice"):  # another architecture is not that one
         exact_attention(_config("mamba", state_size=8), tmp_path)
@@ -89,8 +91,26 @@ def test_a_model_that_cannot_be_exact_is_refused_in_one_line(tmp_path: Path) -> 
     assert "\n" not in str(refusal.value)
 
 
+def test_the_probe_tries_what_writes_the_stories() -> None:
+    written = {model_type: probe.probe(_small(model_type), write_greedily) for model_type in ("gpt2", "llama", "mistral")}
+    assert {model_type: verdict.slots for model_type, verdict in written.items()} == {
+        "gpt2": True, "llama": True, "mistral": False,
+    }  # fmt: skip
+    assert all(verdict.attention == NAME for verdict in written.values())
+
+
 class TestBreaking:
     """The probe must find every fault that it is there for."""
+
+    @pytest.mark.parametrize("model_type", ["gpt2", "llama"])
+    def test_slots_that_forget_a_token(self, model_type: str, monkeypatch: pytest.MonkeyPatch) -> None:
+        real = SlotCache.begin
+        monkeypatch.setattr(
+            SlotCache, "begin", lambda self, slot, prefix, row, tokens: real(self, slot, prefix, row, max(0, tokens - 1))
+        )
+        verdict = probe.probe(_small(model_type), write_greedily)
+        assert verdict.attention is None
+        assert verdict.difference.startswith("the likelihood of what it writes")
 
     @staticmethod
     def _verdict(model_type: str, **settings: float) -> probe.Verdict:
