@@ -5,7 +5,11 @@ from __future__ import annotations
 from typing import Any
 
 import torch
+from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
+
+from rfr.errors import UserError
+from rfr.utils.malloc import GIB, free_bytes
 
 
 class PrefixCache(Cache):
@@ -24,6 +28,18 @@ class PrefixCache(Cache):
 
     def get_seq_length(self, layer_idx: int = 0) -> int:
         return 0
+
+
+def require_room(config: PretrainedConfig, dtype: torch.dtype, slots: int, length: int, device: torch.device) -> None:
+    """Raises UserError where the keys and values of so many stories of so many tokens do not fit in the memory that is free."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    of_a_slot = 2 * config.num_hidden_layers * heads * width * length * dtype.itemsize
+    fit = free_bytes(device) // of_a_slot
+    if slots > fit:
+        needed, free = slots * of_a_slot / GIB, fit * of_a_slot / GIB
+        remedy = f"set sampling.slots={fit}" if fit else "shorten prompts or sampling.max_new_tokens"
+        raise UserError(f"{slots} stories of {length} tokens at once take {needed:.1f} GiB, and {free:.1f} are free: {remedy}")
 
 
 class SlotCache(Cache):

@@ -14,11 +14,12 @@ from transformers import PreTrainedModel
 from rfr.generation.lanes import Shared, in_lanes
 from rfr.generation.slot_attention import LENGTH_STEP
 from rfr.generation.slot_attention import NAME as ATTENTION
-from rfr.generation.slot_cache import PrefixCache, SlotCache
+from rfr.generation.slot_cache import PrefixCache, SlotCache, require_room
 from rfr.generation.token_draw import Tokens, Truncation, draw_tokens
 from rfr.generation.written_out import written_out
 from rfr.model.attention import body_of
 
+SMALL_PARAMETERS = 10_000_000  # of a model whose operations are too short to be shared out among threads
 PROMPTS_AT_ONCE, PROMPT_STEP = 16, 16  # prompts are read so many at a time, padded to a multiple of so many tokens
 
 
@@ -64,12 +65,13 @@ class SlotSampler:
     """The sampler of policies whose modules take a cache and a mask from outside, as GPT-2's and Llama's do.
 
     Every forward pass has the same shape, and no row reads another: what a story becomes depends on its request, not on what is
-    written beside it. On a CPU the slots are shared out over lanes, each of which writes its stories on one thread.
+    written beside it. On a CPU the slots of a small model are shared out over lanes, each of which writes its stories on one
+    thread; a large one's operations are shared out over the threads.
 
     Args:
         eos: the token that ends a story.
         slots: stories that are written at once.
-        lanes: None: as many as torch has threads.
+        lanes: None: for a small model as many as torch has threads.
     """
 
     def __init__(
@@ -78,7 +80,8 @@ class SlotSampler:
         self._model, self._eos, self._truncation = model, eos, truncation
         self._body, self._head = body_of(model), model.get_output_embeddings()
         self._pass = written_out(model)
-        self._lanes = 1 if self._pass is None else min(lanes or torch.get_num_threads(), slots)
+        of_size = torch.get_num_threads() if model.num_parameters() < SMALL_PARAMETERS else 1
+        self._lanes = 1 if self._pass is None else min(lanes or of_size, slots)
         self._slots = -(-slots // self._lanes)  # of a lane
 
     def __call__(self, asked: SequenceOf[Request]) -> Iterator[WrittenTokens]:
@@ -88,6 +91,7 @@ class SlotSampler:
             return
         room = max(len(request.prompt_ids) + request.limit for request in in_order)
         size = (self._slots, -(-room // LENGTH_STEP) * LENGTH_STEP, max(request.limit for request in in_order))
+        require_room(self._model.config, self._model.dtype, self._slots * self._lanes, size[1], self._model.device)
         waiting = Shared(self._read(in_order))
         with _attention(self._model, "sdpa"):
             yield from in_lanes(lambda stop: self._write(_Slots(*size, self._model.device), waiting, stop), self._lanes)

@@ -43,6 +43,11 @@ def _glibc() -> ctypes.CDLL | None:
     return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
 
 
+def free_bytes(device: torch.device) -> int:
+    """The memory that a GPU has left, or this machine."""
+    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+
+
 def memory_gib(device: torch.device) -> float:
     """The most that a GPU has held, or what this process holds in main memory now."""
     if device.type == "cuda":

@@ -11,7 +11,9 @@ import pytest
 import torch
 from transformers import AutoModelForCausalLM, GPT2Config, LlamaConfig, PretrainedConfig, PreTrainedModel
 
+from rfr.errors import UserError
 from rfr.generation import slot_attention, slot_sampler, token_draw
+from rfr.generation.slot_attention import LENGTH_STEP
 from rfr.generation.slot_cache import SlotCache
 from rfr.generation.slot_sampler import Request, SlotSampler, WrittenTokens
 from rfr.generation.token_draw import Truncation
@@ -235,3 +237,16 @@ def test_lanes_end_when_nobody_takes_their_stories_any_more() -> None:
     assert next(stories).ids.size > 0
     stories.close()  # type: ignore[attr-defined]
     assert torch.get_num_threads() == threads
+
+
+def test_slots_that_do_not_fit_in_memory_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    model = _model("gpt2", torch.float32)
+    config = model.config
+    of_a_token = 2 * 4 * config.num_hidden_layers * config.hidden_size
+    free = int(5.5 * of_a_token * LENGTH_STEP)
+    monkeypatch.setattr("rfr.generation.slot_cache.free_bytes", lambda device: free)
+    request = Request(index=0, prompt_ids=(1, 2, 3), limit=8, uniforms=np.zeros(8))
+    truncation = Truncation(temperature=1.0, top_k=0, top_p=1.0)
+    with pytest.raises(UserError, match=r"6 stories of 64 tokens at once take .* GiB, .* are free: set sampling\.slots=5"):
+        list(SlotSampler(model, 0, truncation, 6, lanes=1)([request]))
+    assert len(list(SlotSampler(model, 0, truncation, 5, lanes=1)([request]))) == 1
