@@ -1,4 +1,4 @@
-"""`make bench-neighbours`: how fast a tiny run trains beside another one, or beside a preparation, on two cores.
+"""`make bench-neighbours`: how fast a tiny run trains beside another one, or beside a preparation.
 
 `python -m bench.neighbours`. What is measured is kept in runs/bench-neighbours; started again, it goes on.
 """
@@ -32,6 +32,7 @@ Speeds = dict[str, float]
 
 
 def start(name: str, *more: str, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    shutil.rmtree(FOLDER / name, ignore_errors=True)  # of a round that was interrupted
     command = [sys.executable, "train.py", *RUN, f"runs_dir={FOLDER}", f"data_dir={FOLDER / 'data'}", f"name={name}", *more]
     return subprocess.Popen(command, cwd=ROOT, stdout=subprocess.DEVNULL, env={**os.environ, **(environment or {})})
 
@@ -64,6 +65,8 @@ def preparation() -> Iterator[None]:
     running = subprocess.Popen([sys.executable, "-c", code, str(FOLDER / "prepared")], cwd=ROOT, stdout=subprocess.DEVNULL)
     try:
         yield
+        if running.poll() is not None:
+            raise SystemExit("the preparation ended by itself")
     finally:
         running.kill()
         running.wait()

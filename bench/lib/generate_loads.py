@@ -149,7 +149,7 @@ def judged(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> np.nda
 def measure_judge() -> dict[str, Any]:
     """A reward model of GPT-2's shape."""
     policy = build_model(WeightSource("random", make_config=partial(GPT2Config, activation_function="gelu_pytorch_tanh")))
-    model, tokenizer = reward_model(policy, 0, 1024).eval(), AutoTokenizer.from_pretrained(GPT2_VOCABULARY)
+    model, tokenizer = reward_model(policy, 1024).eval(), AutoTokenizer.from_pretrained(GPT2_VOCABULARY)
     judged(model, tokenizer)
     began = time.monotonic()
     scores = judged(model, tokenizer)

@@ -78,10 +78,10 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     cfg, sampling, score = checked(cfg)
     silence_libraries()
     given = [Prompt(text=prompt, place="prompt=...") for prompt in prompts]
+    if (not given and not cfg.prompts) or not all(prompt.text.strip() for prompt in given):
+        raise UserError('no prompt: give prompt="[WP] ...", or prompts= with a file')
     if cfg.prompts and cfg.prompts != HELD_OUT:
         given += read_prompts(cfg.prompts)
-    elif (not given and not cfg.prompts) or not all(prompt.text.strip() for prompt in given):
-        raise UserError('no prompt: give prompt="[WP] ...", or prompts= with a file')
     file = StoryFile(Path(cfg.out) if cfg.out else None, _settings(cfg))
     judge = score.load(partial(load_judge, data_dir=cfg.data_dir)) if cfg.best_of > 1 else None
     torch.set_num_threads(cfg.threads or torch.get_num_threads())

@@ -31,29 +31,19 @@ def load_judge(weights: str, tokens: int, data_dir: str) -> RewardModelJudge:
         UserError: there is none.
     """
     model, tokenizer = load_reward_model(weights, partial(exact_attention, data_dir=data_dir))
-    about = Origin(folder=weights, start=_start(weights), mean_score=_mean_score(weights))
+    start = getattr(model.config, "started_from", None)
+    about = Origin(folder=weights, start=start, mean_score=_mean_score(weights))
     return RewardModelJudge(model, tokenizer, about, tokens)
 
 
-def _start(weights: str) -> str | None:
-    """The weights that its training began with, by the config of its run; None where it has no run folder."""
-    run_dir = Path(weights).resolve().parent
-    if not (run_dir / CONFIG).is_file():
-        return None
-    cfg = load(run_dir)
-    if cfg.model.weights == "random":
-        return f"random weights of seed {cfg.seed}"
-    return str(cfg.model.hub_name if cfg.model.weights == "pretrained" else Path(cfg.model.weights).resolve())
-
-
 def _mean_score(weights: str) -> float | None:
-    """The mean of its scores at its run's last validation."""
+    """The mean of its scores at the validation that its folder is of; of each pair's two stories."""
     about = Path(weights) / EXPORT_INFO
     if not about.is_file():
         return None
     with reading(about):
-        mean = json.loads(about.read_text()).get("val/score")
-        return None if mean is None else float(mean)
+        info = dict(json.loads(about.read_text()))
+        return float(info["val/score"]) if "val/score" in info else None
 
 
 def unseen(judges: SequenceOf[str], corpus: Corpus, stories: StoryTable) -> np.ndarray:

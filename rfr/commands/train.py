@@ -104,6 +104,8 @@ def _resume(run_dir: Path, overrides: list[str]) -> None:
     if others:
         raise UserError(f"a resumed run keeps its own config: drop {' '.join(others)}, or start a new run")
     cfg.merge_with_dotlist(reshaped)
+    if any(override.startswith("trainer.ranks=") for override in reshaped):
+        cfg.threads = None  # the ranks share the cores anew
     cfg = check_types(cfg, TrainConfig, calls=False)
 
     def require_unfinished() -> None:

@@ -12,13 +12,24 @@ from rfr.errors import UserError
 
 
 class Truth:
-    """The true quality of stories on the demo's prompts, in [0, 1]: a judge that is never wrong."""
+    """The true quality of stories on the demo's prompts, in [0, 1]: a judge that is never wrong.
+
+    Args:
+        judge: what `judge=` names; there must be none.
+
+    Raises:
+        UserError: there is a judge, too.
+    """
 
     given: ClassVar[bool] = True
     folders: ClassVar[tuple[str, ...]] = ()
     name: ClassVar[str] = "the demo's true quality"
     label: ClassVar[str] = "true quality"
     key: ClassVar[str] = "quality"
+
+    def __init__(self, judge: str | list[str] | None = None) -> None:
+        if judge:
+            raise UserError("score=truth takes the place of a judge: leave out judge=, or take score=judge")
 
     def load(self, load_judge: Any) -> Truth:
         """There is nothing to load."""
@@ -31,4 +42,6 @@ class Truth:
         """Raises UserError at a prompt that is none of the demo's."""
         foreign = next((prompt for prompt in prompts if parse_prompt(prompt) is None), None)
         if foreign is not None:
-            raise UserError(f"score=truth knows the demo's prompts only, not {foreign[:60]!r}: choose judge=runs/<name>/model")
+            raise UserError(
+                f"score=truth knows the demo's prompts only, not {foreign[:60]!r}: take score=judge judge=runs/<name>/model"
+            )

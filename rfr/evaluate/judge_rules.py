@@ -12,6 +12,7 @@ import torch
 
 from rfr.errors import UserError
 from rfr.evaluate.reward_model_judge import Origin, RewardModelJudge, Story
+from rfr.model.positions import block_of
 from rfr.ranges import ZeroOrMore
 
 Judge = Callable[[SequenceOf[Story]], np.ndarray]  # a score for each story, float64
@@ -73,7 +74,7 @@ class AveragedWeights:
     """One reward model whose weights are the mean of theirs (Rame et al. 2024, weight averaged reward models).
 
     Raises:
-        UserError: they differ in shape, tokenizer or start, or nobody knows their start: their mean means nothing then.
+        UserError: they differ in shape, tokenizer, block or start, or their start is not known: their mean means nothing then.
     """
 
     name: ClassVar[str] = "the averaged weights"
@@ -122,13 +123,14 @@ def _require_alike(one: RewardModelJudge, other: RewardModelJudge) -> None:
     differs = (
         "shape" if shapes[0] != shapes[1]
         else "tokenizer" if one.tokenizer.get_vocab() != other.tokenizer.get_vocab()
+        else "block" if block_of(one.model.config) != block_of(other.model.config)
         else "start" if first.start != second.start
         else None
     )  # fmt: skip
     if differs:
         raise UserError(f"judges {first.folder} and {second.folder} differ in {differs}: choose judge_rule=mean")
     if first.start is None:
-        raise UserError(f"nobody knows what {first.folder} and {second.folder} started from: choose judge_rule=mean")
+        raise UserError(f"{first.folder} and {second.folder} don't say which weights they began with: choose judge_rule=mean")
 
 
 def _origin(judge: RewardModelJudge) -> Origin:

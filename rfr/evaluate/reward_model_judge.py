@@ -12,7 +12,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.batches import WeightedRows, document_ends, truncate_to_block
 from rfr.data.pack.best_fit import Placement
-from rfr.data.pack.rows import PackedRows
+from rfr.data.pack.rows import WIDTH_STEP, PackedRows
 from rfr.data.tokenise import Encoder
 from rfr.model.attention import hidden_states
 from rfr.model.positions import block_of
@@ -28,8 +28,8 @@ class Origin:
 
     Args:
         folder: the one it was loaded from.
-        start: the weights that its training began with; None: nobody knows.
-        mean_score: the one it gave held-out stories when it was trained; None: nobody knows.
+        start: a digest of the policy that its training began with; None: it is not known.
+        mean_score: of held-out stories when it was trained; None: it is not known.
     """
 
     folder: str
@@ -85,7 +85,8 @@ def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
     """The numbers of the rows that are read at once; lengths fall."""
     begin = 0
     while begin < len(lengths):
-        end = min(begin + max(1, tokens // int(lengths[begin])), len(lengths))
+        width = -(-int(lengths[begin]) // WIDTH_STEP) * WIDTH_STEP  # as rows are padded
+        end = min(begin + max(1, tokens // width), len(lengths))
         yield np.arange(begin, end)
         begin = end
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from collections.abc import Sequence as SequenceOf
+from pathlib import Path
 from typing import ClassVar, Protocol
 
 from rfr.errors import UserError
@@ -17,7 +18,8 @@ LoadJudge = Callable[[str, int], RewardModelJudge]  # from a folder and the toke
 class Score(Protocol):
     """A score of stories, opened when it is needed.
 
-    `given`: one can be had. `folders`: of the reward models that it is made of. `label` and `key` name it in tables and in JSON.
+    `given`: whether one was asked for. `folders`: of the reward models that it is made of. `label` and `key` name it in tables
+    and in JSON.
     """
 
     @property
@@ -55,7 +57,7 @@ class JudgeScore:
     def __init__(self, judge: str | list[str] | None, rule: JudgeRule, tokens: Count = TOKENS) -> None:
         self.folders = (judge,) if isinstance(judge, str) else tuple(judge or ())
         self._rule, self._tokens = rule, tokens
-        if len(set(self.folders)) < len(self.folders):
+        if len({Path(folder).resolve() for folder in self.folders}) < len(self.folders):
             raise UserError(f"judge={','.join(self.folders)} names a folder twice")
 
     @property

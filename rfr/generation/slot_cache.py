@@ -30,7 +30,9 @@ class PrefixCache(Cache):
         return 0
 
 
-def require_room(config: PretrainedConfig, dtype: torch.dtype, slots: int, length: int, device: torch.device) -> None:
+def require_memory(
+    config: PretrainedConfig, dtype: torch.dtype, slots: int, length: int, device: torch.device, lanes: int = 1
+) -> None:  # fmt: skip
     """Raises UserError where the keys and values of so many stories of so many tokens do not fit in the memory that is free."""
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
@@ -38,7 +40,8 @@ def require_room(config: PretrainedConfig, dtype: torch.dtype, slots: int, lengt
     fit = free_bytes(device) // of_a_slot
     if slots > fit:
         needed, free = slots * of_a_slot / GIB, fit * of_a_slot / GIB
-        remedy = f"set sampling.slots={fit}" if fit else "shorten prompts or sampling.max_new_tokens"
+        even = fit // lanes * lanes or fit  # every lane has as many
+        remedy = f"set sampling.slots={even}" if fit else "shorten prompts or sampling.max_new_tokens"
         raise UserError(f"{slots} stories of {length} tokens at once take {needed:.1f} GiB, and {free:.1f} are free: {remedy}")
 
 

@@ -14,12 +14,12 @@ from transformers import PreTrainedModel
 from rfr.generation.lanes import Shared, in_lanes
 from rfr.generation.slot_attention import LENGTH_STEP
 from rfr.generation.slot_attention import NAME as ATTENTION
-from rfr.generation.slot_cache import PrefixCache, SlotCache, require_room
+from rfr.generation.slot_cache import PrefixCache, SlotCache, require_memory
 from rfr.generation.token_draw import Tokens, Truncation, draw_tokens
 from rfr.generation.written_out import written_out
 from rfr.model.attention import body_of
 
-SMALL_PARAMETERS = 10_000_000  # of a model whose operations are too short to be shared out among threads
+LANES_BELOW = 10_000_000  # parameters; operations of smaller models are too short to be shared out among threads
 PROMPTS_AT_ONCE, PROMPT_STEP = 16, 16  # prompts are read so many at a time, padded to a multiple of so many tokens
 
 
@@ -80,7 +80,7 @@ class SlotSampler:
         self._model, self._eos, self._truncation = model, eos, truncation
         self._body, self._head = body_of(model), model.get_output_embeddings()
         self._pass = written_out(model)
-        of_size = torch.get_num_threads() if model.num_parameters() < SMALL_PARAMETERS else 1
+        of_size = torch.get_num_threads() if model.num_parameters() < LANES_BELOW else 1
         self._lanes = 1 if self._pass is None else min(lanes or of_size, slots)
         self._slots = -(-slots // self._lanes)  # of a lane
 
@@ -91,7 +91,7 @@ class SlotSampler:
             return
         room = max(len(request.prompt_ids) + request.limit for request in in_order)
         size = (self._slots, -(-room // LENGTH_STEP) * LENGTH_STEP, max(request.limit for request in in_order))
-        require_room(self._model.config, self._model.dtype, self._slots * self._lanes, size[1], self._model.device)
+        require_memory(self._model.config, self._model.dtype, self._slots * self._lanes, size[1], self._model.device, self._lanes)
         waiting = Shared(self._read(in_order))
         with _attention(self._model, "sdpa"):
             yield from in_lanes(lambda stop: self._write(_Slots(*size, self._model.device), waiting, stop), self._lanes)

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import torch
 
-SMALL_PARAMETERS = 2_000_000
+ONE_THREAD_BELOW = 2_000_000  # parameters
+CORES = torch.get_num_threads()  # before anything sets another number; OMP_NUM_THREADS decides it where the user has set that
 
 
 def set_threads(asked: int | None, parameters: int) -> int:
@@ -14,10 +15,10 @@ def set_threads(asked: int | None, parameters: int) -> int:
     slowest of them; beside another process, which has the core that they wait for, they wait for long.
 
     Args:
-        asked: by the user, or by the config of a run that is gone on with; None: one for a small model, otherwise as many as the
+        asked: by the user, or by the config of a resumed run; None: one for a small model, otherwise as many as the
             process has cores, or as OMP_NUM_THREADS says.
         parameters: of the model.
     """
-    threads = asked or (1 if parameters < SMALL_PARAMETERS else torch.get_num_threads())
+    threads = asked or (1 if parameters < ONE_THREAD_BELOW else CORES)
     torch.set_num_threads(threads)
     return threads

@@ -66,7 +66,7 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     if loss.needs_reference:
         data = data.with_reference(ReferenceLogProbs(model, precision, recipe.data_dir / "cache"))
     if not loss.is_policy:
-        model = reward_model(model, recipe.seed, recipe.model.block_size)
+        model = reward_model(model, recipe.model.block_size)
     own_fingerprint = fingerprint(model, rows_per_step(recipe))
     if resume_from is not None:
         require_match(resume_from, own_fingerprint)

@@ -44,8 +44,11 @@ def _glibc() -> ctypes.CDLL | None:
 
 
 def free_bytes(device: torch.device) -> int:
-    """The memory that a GPU has left, or this machine."""
-    return int(torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available)
+    """The memory that a GPU has left, with what torch holds there and does not use; or that this machine has left."""
+    if device.type != "cuda":
+        return int(psutil.virtual_memory().available)
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return int(torch.cuda.mem_get_info(device)[0] + unused)
 
 
 def memory_gib(device: torch.device) -> float:

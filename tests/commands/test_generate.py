@@ -117,10 +117,10 @@ def test_several_judges_and_the_truth_choose_one_way(
     assert row["settings"]["score"]["judge"] == [str(judge), str(second)]
     code, _, err = command(*asked, f"judge=[{judge},{second}]", "judge_rule=averaged_weights")
     assert code == 2
-    assert "nobody knows what" in err
+    assert "don't say which weights they began with" in err
     row = _lines(command(*asked, "score=truth")[1])[0]
     assert row["score"] == true_quality(row["prompt"], row["response"])
-    assert row["settings"]["score"] == {"_target_": "rfr.demo.Truth"}
+    assert row["settings"]["score"] == {"_target_": "rfr.demo.Truth", "judge": None}
 
 
 def test_bad_input_ends_in_its_line(command: Command, policy: Path, judge: Path, tmp_path: Path) -> None:
@@ -148,6 +148,7 @@ def test_bad_input_ends_in_its_line(command: Command, policy: Path, judge: Path,
         f"judge=[{judge},{judge}] best_of=2": "names a folder twice",
         "best_of=2 score=truth": "score=truth knows the demo's prompts only, not '[WP] A door.'",
         "score=truth": "a judge chooses the best of several stories",
+        f"best_of=2 score=truth judge={judge}": "score=truth takes the place of a judge",
         "best_of=2 judge=[x] judge_rule=spread judge_rule.penalty=-1": "judge_rule.penalty must be",
         "precision=int8": "Could not find 'precision/int8'",
         f"model.weights={judge}": "is a reward model",

@@ -25,10 +25,10 @@ from tests.helpers.runs import train_small
 STORIES = [("[WP] A door.", "It opened. " * times) for times in (1, 40, 3, 300, 2, 17, 90)]
 
 
-def _judge(prepared: Prepared, seed: int, width: int = 32, mean_score: float | None = 0.0) -> RewardModelJudge:
+def _judge(prepared: Prepared, seed: int, width: int = 32, mean_score: float | None = 0.0, block: int = 128) -> RewardModelJudge:
     torch.manual_seed(seed)
     config = GPT2Config(vocab_size=640, n_layer=2, n_head=2, n_embd=width, n_positions=128, pad_token_id=0)
-    config.num_labels, config.block_size = 1, 128
+    config.num_labels, config.block_size = 1, block
     model = GPT2ForSequenceClassification(config).eval()
     torch.nn.init.normal_(model.score.weight)
     return RewardModelJudge(model, prepared.tokenizer, Origin(folder=f"judge-{seed}", start="cloned", mean_score=mean_score))
@@ -91,6 +91,8 @@ def test_judges_that_have_no_common_scale_or_start_are_refused(prepared: Prepare
     assert one.about is not None
     with pytest.raises(UserError, match="judge-0 and judge-1 differ in shape"):
         AveragedWeights()([one, _judge(prepared, 1, width=64)])
+    with pytest.raises(UserError, match="differ in block"):
+        AveragedWeights()([one, _judge(prepared, 1, block=64)])
     with pytest.raises(UserError, match="differ in tokenizer"):
         AveragedWeights()([one, RewardModelJudge(other.model, other_tokenizer(), other.about)])
     with pytest.raises(UserError, match="differ in start"):
@@ -98,7 +100,7 @@ def test_judges_that_have_no_common_scale_or_start_are_refused(prepared: Prepare
             [one, RewardModelJudge(other.model, other.tokenizer, replace(one.about, folder="judge-1", start="else"))]
         )
     unknown = [RewardModelJudge(judge.model, judge.tokenizer, replace(one.about, start=None)) for judge in (one, other)]
-    with pytest.raises(UserError, match="nobody knows what"):
+    with pytest.raises(UserError, match="don't say which weights they began with"):
         AveragedWeights()(unknown)
     for rule in (Minimum(), Spread()):
         with pytest.raises(UserError, match="judge-1 does not say which score it gives on average"):
@@ -106,7 +108,7 @@ def test_judges_that_have_no_common_scale_or_start_are_refused(prepared: Prepare
     with pytest.raises(UserError, match=r"judge_rule\.penalty must be 0 or more"):
         Spread(-1.0)
     with pytest.raises(UserError, match="names a folder twice"):
-        JudgeScore(["a", "b", "a"], Mean())
+        JudgeScore(["a", "b", "a/"], Mean())
 
 
 @pytest.fixture
@@ -135,8 +137,19 @@ def test_trained_judges_know_their_start_and_their_mean_score(folders: list[str]
     runs = [train_small(folders, f"judge-{seed}", *small, f"seed={seed}")[0] for seed in range(2)]
     judges = [load_judge(str(run_dir / "model"), 8192, str(tmp_path)) for run_dir in runs]
     info = json.loads((runs[0] / "model" / "rfr.json").read_text())
-    about = Origin(folder=str(runs[0] / "model"), start="random weights of seed 0", mean_score=info["val/score"])
-    assert judges[0].about == about
-    with pytest.raises(UserError, match="differ in start"):
+    assert judges[0].about is not None
+    assert judges[0].about.mean_score == info["val/score"]
+    with pytest.raises(UserError, match="differ in start"):  # random policies of two seeds
         AveragedWeights()(judges)
     assert np.isfinite(Spread()(judges)(STORIES)).all()
+
+
+def test_judges_of_two_seeds_from_one_policy_can_be_averaged(folders: list[str], tmp_path: Path) -> None:
+    cloned, _ = train_small(folders, "cloned")
+    begun = [f"model.{key}={cloned / 'model'}" for key in ("weights", "tokenizer")]
+    small = ["objective=reward_model", "reward=thread_rank", *begun]
+    runs = [train_small(folders, f"judge-of-{seed}", *small, f"seed={seed}")[0] for seed in range(2)]
+    judges = [load_judge(str(run_dir / "model"), 8192, str(tmp_path)) for run_dir in runs]
+    scores = [*(judge(STORIES) for judge in judges), AveragedWeights()(judges)(STORIES)]
+    assert not np.array_equal(scores[0], scores[1])
+    np.testing.assert_allclose(scores[2], (scores[0] + scores[1]) / 2, atol=0.1)

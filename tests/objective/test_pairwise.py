@@ -90,7 +90,7 @@ def _margin(model: PreTrainedModel, batch: PreferenceBatch) -> torch.Tensor:
 
 
 def test_a_reward_model_learns_the_loss_of_bradley_and_terry(policy: PreTrainedModel, rows: PairRows) -> None:
-    model = reward_model(policy, seed=0, block=128)
+    model = reward_model(policy, block=128)
     batch = rows.batch(np.array([2, 5]), np.array([2, 5]))
     loss, shares = BradleyTerry()(hidden_states(model, batch), output_layer(model), batch)
     scores = output_layer(model)(hidden_states(model, batch)).flatten()[batch.ends_S]
@@ -105,7 +105,7 @@ def test_a_reward_model_learns_the_loss_of_bradley_and_terry(policy: PreTrainedM
 
 @pytest.mark.parametrize("objective", [DPO(beta=0.3), BradleyTerry()])
 def test_pairs_can_be_learnt(policy: PreTrainedModel, rows: PairRows, tmp_path: Path, objective: Loss) -> None:
-    model = policy if objective.is_policy else reward_model(policy, seed=0, block=128)
+    model = policy if objective.is_policy else reward_model(policy, block=128)
     informed = rows.with_reference(ReferenceLogProbs(policy, "fp32", tmp_path)(rows.rows)) if objective.is_policy else rows
     batch = informed.batch(np.array([2, 5]), np.array([2, 5]))
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
@@ -120,7 +120,7 @@ def test_pairs_can_be_learnt(policy: PreTrainedModel, rows: PairRows, tmp_path: 
 
 @pytest.mark.parametrize("objective", [DPO(beta=0.3), BradleyTerry()])
 def test_shares_of_a_step_add_up(policy: PreTrainedModel, rows: PairRows, objective: Loss) -> None:
-    model = policy if objective.is_policy else reward_model(policy, seed=0, block=128)
+    model = policy if objective.is_policy else reward_model(policy, block=128)
     together = np.array([0, 3, 6, 9])
     whole = rows.batch(together, together)
     loss, shares = objective(hidden_states(model, whole), output_layer(model), whole)

@@ -10,7 +10,7 @@ import torch
 import yaml
 
 from rfr.runs.folder import load
-from rfr.strategy.thread_count import SMALL_PARAMETERS, set_threads
+from rfr.strategy.thread_count import ONE_THREAD_BELOW, set_threads
 from rfr.train.recipe import Recipe
 from rfr.train.run import train
 from rfr.utils.openmp import SPINS, bound_spinning
@@ -21,14 +21,14 @@ from tests.helpers.runs import column, stopped_at, train_small
 def numbers(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """The numbers that torch is given, on a machine of eight cores."""
     given: list[int] = []
-    monkeypatch.setattr(torch, "get_num_threads", lambda: 8)
+    monkeypatch.setattr("rfr.strategy.thread_count.CORES", 8)
     monkeypatch.setattr(torch, "set_num_threads", given.append)
     return given
 
 
 @pytest.mark.parametrize(
     ("asked", "parameters", "threads"),
-    [(None, SMALL_PARAMETERS - 1, 1), (None, SMALL_PARAMETERS, 8), (3, 10**9, 3), (3, 10, 3)],
+    [(None, ONE_THREAD_BELOW - 1, 1), (None, ONE_THREAD_BELOW, 8), (3, 10**9, 3), (3, 10, 3)],
 )
 def test_the_number_follows_the_models_size(numbers: list[int], asked: int | None, parameters: int, threads: int) -> None:
     assert set_threads(asked, parameters) == threads
@@ -48,6 +48,10 @@ def test_a_resumed_run_keeps_its_number(folders: list[str], numbers: list[int]) 
 def test_the_config_says_what_was_decided(folders: list[str], numbers: list[int]) -> None:
     run_dir, _ = train_small(folders, "decided")
     assert yaml.safe_load((run_dir / "config.yaml").read_text())["threads"] == 1 == numbers[0]
+
+
+def test_a_large_policy_after_a_small_one_has_all_cores(numbers: list[int]) -> None:
+    assert [set_threads(None, parameters) for parameters in (10, 10**9)] == [1, 8]
 
 
 @pytest.mark.parametrize("own", [None, "OMP_WAIT_POLICY", "GOMP_SPINCOUNT"])
