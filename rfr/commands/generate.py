@@ -109,7 +109,7 @@ def checked(cfg: DictConfig) -> tuple[DictConfig, Sampling, Score]:
     if cfg.best_of > 1 and not score.given:
         raise UserError(f"best_of={cfg.best_of} needs a judge: judge=runs/<name>/model of objective=reward_model")
     if score.given and cfg.best_of == 1:
-        raise UserError("a judge chooses the best of several stories: set best_of=16, say")
+        raise UserError("a judge chooses the best of several stories: set best_of=16, say, or leave out judge= (score.judge)")
     return cfg, instantiate(cfg.sampling), score
 
 

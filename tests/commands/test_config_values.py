@@ -28,8 +28,8 @@ CONF = ROOT / "conf"
 # What each command's groups can be; some groups lie in others.
 GROUPS = {
     "collect": {"source": "source", "mode": "mode"},
-    "generate": {},
-    "evaluate": {name: name for name in ("report", "corpus", "preprocess", "packing", "precision")}
+    "generate": {name: name for name in ("judge_rule", "score", "precision")},
+    "evaluate": {name: name for name in ("report", "corpus", "preprocess", "packing", "precision", "judge_rule", "score")}
     | {f"reward@rewards.{name}": "reward" for name in ("thread_rank",)},
     "train": {name: name for name in ("model", "corpus", "preprocess", "packing", "reward", "objective", "optimizer", "schedule",
                                       "strategy", "precision", "trainer", "logger", "experiment")}
