@@ -77,6 +77,8 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
     """
     cfg, sampling, score = checked(cfg)
     silence_libraries()
+    if cfg.threads:
+        torch.set_num_threads(cfg.threads)
     given = [Prompt(text=prompt, place="prompt=...") for prompt in prompts]
     if (not given and not cfg.prompts) or not all(prompt.text.strip() for prompt in given):
         raise UserError('no prompt: give prompt="[WP] ...", or prompts= with a file')
@@ -84,7 +86,6 @@ def generate(cfg: DictConfig, prompts: list[str]) -> None:
         given += read_prompts(cfg.prompts)
     file = StoryFile(Path(cfg.out) if cfg.out else None, _settings(cfg))
     judge = score.load(partial(load_judge, data_dir=cfg.data_dir)) if cfg.best_of > 1 else None
-    torch.set_num_threads(cfg.threads or torch.get_num_threads())
     model, tokenizer = load_policy(cfg.model.weights, partial(exact_attention, data_dir=cfg.data_dir))
     model.to(DTYPE[resolve_precision(cfg.precision)])  # type: ignore[arg-type]
     if cfg.prompts == HELD_OUT:
@@ -117,7 +118,7 @@ def _settings(cfg: DictConfig) -> dict[str, Any]:
     """The settings that decide a story, next to its prompt and number."""
     sampling = {name: value for name, value in plain(cfg.sampling).items() if name != "_target_"}
     chosen = {"best_of": cfg.best_of, "score": plain(cfg.score)} if cfg.best_of > 1 else {}
-    machine = {"precision": resolve_precision(cfg.precision), "threads": cfg.threads or torch.get_num_threads()}
+    machine = {"precision": resolve_precision(cfg.precision), "threads": torch.get_num_threads()}
     return {"weights": cfg.model.weights, **machine, **sampling, **chosen}
 
 
