@@ -55,7 +55,7 @@ class Checkpoints(Callback):
             self.save(trainer, {name: value for name, value in trainer.callback_metrics.items() if not name.startswith("val/")})
 
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        due = trainer.global_step % self._every == 0 or trainer.global_step == trainer.max_steps
+        due = trainer.global_step % self._every == 0 or trainer.global_step == trainer.max_steps or trainer.should_stop
         if due and trainer.global_step > self._last_saved and not trainer.sanity_checking:
             self.save(trainer, trainer.callback_metrics)
 
