@@ -15,8 +15,10 @@ from hydra.errors import InstantiationException
 from rfr.data.tokenise import prompt_tokens
 from rfr.errors import UserError
 from rfr.model.load import load_policy
+from rfr.report.comparison import WORDS
 from rfr.rollouts.round_stories import RoundStories, load_round
 from rfr.rollouts.story_writer import StoryWriter
+from rfr.runs.curves import HELD_OUT, IN_ROUNDS, curves
 from rfr.runs.folder import load, run_folder
 from rfr.train.build import prepare
 from rfr.train.recipe import Recipe
@@ -108,6 +110,14 @@ def test_health_is_logged_each_round(agent: tuple[Path, dict]) -> None:
     stories = _learned(run_dir)[1]
     assert column(run_dir, "round/score")[1] == pytest.approx(stories.score.mean())
     assert column(run_dir, "round/cut_off")[1] == pytest.approx(1 - stories.ended.mean())
+
+
+def test_the_comparison_page_draws_the_rounds(agent: tuple[Path, dict]) -> None:
+    columns = curves(agent[0])
+    told = {name: [value for value in column if value is not None] for name, column in columns.items()}
+    assert all(len(told[name]) == 4 for name in HELD_OUT)
+    assert all(len(told[name]) == 3 for name in IN_ROUNDS)
+    assert set(HELD_OUT + IN_ROUNDS) <= set(WORDS), "each has words for people"
 
 
 def test_the_watch_judge_chooses_the_best(agent: tuple[Path, dict]) -> None:
