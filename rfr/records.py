@@ -154,8 +154,9 @@ class AdvantageBatch(_OnDevice):
     """The input of a policy-gradient step. `documents_BT` is 0 on padding and else counts the stories of the batch from 1 to S.
 
     Of story s + 1, `advantage_S[s]` says how much better than expected it is, and `drawn_S[s]` its log-probability under the
-    policy that wrote it, NaN where that policy is the one that learns. `stories` and `target_tokens` are those of the *global
-    optimizer batch*. A rank that ran out of rows receives rows without targets.
+    policy that wrote it, NaN where that policy is the one that learns; without `has_ratios` that is so for all stories of the
+    run. `stories` and `target_tokens` are those of the *global optimizer batch*. A rank that ran out of rows receives rows
+    without targets.
     """
 
     input_ids_BT: torch.Tensor
@@ -164,6 +165,7 @@ class AdvantageBatch(_OnDevice):
     documents_BT: torch.Tensor
     advantage_S: torch.Tensor
     drawn_S: torch.Tensor
+    has_ratios: bool
     stories: int
     target_tokens: int
 

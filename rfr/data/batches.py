@@ -75,6 +75,7 @@ class AdvantageRows:
     def __init__(self, rows: PackedRows, advantages: np.ndarray, drawn: np.ndarray) -> None:
         self.rows, self.advantages, self.drawn = rows, advantages, drawn
         self._documents = np.searchsorted(rows.pieces.row, np.arange(len(rows) + 1))
+        self._has_ratios = not bool(np.isnan(drawn).all())  # of all rows: under ZeRO-3 ranks must call the same layers
 
     @property
     def packed(self) -> bool:
@@ -94,7 +95,8 @@ class AdvantageRows:
             **_tensors(_numbered_through(rows)),
             advantage_S=torch.from_numpy(self.advantages[stories].astype(np.float32)),
             drawn_S=torch.from_numpy(self.drawn[stories].astype(np.float32)),
-            stories=int(np.diff(self._documents)[together].sum()),
+            has_ratios=self._has_ratios,
+            stories=max(1, int(np.diff(self._documents)[together].sum())),
             target_tokens=int(self.rows.row_targets[together].sum()),
         )
 
@@ -139,7 +141,7 @@ class PairRows:
             chosen_P=chosen,
             rejected_P=rejected,
             pairs=max(1, int(np.diff(self._pairs)[together].sum())),  # a round's step may have none
-            target_tokens=int(self.rows.row_targets[together].sum()),
+            target_tokens=max(1, int(self.rows.row_targets[together].sum())),
         )
 
     def with_reference(self, reference: np.ndarray) -> PairRows:

@@ -11,7 +11,8 @@ import numpy as np
 from rfr.data.split import normalise
 from rfr.errors import reading
 
-LEARNED = "learned_prompts.npy"  # in the folder of a trained model
+LEARNED = "learned_prompts.npy"  # in the folder of a trained model: prompts that it or its start learned from
+OWN = "own_prompts.npy"  # those of its own training alone
 
 
 def prompt_hash(prompt: str) -> int:
@@ -25,13 +26,16 @@ def prompt_hashes(prompts: Iterable[str]) -> np.ndarray:
     return np.array([known.get(prompt) or known.setdefault(prompt, prompt_hash(prompt)) for prompt in prompts], np.uint64)
 
 
-def learned_prompts(folder: str | Path) -> np.ndarray | None:
+def learned_prompts(folder: str | Path, file: str = LEARNED) -> np.ndarray | None:
     """The hashes of the prompts that a model folder's model learned from, sorted; None where it does not say.
+
+    Args:
+        file: LEARNED, or OWN.
 
     Raises:
         UserError: the file is damaged.
     """
-    path = Path(folder) / LEARNED
+    path = Path(folder) / file
     if not path.is_file():
         return None
     with reading(path):

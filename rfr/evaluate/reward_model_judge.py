@@ -58,6 +58,10 @@ class RewardModelJudge:
             self._known.update(zip(new, scores.tolist(), strict=True))
         return np.array([self._known[story] for story in stories])
 
+    def forget(self) -> None:
+        """Read again what is asked again: which stories are read together, and so the rounding, then depends on these alone."""
+        self._known.clear()
+
 
 @torch.no_grad()
 def story_scores(

@@ -116,33 +116,29 @@ class PolicyGradient:
         is_target_BT = batch.labels_BT != IGNORE
         hidden_ND, labels_N = hidden_BTD[is_target_BT], batch.labels_BT[is_target_BT]
         story_N = batch.documents_BT[is_target_BT] - 1
-        ratio_S = self._ratios(hidden_ND, labels_N, story_N, head, batch)
-        clipped_S = torch.where(batch.advantage_S > 0, ratio_S > self._high, ratio_S < self._low)
-        surrogate_S = torch.minimum(ratio_S * batch.advantage_S, ratio_S.clamp(self._low, self._high) * batch.advantage_S)
+        has_targets_S = torch.bincount(story_N, minlength=len(batch.drawn_S)) > 0  # others stand in for rows that ran out
+        advantage_S = torch.where(has_targets_S, batch.advantage_S, 0.0)
+        ratio_S = torch.where(has_targets_S, self._ratios(hidden_ND, labels_N, story_N, head, batch), 1.0)
+        clipped_S = torch.where(advantage_S > 0, ratio_S > self._high, ratio_S < self._low)
+        surrogate_S = torch.minimum(ratio_S * advantage_S, ratio_S.clamp(self._low, self._high) * advantage_S)
         # The gradient of ratio * A is ratio * A times that of log pi. The head rounds its gradient before any loss scale, so its
         # weights should be of about 1.
-        slope_S = torch.where(clipped_S, 0.0, ratio_S * batch.advantage_S)
+        slope_S = torch.where(clipped_S, 0.0, ratio_S * advantage_S)
         scale = slope_S.abs().max().clamp(min=1e-30)
         weighted, nll_N = head(hidden_ND, labels_N, (slope_S / scale)[story_N])
-        has_targets_S = torch.bincount(story_N, minlength=len(ratio_S)) > 0
-        loss = -(surrogate_S * has_targets_S).sum() / batch.stories
-        figures = {
-            "nll_per_token": nll_N.sum() / batch.target_tokens,
-            "clipped_share": (clipped_S & has_targets_S).sum() / batch.stories,
-        }
-        return loss + (weighted - weighted.detach()) * scale / batch.stories, figures
+        figures = {"nll_per_token": nll_N.sum() / batch.target_tokens, "clipped_share": clipped_S.sum() / batch.stories}
+        return -surrogate_S.sum() / batch.stories + (weighted - weighted.detach()) * scale / batch.stories, figures
 
     @torch.no_grad()
     def _ratios(
         self, hidden_ND: torch.Tensor, labels_N: torch.Tensor, story_N: torch.Tensor, head: PolicyHead, batch: AdvantageBatch
     ) -> torch.Tensor:
         """Of each story its probability over what it was when it was written; 1 where the policy is the one that wrote it."""
-        same_S = batch.drawn_S.isnan()
-        if same_S.all():
+        if not batch.has_ratios:
             return torch.ones_like(batch.drawn_S)
         _, nll_N = head(hidden_ND, labels_N, torch.zeros_like(labels_N, dtype=torch.float32))
-        logprob_S = -_sums(nll_N, story_N, len(same_S))
-        return torch.where(same_S, 1.0, (logprob_S - batch.drawn_S).exp())
+        logprob_S = -_sums(nll_N, story_N, len(batch.drawn_S))
+        return torch.where(batch.drawn_S.isnan(), 1.0, (logprob_S - batch.drawn_S).exp())
 
 
 class BradleyTerry:

@@ -16,6 +16,7 @@ from rfr.data.pack.rows import PackedRows
 from rfr.data.preference_pairs import Pairing, PreferencePairs
 from rfr.data.prepare import Prepared, PreparedSplit
 from rfr.data.prompt_hashes import prompt_hashes
+from rfr.errors import UserError
 from rfr.objective.baselines import Baseline, advantages
 from rfr.objective.losses import Loss
 from rfr.objective.own_stories import RewardedStories, RoundData, WithinPrompts
@@ -49,14 +50,18 @@ class TrainingData:
         """By what their figures are logged under; the first is reported, the last chooses the best model."""
         return {"val": self.validation} if self.stopping is None else {"val": self.validation, "stop": self.stopping}
 
-    def with_reference(self, log_probabilities: LogProbabilities) -> TrainingData:
-        """The same, pairs knowing how likely their stories were before training."""
+    def with_reference(self, log_probabilities: LogProbabilities, *, training: bool = True) -> TrainingData:
+        """The same, pairs knowing how likely their stories were before training.
+
+        Args:
+            training: False: only those that are validated on.
+        """
         train, validation = self.train, self.validation
         assert isinstance(train, PairRows), "only pairs are compared with what was likely before"
         assert isinstance(validation, PairRows)
         return replace(
             self,
-            train=train.with_reference(log_probabilities(train.rows)),
+            train=train.with_reference(log_probabilities(train.rows)) if training else train,
             validation=validation.with_reference(log_probabilities(validation.rows)),
         )
 
@@ -106,7 +111,7 @@ class WeightedObjective:
         return RoundData(
             source=WeightedRows(stories.rows, everyone),
             weights=weights,
-            figures={name: value for name, value in health.as_dict().items() if name != "stories"},
+            figures=health.figures | {f"weights_{name}": getattr(health, name) for name in ("ess", "clipped_share", "entropy")},
             people=stories.rows.pieces.story >= own,
         )
 
@@ -151,6 +156,8 @@ class PairwiseObjective:
         rewards_PK = stories.rewards_PK
         best, worst = rewards_PK.argmax(axis=1), rewards_PK.argmin(axis=1)
         told_apart = np.flatnonzero(np.ptp(rewards_PK, axis=1) > 0)
+        if not len(told_apart):
+            raise UserError("all stories of this round are worth the same, so none is better than another: take another judge")
         first = told_apart * rewards_PK.shape[1]
         both = np.stack([first + best[told_apart], first + worst[told_apart]], axis=1).ravel()
         weights, places = np.zeros(rewards_PK.size), 2 * np.arange(len(told_apart))

@@ -13,7 +13,7 @@ from rfr.data.pack.rows import WIDTH_STEP
 from rfr.objective.own_stories import RoundData
 from rfr.records import AnyBatch
 
-NO_ROW = np.array([-1])
+NO_ROW, NO_ROWS = np.array([-1]), np.zeros(0, np.int64)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,7 +25,7 @@ class DealtRound:
 
     def batch(self, step: int, micro_batch: int, rank: int, ranks: int) -> AnyBatch:
         parts, place = self.steps[step], micro_batch * ranks + rank
-        return self.source.batch(parts[place] if place < len(parts) else NO_ROW, np.concatenate(parts))
+        return self.source.batch(parts[place] if place < len(parts) else NO_ROW, np.concatenate([NO_ROWS, *parts]))
 
 
 def deal(data: RoundData, steps: int, block: int, batching: Batching, ranks: int, number: int) -> DealtRound:

@@ -11,29 +11,28 @@ from rfr.evaluate.within_prompts import correlation, log_words, mean_error, slop
 from rfr.rollouts.round_stories import RoundStories
 
 
-def round_health(stories: RoundStories, corpus: np.ndarray) -> dict[str, float]:
+def round_health(stories: RoundStories, corpus: np.ndarray, *, draws_the_policy: bool) -> dict[str, float]:
     """Figures of stories that one policy wrote; `_error` is the standard error of a mean, clustered over prompts.
 
     `kl` is KL(policy || start) in nats a story, of stories cut off that of their beginnings; `kl_k1` estimates the same by the
-    stories' log-probabilities.
+    stories' log-probabilities. Both are only known of stories drawn from the policy as it is.
 
     Args:
         corpus: token ids of the training stories, one after the other.
     """
     prompts, lengths = stories.prompts, stories.lengths
-    k1 = stories.policy_logprob - stories.start_logprob
     figures = {
         **_mean("score", stories.score, prompts),
         "score_spread": spread(stories.score, prompts),
         "score_length_slope": slope(stories.score, log_words(stories.texts), prompts),
-        **_mean("kl", stories.kl, prompts),
-        **_mean("kl_k1", k1, prompts),
         "entropy_per_token": float(stories.entropy.sum() / (lengths + stories.ended).sum()),
         "length": float(lengths.mean()),
         "cut_off": float((~stories.ended).mean()),
         **diversity([stories.texts[index] for index in np.argsort(stories.numbers, kind="stable")]),  # each prompt's first
         "copied_tokens": _copied(stories, corpus),
     }
+    if draws_the_policy:
+        figures |= _mean("kl", stories.kl, prompts) | _mean("kl_k1", stories.policy_logprob - stories.start_logprob, prompts)
     if len(stories.by_judge) > 1:
         by_judge = np.stack(list(stories.by_judge.values()))
         figures["disagreement"] = float((by_judge - by_judge.mean(axis=1, keepdims=True)).std(axis=0).mean())
@@ -60,9 +59,13 @@ def round_line(figures: Mapping[str, float]) -> str:
     """The most important figures, for people."""
     told = [
         f"score {figures['score']:.3f} (spread {figures['score_spread']:.3f})",
-        f"KL {figures['kl']:.2f} nats a story",
         f"{figures['length']:.0f} tokens",
         f"{figures['cut_off']:.0%} cut off",
     ]
-    more = {"watch": "watch judge {:.3f}", "quality": "true quality {:.3f}", "ess_within_prompts": "ESS {:.2f}"}
+    more = {
+        "kl": "KL {:.2f} nats a story",
+        "watch": "watch judge {:.3f}",
+        "quality": "true quality {:.3f}",
+        "ess_within_prompts": "ESS {:.2f}",
+    }
     return ", ".join([*told, *(words.format(figures[name]) for name, words in more.items() if name in figures)])

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from collections.abc import Sequence as SequenceOf
+from dataclasses import replace
 
 import numpy as np
 
+from rfr.evaluate.within_prompts import log_words, slope
 from rfr.rollouts.round_stories import RoundStories
 from rfr.rollouts.shaping import Reference, Shaping, Standardise
 
 Texts = SequenceOf[tuple[str, str]]
+PEOPLE = 512  # stories of people that are scored, where no shaping asks for another number
 
 
 class RewardShaping:
@@ -32,12 +35,14 @@ class RewardShaping:
             people: prompts and stories of the validation split.
             start: the start policy's stories on validation prompts.
         """
-        wanted = max((shaping.stories for shaping in self._of_score if isinstance(shaping, Standardise)), default=0)
+        wanted = max((shaping.stories for shaping in self._of_score if isinstance(shaping, Standardise)), default=PEOPLE)
         chosen = np.linspace(0, len(people) - 1, min(wanted, len(people))).astype(int)
-        reference = Reference(people=score([people[index] for index in chosen]) if wanted else np.zeros(1), start=start)
-        figures: dict[str, float] = {}
+        texts = [people[index] for index in chosen]
+        scores, start = score(texts), replace(start, reward=start.score)
+        figures = {"people_length_slope": slope(scores, log_words([text for _, text in texts]), [prompt for prompt, _ in texts])}
         for shaping in (*self._of_score, *self._of_story):
-            figures |= shaping.fit(reference)
+            figures |= shaping.fit(Reference(people=scores, start=start))
+            start = replace(start, reward=shaping(start.reward, start))
         return figures
 
     def __call__(self, stories: RoundStories, shuffled_in: int | None = None) -> np.ndarray:

@@ -10,7 +10,7 @@ from typing import Annotated, Literal, TypedDict
 import numpy as np
 from annotated_types import Ge, Lt
 
-from rfr.data.prompt_hashes import learned_prompts
+from rfr.data.prompt_hashes import OWN, learned_prompts
 from rfr.errors import UserError
 from rfr.generation.sampling import Sampling
 from rfr.ranges import Count
@@ -95,9 +95,14 @@ class Rollouts:
         """Micro-batches of a step, each of up to `micro_batch` blocks of tokens, so that the stories of any round fit."""
         return math.ceil(self.rows_per_step / (micro_batch * ranks))
 
+    @property
+    def draws_the_policy(self) -> bool:
+        """Whether stories are drawn from the policy's own distribution."""
+        return self.sampling.truncation == (1.0, 0, 1.0) and not self.sampling.use_generation_config
+
     def require_whole_policy(self, what: str) -> None:
         """Raises UserError where stories are drawn from something else than the policy's own distribution."""
-        if self.sampling.truncation != (1.0, 0, 1.0):
+        if not self.draws_the_policy:
             raise UserError(f"{what} needs stories drawn from the policy as it is: {WHOLE_POLICY}")
 
     def require_independent_watch(self, judges: tuple[str, ...]) -> None:
@@ -118,5 +123,6 @@ class Rollouts:
 
 
 def _shared_prompts(one: str, other: str) -> int:
-    first, second = learned_prompts(one), learned_prompts(other)
+    """Those whose votes both learned from; a policy that both began with may have read all stories, but saw no votes."""
+    first, second = learned_prompts(one, OWN), learned_prompts(other, OWN)
     return 0 if first is None or second is None else len(np.intersect1d(first, second))

@@ -34,6 +34,7 @@ class RoundStories:
         ended: false: the story was cut off.
         policy_logprob, start_logprob: of the whole story under the policy that wrote it and under the start policy, as training
             finds them; float64.
+        drawn_logprob, reference_logprob: the same in the precision of the training, for ratios and for dpo's reference.
         kl: the Kullback-Leibler divergences from the start policy of the next tokens' distributions, summed along the story.
         entropy: of these distributions, summed likewise; in nats.
         score: by the judge, or by the judges' rule. `by_judge`: by each alone.
@@ -52,6 +53,8 @@ class RoundStories:
     ended: np.ndarray
     policy_logprob: np.ndarray
     start_logprob: np.ndarray
+    drawn_logprob: np.ndarray
+    reference_logprob: np.ndarray
     kl: np.ndarray
     entropy: np.ndarray
     score: np.ndarray
@@ -81,9 +84,10 @@ def story_rows(
     """
     lengths = np.array([(len(prompt), len(story)) for prompt, story in zip(prompts, stories, strict=True)])
     ends = np.cumsum(lengths.sum(axis=1))
-    order = np.argsort(lengths.sum(axis=1) - cut_off, kind="stable")
+    places = lengths.sum(axis=1) - cut_off  # in a row
+    order = np.argsort(places, kind="stable")
     return PackedRows(
-        block=block,
+        block=max(block, int(places.max())),  # stories may use all positions of a model, blocks fewer
         context=0,
         eos=eos,
         packed=False,
@@ -94,9 +98,15 @@ def story_rows(
     )
 
 
-def save_round(stories: RoundStories, path: Path) -> None:
-    """Write the stories as Parquet; the file is complete or absent."""
+def save_round(stories: RoundStories, path: Path, number: int) -> None:
+    """Write the stories as Parquet; the file is complete or absent.
+
+    Args:
+        number: of the round.
+    """
     columns: dict[str, Any] = {field.name: getattr(stories, field.name) for field in fields(stories) if field.name != "by_judge"}
+    columns["stop"] = ["end" if ended else "length" for ended in columns.pop("ended")]
+    columns["round"] = np.full(len(stories), number)
     for name in ("prompt_ids", *LISTS):
         columns[name] = pa.array(columns[name], pa.list_(pa.float32() if name == "logprobs" else pa.int32()))
     columns |= {SCORE_OF + judge: scores for judge, scores in stories.by_judge.items()}
@@ -110,15 +120,19 @@ def load_round(path: Path) -> RoundStories:
     Raises:
         UserError: the file is damaged.
     """
-    damaged = as_user_error(f"{path} is damaged", pa.ArrowException, OSError, KeyError, TypeError, remedy="remove it")
+    damaged = as_user_error(
+        f"{path} is damaged", pa.ArrowException, OSError, KeyError, TypeError, remedy="copy it again, or start the run anew"
+    )
     with damaged:
         table = pq.read_table(path)
         columns: dict[str, Any] = {name: table[name].combine_chunks() for name in table.column_names}
         of_judges = {name.removeprefix(SCORE_OF): columns.pop(name).to_numpy() for name in list(columns) if SCORE_OF in name}
+        del columns["round"]
+        ended = np.array([stop == "end" for stop in columns.pop("stop").to_pylist()])
         texts: dict[str, Any] = {name: columns.pop(name).to_pylist() for name in ("prompts", "texts")}
         arrays: dict[str, Any] = {
             name: [np.array(one.as_py(), np.float32 if name == "logprobs" else np.int32) for one in columns.pop(name)]
             for name in ("prompt_ids", *LISTS)
         }
         rest = {name: column.to_numpy(zero_copy_only=False) for name, column in columns.items()}
-        return RoundStories(**texts, **arrays, **rest, by_judge=of_judges)
+        return RoundStories(**texts, **arrays, **rest, ended=ended, by_judge=of_judges)

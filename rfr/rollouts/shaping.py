@@ -17,8 +17,8 @@ class Reference:
     """What shapings are fitted on, before the first round.
 
     Args:
-        people: scores of people's stories on prompts that are not trained on, as many as were asked for; float64.
-        start: stories of the start policy on such prompts.
+        people: scores of people's stories on prompts that are not trained on; float64.
+        start: stories of the start policy on such prompts, with their rewards as the shapings before this one leave them.
     """
 
     people: np.ndarray

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -14,11 +14,14 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.tokenise import prompt_tokens
 from rfr.evaluate.judge_rules import Judge
+from rfr.evaluate.perplexity import story_nll
 from rfr.evaluate.policy_divergence import divergence
+from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.generation.sampling import SampledStory, Sampling, stories_as_they_end
 from rfr.rollouts.round_stories import RoundStories, story_rows
 
 Text = tuple[str, str]  # prompt and story
+READ_AT_ONCE = 16  # stories, where log-probabilities are taken in the training's precision
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -29,14 +32,14 @@ class Judges:
         score: the one that the policy is trained against.
         each: of several by a rule, each alone, by its folder.
         watch: the one that the training does not see; None: nobody watches.
-        models: theirs, so that they can be moved.
+        models: the reward models of all of them.
         quality: the true quality; None: nobody knows it.
     """
 
     score: Judge
     each: Mapping[str, Judge]
     watch: Judge | None
-    models: SequenceOf[PreTrainedModel]
+    models: SequenceOf[RewardModelJudge]
     quality: Callable[[str, str], float] | None
 
 
@@ -55,10 +58,18 @@ class Share:
 
 @dataclass(frozen=True, kw_only=True)
 class Policy:
-    """A policy that writes and whose stories are read again; both are the same model where its parameters are whole and fp32."""
+    """A policy that writes, and whose stories are read again. All are the same model where its parameters are whole and fp32.
+
+    Args:
+        reads: in fp32.
+        trains: as the training reads them.
+        computing: the training's precision, of products of fp32 parameters; None: it is fp32.
+    """
 
     writes: PreTrainedModel
     reads: PreTrainedModel
+    trains: PreTrainedModel
+    computing: Callable[[], AbstractContextManager[Any]] | None
 
 
 class StoryWriter:
@@ -104,7 +115,7 @@ class StoryWriter:
         stories = [written[index] for index in range(len(asked))]
         texts = [(story.prompt, story.text) for story in stories]
         rows = [self._row(story) for story in stories]
-        for column in (self._divergence(policy.reads, rows), self.score(texts, policy.reads.device)):
+        for column in (self._log_probabilities(policy, rows), self.score(texts, policy.reads.device)):
             for name, values in column.items():
                 for row, value in zip(rows, values.tolist(), strict=True):
                     row[name] = value
@@ -121,24 +132,30 @@ class StoryWriter:
             "ended": story.stop == "end",
         }
 
-    def _divergence(self, policy: PreTrainedModel, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
+    def _log_probabilities(self, policy: Policy, rows: list[dict[str, Any]]) -> dict[str, np.ndarray]:
         ended = np.array([row["ended"] for row in rows])
         ids = [row["ids"][: len(row["ids"]) - row["ended"]] for row in rows]
         packed = story_rows([row["prompt_ids"] for row in rows], ids, ~ended, self._block, int(self._tokenizer.eos_token_id))
-        was_training = policy.training
-        with self._on(policy.device, [self._start]):
-            found = divergence(policy.eval(), self._start, packed)
-        policy.train(was_training)
-        return vars(found)
+        with self._on(policy.reads.device, [self._start]), _evaluating(policy.reads), _evaluating(policy.trains):
+            found = vars(divergence(policy.reads, self._start, packed))
+            if policy.computing is None:
+                return {**found, "drawn_logprob": found["policy_logprob"], "reference_logprob": found["start_logprob"]}
+            with policy.computing():
+                reference, _ = story_nll(self._start, packed, READ_AT_ONCE)
+            with policy.computing() if policy.trains.dtype == torch.float32 else nullcontext():
+                drawn, _ = story_nll(policy.trains, packed, READ_AT_ONCE)
+        return {**found, "drawn_logprob": -drawn, "reference_logprob": -reference}
 
     def score(self, texts: SequenceOf[Text], device: torch.device) -> dict[str, np.ndarray]:
         """The scores of stories by all who score them, float64 of shape (stories,), NaN where nobody does."""
         judges, unknown = self._judges, np.full(len(texts), np.nan)
-        with self._on(device, judges.models):
+        for judge in judges.models:
+            judge.forget()  # so that what is read together does not depend on what was read before
+        with self._on(device, [judge.model for judge in judges.models]):
             scores = {
                 "score": judges.score(texts),
                 "watch": unknown if judges.watch is None else judges.watch(texts),
-                **{f"by_judge {name}": judge(texts) for name, judge in judges.each.items()},
+                **{f"by_judge {name}": alone(texts) for name, alone in judges.each.items()},
             }
         quality = judges.quality
         scores["quality"] = unknown if quality is None else np.array([quality(prompt, text) for prompt, text in texts])
@@ -160,3 +177,11 @@ def _columns(rows: list[dict[str, Any]]) -> RoundStories:
     arrays: dict[str, Any] = {name: values if name in lists else np.array(values) for name, values in columns.items()}
     of_judges = {name.removeprefix("by_judge "): arrays.pop(name) for name in list(arrays) if name.startswith("by_judge ")}
     return RoundStories(**arrays, by_judge=of_judges, reward=arrays["score"], weight=np.zeros(len(rows)))
+
+
+@contextmanager
+def _evaluating(model: PreTrainedModel) -> Iterator[None]:
+    was_training = model.training
+    model.eval()
+    yield
+    model.train(was_training)

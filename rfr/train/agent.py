@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-from transformers import PreTrainedModel
+import torch
 
 from rfr.data.prepare import Prepared
 from rfr.data.prompt_hashes import learned_prompts, prompt_hashes
@@ -101,9 +101,11 @@ def _load_judges(recipe: Recipe) -> Judges:
     score = recipe.score.load(load)
     each = dict(loaded)
     watch = JudgeScore(list(settings.watch_folders), Mean()).load(load) if settings.watch else None
-    models: list[PreTrainedModel] = [judge.model for judge in loaded.values()]
-    if isinstance(score, RewardModelJudge):  # averaged weights are a model of their own
-        models.append(score.model)
+    models = list(loaded.values())
+    if isinstance(score, RewardModelJudge) and score not in models:  # averaged weights are a model of their own
+        models.append(score)
+    for judge in models:
+        judge.model.to(torch.device("cpu"))  # type: ignore[arg-type]  # until they are used: ranks have not chosen GPUs yet
     return Judges(score=score, each=each, watch=watch, models=models, quality=recipe.corpus.quality)
 
 

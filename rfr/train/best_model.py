@@ -59,7 +59,7 @@ class EarlyStop(Callback):
 
     def on_train_start(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
         """A run that was killed when it had just ended takes no further step."""
-        trainer.should_stop = self._no_better >= self._patience
+        trainer.should_stop |= self._no_better >= self._patience
 
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)

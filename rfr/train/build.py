@@ -13,7 +13,7 @@ from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.control_tokens import add_controls
 from rfr.data.prepare import Prepared
-from rfr.data.prompt_hashes import learned_prompts, prompt_hashes
+from rfr.data.prompt_hashes import LEARNED, OWN, learned_prompts, prompt_hashes
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.model.load import build_tokenizer
@@ -47,7 +47,7 @@ class Run:
     data: TrainingData
     model: PreTrainedModel
     agent: Agent | None  # None: people's stories are learned from
-    learned: np.ndarray  # hashes of the prompts that the trained model will have learned from; uint64, sorted
+    learned: dict[str, np.ndarray]  # by file, hashes of the prompts that the trained model will have learned from
     resume_from: Path | None  # a checkpoint
     fingerprint: dict[str, Any]  # what a checkpoint of this run must have in common with it
 
@@ -71,7 +71,8 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
         model = build_policy(recipe, prepared.tokenizer, layout.dtype, attention)
     recipe = recipe.with_threads(set_threads(recipe.threads, model.num_parameters()))
     if loss.needs_reference:
-        data = data.with_reference(ReferenceLogProbs(model, precision, recipe.data_dir / "cache"))
+        reference = ReferenceLogProbs(model, precision, recipe.data_dir / "cache")
+        data = data.with_reference(reference, training=agent is None)
     if not loss.is_policy:
         model = reward_model(model, recipe.model.block_size)
     own_fingerprint = fingerprint(model, rows_per_step(recipe))
@@ -94,10 +95,10 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     )
 
 
-def _learned(prepared: Prepared, weights: str) -> np.ndarray:
-    """Of its own training prompts, and of those that the weights it begins with learned from."""
-    own, before = prompt_hashes(prepared.train.stories.column("prompt")), learned_prompts(weights)
-    return np.unique(own if before is None else np.append(own, before))
+def _learned(prepared: Prepared, weights: str) -> dict[str, np.ndarray]:
+    """Its own training prompts, and these with those that the weights it begins with learned from."""
+    own, before = np.unique(prompt_hashes(prepared.train.stories.column("prompt"))), learned_prompts(weights)
+    return {OWN: own, LEARNED: own if before is None else np.union1d(own, before)}
 
 
 def require_masters(optimizer: Any, precision: str, layout: Layout) -> None:

@@ -17,7 +17,7 @@ from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
 from rfr.generation.sampling import Sampling, sample
-from rfr.records import AnyBatch
+from rfr.records import IGNORE, AnyBatch
 from rfr.strategy.loss_scale import loss_scale
 from rfr.strategy.ranks import ranks
 from rfr.train.checkpoints import inside_accumulation
@@ -59,7 +59,8 @@ class Throughput(Callback):
         self._stop_clock()
         if module.grad_norm is not None:
             module.log("grad_norm", module.grad_norm)
-        tokens = int((batch.documents_BT > 0).sum()) * trainer.world_size
+        stands_in_B1 = (batch.labels_BT == IGNORE).all(dim=1, keepdim=True)  # for a row that was not there
+        tokens = int(((batch.documents_BT > 0) & ~stands_in_B1).sum()) * trainer.world_size
         self.tokens, self.total_tokens = self.tokens + tokens, self.total_tokens + tokens
         module.log("tokens", float(self.total_tokens))
         module.log("optimizer_steps", float(trainer.lr_scheduler_configs[0].scheduler.last_epoch))

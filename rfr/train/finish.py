@@ -8,9 +8,9 @@ import shutil
 from typing import Any
 
 import pytorch_lightning as pl
+import torch
 
 from rfr.data.batches import PairRows
-from rfr.data.prompt_hashes import LEARNED
 from rfr.errors import reading
 from rfr.evaluate.judge_check import judge_check, pair_accuracy_of
 from rfr.evaluate.quality import cycle_prompts, judge
@@ -37,7 +37,7 @@ def finish_run(run: Run, trainer: pl.Trainer, tokens_per_second: float) -> dict[
     with gathered_parameters(trainer):
         if trainer.is_global_zero:
             about = {"step": trainer.global_step, **learner.validated}
-            export(run.model, run.prepared.tokenizer, run.run_dir / "model", about, {LEARNED: run.learned})
+            export(run.model, run.prepared.tokenizer, run.run_dir / "model", about, run.learned)
             worth = _true_quality(run) if run.recipe.objective.loss.is_policy else {}
     if not trainer.is_global_zero:
         return {}
@@ -99,6 +99,7 @@ def _judge_figures(run: Run) -> dict[str, float]:
         return figures
     distinct = list(dict.fromkeys(held_out.column("prompt").tolist()))
     prompts = cycle_prompts(distinct[: -(-asked.count // ON_A_PROMPT)], asked.count)
+    policy.to(torch.device("cuda" if torch.cuda.is_available() else "cpu"))  # type: ignore[arg-type]
     written = sample(policy, run.prepared.tokenizer, prompts, asked.sampling)
     stories = [(story.prompt, story.text) for story in written]
     scored = load_judge(str(run.run_dir / "model"), TOKENS, str(run.recipe.data_dir))

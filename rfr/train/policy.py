@@ -115,12 +115,11 @@ def build_policy(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, dtype: torc
 
 
 def start_policy(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | None:
-    """The policy that a run begins with, in fp32 and evaluation mode, on the GPU where there is one; None where its weights are
-    random, so that it can write nothing."""
+    """The policy that a run begins with, in fp32 and evaluation mode, in main memory; None where its weights are random, so that
+    it can write nothing."""
     if recipe.model.weights == "random":
         return None
-    model = build_policy(recipe, tokenizer, torch.float32, require_trainable(recipe))
-    return model.to(torch.device("cuda" if torch.cuda.is_available() else "cpu")).eval()  # type: ignore[arg-type]
+    return build_policy(recipe, tokenizer, torch.float32, require_trainable(recipe)).eval()
 
 
 def _compile_layers(model: PreTrainedModel) -> None:

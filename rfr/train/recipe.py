@@ -90,7 +90,6 @@ class Recipe:
         require_whole_rounds(trainer, rollouts)
         if rollouts is not None:
             trainer = replace(trainer, accumulate=rollouts.accumulate(trainer.micro_batch, world_size(trainer.ranks)))
-            cfg.trainer.accumulate = trainer.accumulate
         schedule(0, trainer.max_steps)  # raises where the warm-up is too long
         optimizer = instantiate(cfg.optimizer)
         model = ModelSettings(**{field.name: cfg.model[field.name] for field in fields(ModelSettings)})

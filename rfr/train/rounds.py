@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable
 from contextlib import AbstractContextManager
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +17,6 @@ from pytorch_lightning.callbacks import Callback
 from transformers import PreTrainedModel
 
 from rfr.data.loader import Batching, RowDataModule
-from rfr.data.prompt_hashes import LEARNED
 from rfr.errors import UserError
 from rfr.model.save import export
 from rfr.objective.own_stories import RewardedStories, RoundData
@@ -28,6 +28,7 @@ from rfr.rollouts.round_stories import RoundStories, load_round, save_round
 from rfr.rollouts.story_writer import Policy, Share
 from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.gather import gather_lists
+from rfr.strategy.precision import computing_in
 from rfr.train.build import Run
 from rfr.train.checkpoints import inside_accumulation
 from rfr.train.finish import BEST
@@ -40,9 +41,9 @@ Pause = Callable[[], AbstractContextManager[None]]
 
 
 class Rounds(Callback):
-    """The rounds of one run, in files of its folder: `rounds/learned-N.parquet` has what is learned from in round N, and
-    `rounds/held-out-N.parquet` what the policy writes on validation prompts after N rounds. A resumed run keeps those that it has
-    come to.
+    """The rounds of one run, in files of its folder: `rounds/learned-N.parquet` has what is learned from in round N, the first of
+    which is 1, and `rounds/held-out-N.parquet` what the policy writes on validation prompts after N rounds. A resumed run keeps
+    those that it has come to.
 
     Args:
         batching: of the run.
@@ -78,11 +79,15 @@ class Rounds(Callback):
             self._measure(trainer.global_step // self.steps, trainer)
 
     def open(self, number: int) -> DealtRound:
-        """A round's rows: of its file, or of stories that the policy writes now."""
-        trainer, path = self._trainer, self._path("learned", number)
+        """A round's rows: of its file, or of stories that the policy writes now.
+
+        Args:
+            number: of the round, counted from 0 as the loader counts.
+        """
+        trainer, path = self._trainer, self._path("learned", number + 1)
         assert trainer is not None
         with self._pause():
-            if path.exists():
+            if self._is_there(path, number * self.steps, trainer):
                 stories = load_round(path)
                 data = self._round_data(stories, number)
             else:
@@ -90,17 +95,15 @@ class Rounds(Callback):
                 stories = replace(stories, reward=self._shaping(stories, number))
                 data = self._round_data(stories, number)
                 stories = replace(stories, weight=data.weights)
-                self._save(stories, path, trainer)
+                self._save(stories, path, number + 1, trainer)
             self._tell(f"round {number + 1}", "round", stories, data.figures, trainer, number * self.steps)
         return deal(data, self.steps, self._run.recipe.model.block_size, self._batching, trainer.world_size, number)
 
     def _measure(self, number: int, trainer: pl.Trainer) -> None:
         """What the policy writes on validation prompts after so many rounds."""
         path = self._path("held-out", number)
-        is_new = not path.exists()
-        if is_new and number * self.steps != trainer.global_step:
-            raise UserError(f"{path} is missing, by which the run goes on: put it back, or start the run anew")
         with self._pause():
+            is_new = not self._is_there(path, number * self.steps, trainer)
             if is_new:
                 stories = self._write(trainer, self._agent.held_out, 0, self._settings.held_out["stories"])
             else:
@@ -108,9 +111,23 @@ class Rounds(Callback):
             figures = self._fit_shaping(stories) if number == 0 else {}
             self._watch(stories, trainer, is_new=is_new)
             if is_new:
-                self._save(replace(stories, reward=self._shaping(stories)), path, trainer)
-            title, step = f"after {number} round{'s' * (number != 1)}", max(0, number * self.steps - 1)
-            self._tell(title, "held_out", stories, figures, trainer, step)
+                self._save(replace(stories, reward=self._shaping(stories)), path, number, trainer)
+            if is_new or number == self._start_step // self.steps:  # else it was told long ago
+                title, step = f"after {number} round{'s' * (number != 1)}", max(0, number * self.steps - 1)
+                self._tell(title, "held_out", stories, figures, trainer, step)
+
+    def _is_there(self, path: Path, step: int, trainer: pl.Trainer) -> bool:
+        """Whether a file is there, or is to be made now.
+
+        Args:
+            step: after which it is made.
+
+        Raises:
+            UserError: the file is gone, and the policy that wrote it too.
+        """
+        if not path.exists() and step != trainer.global_step:
+            raise UserError(f"{path} is missing, by which the run goes on: put it back, or start the run anew")
+        return path.exists()
 
     def _fit_shaping(self, start: RoundStories) -> dict[str, float]:
         score = self._agent.writer.score
@@ -130,7 +147,7 @@ class Rounds(Callback):
                 if trainer.is_global_zero:
                     info = {"step": trainer.global_step, "round": len(self._watched), "watch": score}
                     model, tokenizer = self._run.model, self._run.prepared.tokenizer
-                    export(model, tokenizer, self._run.run_dir / BEST, info, {LEARNED: self._run.learned})
+                    export(model, tokenizer, self._run.run_dir / BEST, info, self._run.learned)
         self._watched.append(score)
         since_best = len(self._watched) - 1 - int(np.argmax(self._watched))
         if self._settings.patience is not None and since_best >= self._settings.patience:
@@ -151,23 +168,26 @@ class Rounds(Callback):
         """The policy to write with, and to read its stories with in fp32."""
         model = self._run.model
         in_parts = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # by ZeRO-3
+        precision = self._run.precision
+        computing = None if precision == "fp32" else partial(computing_in, precision, model.device.type)
         if not in_parts and model.dtype == torch.float32:
-            return Policy(writes=model, reads=model)
+            return Policy(writes=model, reads=model, trains=model, computing=computing)
         with gathered_parameters(trainer):
             weights = {name: tensor.detach().float().clone() for name, tensor in model.state_dict().items()}
         if self._spare is None:
             self._spare = start_policy(self._run.recipe, self._run.prepared.tokenizer)
         assert self._spare is not None
-        self._spare.load_state_dict(weights)
-        return Policy(writes=self._spare if in_parts else model, reads=self._spare)
+        self._spare.to(model.device).load_state_dict(weights)  # type: ignore[arg-type]
+        whole = self._spare if in_parts else model
+        return Policy(writes=whole, reads=self._spare, trains=whole, computing=computing)
 
     def _round_data(self, stories: RoundStories, number: int) -> RoundData:
         people = self._people(number)
         own = RewardedStories(
             rows=with_people(stories, people, self._run.recipe.model.block_size, int(self._run.prepared.tokenizer.eos_token_id)),
             rewards_PK=stories.reward.reshape(-1, self._settings.stories),
-            policy_logprobs=stories.policy_logprob,
-            start_logprobs=stories.start_logprob,
+            policy_logprobs=stories.drawn_logprob,
+            start_logprobs=stories.reference_logprob,
             steps=self.steps,
             people_weights=people.weights,
         )
@@ -179,14 +199,15 @@ class Rounds(Callback):
         """Log how the policy does, and print a line of it."""
         if not trainer.is_global_zero:
             return
-        figures = round_health(stories, np.asarray(self._run.prepared.train.rows.tokens)) | more
+        corpus, draws_the_policy = np.asarray(self._run.prepared.train.rows.tokens), self._settings.draws_the_policy
+        figures = round_health(stories, corpus, draws_the_policy=draws_the_policy) | more
         for logger in trainer.loggers:
             logger.log_metrics({f"{prefix}/{name}": value for name, value in figures.items()}, step)
         print(f"{title}: {round_line(figures)}", flush=True)
 
-    def _save(self, stories: RoundStories, path: Path, trainer: pl.Trainer) -> None:
+    def _save(self, stories: RoundStories, path: Path, number: int, trainer: pl.Trainer) -> None:
         if trainer.is_global_zero:
-            save_round(stories, path)
+            save_round(stories, path, number)
 
     def _path(self, kind: str, number: int) -> Path:
         return self._run.run_dir / FOLDER / f"{kind}-{number:04d}.parquet"
@@ -195,7 +216,8 @@ class Rounds(Callback):
         """Those that another attempt wrote after the step that this one goes on from."""
         for path in (self._run.run_dir / FOLDER).glob("*"):
             match = FILE.fullmatch(path.name)
-            if match is None or int(match[2]) * self.steps > self._start_step:
+            rounds_before = int(match[2]) - (match[1] == "learned") if match else 0
+            if match is None or rounds_before * self.steps > self._start_step:
                 remove(path)
 
     @property

@@ -12,7 +12,6 @@ import pytorch_lightning as pl
 import torch
 
 from rfr.data.loader import Batching, RowDataModule
-from rfr.data.prompt_hashes import LEARNED
 from rfr.errors import Interrupted
 from rfr.loggers.loggers import RunInfo, log_start
 from rfr.runs.folder import write_config
@@ -127,7 +126,7 @@ def _persistent_callbacks(run: Run) -> list[pl.Callback]:
     prompts = prompts[: recipe.samples.count] if recipe.objective.loss.is_policy else []
     monitor = f"{list(run.data.validations)[-1]}/{recipe.objective.loss.monitor}"
     is_watched = recipe.rollouts is not None and bool(recipe.rollouts.watch)  # the watch judge chooses the best
-    best = SaveBest(run.run_dir / BEST, run.prepared.tokenizer, monitor, {LEARNED: run.learned})
+    best = SaveBest(run.run_dir / BEST, run.prepared.tokenizer, monitor, run.learned)
     return [
         *([best] if settings.keep_best and not is_watched else []),
         *([EarlyStop(monitor, settings.patience)] if settings.patience else []),

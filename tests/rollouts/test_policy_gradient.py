@@ -46,6 +46,7 @@ def test_rloo_is_the_exact_policy_gradient_of_a_toy() -> None:
         input_ids_BT=labels, labels_BT=labels, positions_BT=labels,
         documents_BT=torch.arange(1, DRAWN + 1)[:, None].expand(-1, 2),
         advantage_S=torch.from_numpy(advantages).float(), drawn_S=torch.full((DRAWN,), torch.nan), stories=DRAWN,
+        has_ratios=False,
         target_tokens=2 * DRAWN,
     )  # fmt: skip
     states = torch.nn.functional.one_hot(torch.stack([torch.zeros_like(first), 1 + first], dim=1), STATES).float()
@@ -74,6 +75,7 @@ def test_ratios_are_clipped_where_they_have_gone_far_enough() -> None:
     batch = AdvantageBatch(
         input_ids_BT=labels, labels_BT=labels, positions_BT=labels,
         documents_BT=torch.arange(1, stories + 1)[:, None].expand(-1, 2), advantage_S=advantage, drawn_S=drawn, stories=stories,
+        has_ratios=True,
         target_tokens=2 * stories,
     )  # fmt: skip
 

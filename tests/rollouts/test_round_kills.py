@@ -88,7 +88,7 @@ def test_several_ranks_do_what_one_does(folders: list[str], judged: list[str], t
     one = Path(last_json(command(["train.py", *settings, "name=one"]))["run_dir"])
     two = Path(last_json(command(["train.py", *settings, f"strategy={strategy}", "trainer.ranks=2", "name=two"]))["run_dir"])
     for number in range(2):
-        alone, shared = (load_round(run_dir / "rounds" / f"learned-{number:04d}.parquet") for run_dir in (one, two))
+        alone, shared = (load_round(run_dir / "rounds" / f"learned-{number + 1:04d}.parquet") for run_dir in (one, two))
         assert alone.prompts == shared.prompts
         same = np.mean([a == b for a, b in zip(alone.texts, shared.texts, strict=True)])
         assert same == 1 if number == 0 else same > 0.9, "later rounds are written by policies that rounded otherwise"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -55,8 +56,7 @@ def _judges(start: list[str]) -> list[str]:
 @pytest.fixture(scope="module")
 def agent(folders: list[str], start: list[str]) -> tuple[Path, dict]:
     judge, watch = _judges(start)
-    return train_small(folders, "agent", *start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}",
-                       "rollouts.allow_overlap=true")  # fmt: skip
+    return train_small(folders, "agent", *start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}")
 
 
 def _learned(run_dir: Path) -> list[RoundStories]:
@@ -147,7 +147,7 @@ def test_a_run_ends_when_the_watch_judge_has_long_found_nothing_better(
     folders: list[str], start: list[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     judge, watch = _judges(start)
-    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}", "rollouts.allow_overlap=true"]
+    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}"]
     recipe = Recipe.of(small_config(folders, "patient", *settings, "rollouts.patience=1", "rollouts.rounds=4"))
     run_dir = run_folder(small_config(folders, "patient", *settings))
     real, asked = StoryWriter.score, list[int]()
@@ -201,7 +201,7 @@ def test_the_control_shuffles_scores_within_prompts_and_nothing_else(
 ) -> None:
     judge, watch = _judges(start)
     penalty = "rollouts.shaping.kl.beta=0.5"
-    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}", "rollouts.allow_overlap=true"]
+    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}"]
     one_dir, _ = train_small(folders, "penalised", *settings, penalty)
     twin_dir, _ = train_small(folders, "twin", *settings, penalty, "rollouts.selection=random")
     (one, *_), (twin, *_), (free, *_) = (_learned(run_dir) for run_dir in (one_dir, twin_dir, agent[0]))
@@ -232,7 +232,7 @@ def test_peoples_stories_can_be_mixed_in(folders: list[str], start: list[str], o
 
 def test_an_interrupted_run_goes_on_to_the_bit(folders: list[str], start: list[str], agent: tuple[Path, dict]) -> None:
     judge, watch = _judges(start)
-    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}", "rollouts.allow_overlap=true",
+    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}",
                 "trainer.checkpoint_every=1"]  # fmt: skip
     for step in (2, 3):  # between rounds, and within one
         name = f"stopped-{step}"
@@ -250,12 +250,12 @@ def test_an_interrupted_run_goes_on_to_the_bit(folders: list[str], start: list[s
 def test_rounds_of_a_lost_future_are_drawn_again(folders: list[str], start: list[str], agent: tuple[Path, dict]) -> None:
     """The run went on for a round that no checkpoint knows of."""
     judge, watch = _judges(start)
-    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}", "rollouts.allow_overlap=true"]
+    settings = [*start, *ROUNDS, "objective=rwr", f"judge={judge}", f"rollouts.watch={watch}"]
     with stopped_at(2):
         train_small(folders, "lost", *settings)
     rounds = run_folder(small_config(folders, "lost", *settings)) / "rounds"
-    (rounds / "learned-0002.parquet").write_bytes(b"of another policy")
-    (rounds / "learned-0001.parquet.partial").write_bytes(b"half")
+    (rounds / "learned-0003.parquet").write_bytes(b"of another policy")
+    (rounds / "learned-0002.parquet.partial").write_bytes(b"half")
     run_dir, _ = train_small(folders, "lost", *settings)
     assert largest_difference(run_dir, agent[0]) == 0
     assert not list(rounds.glob("*.partial"))
@@ -271,14 +271,19 @@ def _refused(folders: list[str], *overrides: str) -> str:
     return str(remedy(refused.value))
 
 
-def test_what_cannot_be_learned_is_refused(folders: list[str], start: list[str]) -> None:
+def test_what_cannot_be_learned_is_refused(folders: list[str], start: list[str], tmp_path: Path) -> None:
     judge, watch = (f"judge={_judges(start)[0]}", f"rollouts.watch={_judges(start)[1]}")
     rwr = [*start, "objective=rwr", judge]
     assert "needs a judge" in _refused(folders, *start, "objective=rwr")
     assert "rollouts.stories must be 2 or more, not 1" in _refused(folders, *rwr, "rollouts.stories=1")
     same = f"rollouts.watch={_judges(start)[0]}/../model"
     assert "is the judge itself" in _refused(folders, *rwr, same)
-    assert "learned from" in _refused(folders, *rwr, watch), "both began with a policy that has seen all threads"
+    copied = shutil.copytree(_judges(start)[0], tmp_path / "copied")
+    assert "common prompts, so they err alike" in _refused(folders, *rwr, f"rollouts.watch={copied}")
+    assert "target_ess=0.3 is out of reach with rollouts.stories=2" in _refused(folders, *rwr, "rollouts.stories=2", watch)
+    assert "follows from a round's stories" in _refused(folders, *rwr, "trainer.accumulate=4")
+    dpo = [*start, judge, "objective=dpo", "rollouts.steps=12", "trainer.max_steps=12"]
+    assert "rollouts.steps=12 must not be above rollouts.prompts=6" in _refused(folders, *dpo)
     assert "begins with a policy that can write" in _refused(folders, "objective=rwr", judge)
     assert "objective=reward_model can't learn" in _refused(folders, *start, "objective=reward_model", judge)
     assert "objective=conditional can't learn" in _refused(folders, *start, "objective=conditional", judge)
@@ -289,6 +294,8 @@ def test_what_cannot_be_learned_is_refused(folders: list[str], start: list[str])
     for distribution in ("rollouts.sampling.temperature=0.8", "rollouts.sampling.top_p=0.9", "rollouts.sampling.top_k=5"):
         assert "from the policy as it is" in _refused(folders, *start, judge, "objective=rloo", distribution)
         assert "from the policy as it is" in _refused(folders, *rwr, "rollouts.shaping.kl.beta=0.1", distribution)
+    config = "+rollouts.sampling.use_generation_config=true"
+    assert "from the policy as it is" in _refused(folders, *start, judge, "objective=rloo", config)
     with pytest.raises(UserError, match="add rollouts=own"):
         train_small(folders, "refused", *start, "objective=rloo")
     with pytest.raises(UserError, match="add rollouts=own, or leave out judge= "):
