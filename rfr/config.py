@@ -15,6 +15,14 @@ from rfr.utils.typecheck import checked
 ALLOWED = ("rfr.", "torch.", "pytorch_lightning.", "transformers.", "wandb.")
 
 
+def _times(one: Any, other: Any) -> int:
+    """`${times:${a},${b}}` in a config; what is wrong with a and b is said where they are checked."""
+    return one * other if type(one) is int and type(other) is int else 1
+
+
+OmegaConf.register_new_resolver("times", _times, replace=True)
+
+
 def plain(cfg: DictConfig) -> dict[str, Any]:
     """The config as a dictionary, interpolations replaced, nothing missing."""
     container = OmegaConf.to_container(cfg, resolve=True, throw_on_missing=True)

@@ -150,6 +150,27 @@ class Batch(_OnDevice):
 
 
 @dataclass(frozen=True, kw_only=True)
+class AdvantageBatch(_OnDevice):
+    """The input of a policy-gradient step. `documents_BT` is 0 on padding and else counts the stories of the batch from 1 to S.
+
+    Of story s + 1, `advantage_S[s]` says how much better than expected it is, and `drawn_S[s]` its log-probability under the
+    policy that wrote it, NaN where that policy is the one that learns; without `has_ratios` that is so for all stories of the
+    run. `stories` and `target_tokens` are those of the *global optimizer batch*. A rank that ran out of rows receives rows
+    without targets.
+    """
+
+    input_ids_BT: torch.Tensor
+    labels_BT: torch.Tensor
+    positions_BT: torch.Tensor
+    documents_BT: torch.Tensor
+    advantage_S: torch.Tensor
+    drawn_S: torch.Tensor
+    has_ratios: bool
+    stories: int
+    target_tokens: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class PreferenceBatch(_OnDevice):
     """The input of a pairwise model step: some stories of one thread per row, and which of them did better.
 
@@ -171,3 +192,6 @@ class PreferenceBatch(_OnDevice):
     rejected_P: torch.Tensor
     pairs: int
     target_tokens: int
+
+
+AnyBatch = Batch | AdvantageBatch | PreferenceBatch

@@ -23,9 +23,10 @@ ALLOWED: dict[str, set[str]] = {
     "config": {"utils"}, "report": {"utils"}, "runs": {"config", "utils"}, "strategy": {"model", "utils"}, "reddit": {"store"},
     "data": {"store", "utils"}, "collect": {"reddit", "store", "utils"}, "objective": {"data", "reward"},
     "generation": {"data", "model", "utils"}, "evaluate": {"data", "generation", "model", "objective", "reward", "utils"},
+    "rollouts": {"data", "evaluate", "generation", "objective", "utils"},
     "demo": {"collect", "reddit", "reward", "store", "utils"},  # and nobody imports demo
-    "train": {"config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reward", "runs",
-              "strategy", "utils"},
+    "train": {"config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reward",
+              "rollouts", "runs", "strategy", "utils"},
     "commands": {"collect", "config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reddit",
                  "report", "reward", "runs", "store", "strategy", "train", "utils"},
     "sweep": {"commands", "config", "runs", "train", "utils"},

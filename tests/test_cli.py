@@ -29,7 +29,7 @@ from tests.conftest import ROOT
 GROUPS = sorted(
     f"{path.parent.name}={path.stem}"
     for path in (ROOT / "conf").glob("*/*.yaml")
-    if path.parent.name not in ("_base", "source", "mode", "report", "judge_rule", "score")
+    if path.parent.name not in ("_base", "source", "mode", "report")
 )
 JUDGING = [f"{group}={path.stem}" for group in ("judge_rule", "score") for path in sorted((ROOT / "conf" / group).glob("*.yaml"))]
 MODES, SOURCES = (sorted(path.stem for path in (ROOT / "conf" / group).glob("*.yaml")) for group in ("mode", "source"))
@@ -129,6 +129,8 @@ BAD = [
     ((*DEMO, "preprocess.split.validation_share=abc"), "validation_share must be a number above 0 and below 1, not abc"),
     ((*DEMO, "preprocess.split.cutoff=0"), "must be a date such as"),
     ((*DEMO, "preprocess.split.cutoff=''"), "must be a date such as"),
+    ((*DEMO, "preprocess.split.part=[3,2]"), r"preprocess.split.part must be \[k, n\], the k-th of n parts"),
+    ((*DEMO, "preprocess.split.part=[1,0]"), "preprocess.split.part must be a list, each a whole number, 1 or more"),
     ((*DEMO, "preprocess.scored_only=abc"), "scored_only must be true or false, not abc"),
     ((*DEMO, "model.block_size=abc"), "model.block_size must be a whole number, 16 or more, not abc"),
     ((*DEMO, "model.block_size=0"), "model.block_size must be a whole number, 16 or more, not 0"),

@@ -15,6 +15,7 @@ from rfr.utils.files import write_atomically
 
 # Files that people read. The other files of a run folder (weights, tokenizers, settings, stores) quote no story, or are not
 # rfr's to remove.
+ROUNDS = "rounds"  # the folder of the stories that a run learned from; they are Parquet
 READABLE_SUFFIXES = {".jsonl", ".json", ".html", ".log", ".txt", ".csv", ".md", ".wandb", ".out", ".err", ".partial"}
 NO_TEXT = {"tokenizer.json", "tokenizer_config.json", "vocab.json", "config.json", "generation_config.json", "metrics.csv"}
 
@@ -56,15 +57,28 @@ def _names(stories: Path, ids: set[str]) -> bool:
 
 def remove_from(path: Path, fragments: QuoteFinder) -> bool:
     """Remove quotations of erased texts: lines of a JSON-lines file, or the whole of another file. True if anything went."""
-    text = path.read_bytes().decode("utf-8", "ignore")
-    if not fragments.found_in(text):
+    text = _text_of_round(path) if ".parquet" in path.suffixes else path.read_bytes().decode("utf-8", "ignore")
+    if text is not None and not fragments.found_in(text):
         return False
-    if path.suffix == ".jsonl":
+    if text is not None and path.suffix == ".jsonl":
         lines = text.split("\n")  # not splitlines(): a story may hold other line breaks
         write_atomically(path, "\n".join(line for line in lines if not fragments.found_in(line)))
     else:
         path.unlink()
     return True
+
+
+def _text_of_round(path: Path) -> str | None:
+    """The prompts and stories of a round; None where the file can't be read, so that nobody knows what it quotes."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        table = pq.read_table(path)
+    except (pa.ArrowException, OSError):
+        return None
+    texts = (table[field.name].to_pylist() for field in table.schema if field.type == pa.string())
+    return "\n".join(text for column in texts for text in column)
 
 
 def readable_files(root: Path) -> list[Path]:
@@ -81,6 +95,7 @@ def _readable_paths(root: Path) -> Iterator[Path]:
         visited.add(real_folder)
         for name in names:
             path = Path(folder, name)
-            is_readable = path.suffix in READABLE_SUFFIXES or "tfevents" in name
+            is_round = ".parquet" in path.suffixes and path.parent.name == ROUNDS
+            is_readable = path.suffix in READABLE_SUFFIXES or "tfevents" in name or is_round
             if is_readable and name not in NO_TEXT and path.is_file():
                 yield path.resolve()

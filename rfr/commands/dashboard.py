@@ -86,6 +86,17 @@ def sections() -> list[Any]:
             bars("ESS/N by objective", "weights/ess", "objective"),
             together,
         ],
+        "Own stories": [
+            lines("judge's score on held-out prompts", "held_out/score"),
+            lines("watch judge's score on held-out prompts", "held_out/watch"),
+            lines("true quality on held-out prompts (demo)", "held_out/quality"),
+            lines("KL from the start policy (nats a story)", "held_out/kl"),
+            lines("tokens a story", "held_out/length"),
+            lines("share of stories cut off", "held_out/cut_off"),
+            lines("spread of the score within a prompt", "round/score_spread"),
+            lines("ESS/N within prompts", "round/ess_within_prompts"),
+            lines("self-BLEU", "round/self_bleu"),
+        ],
         "Health": [
             lines("gradient norm before clipping", "grad_norm"),
             lines("useful tokens per second", "tokens_per_second"),

@@ -42,7 +42,10 @@ def find_lr(recipe: Recipe, steps: int) -> None:
     Raises:
         UserError: too few steps.
         UserError: the loss never fell.
+        UserError: the run would learn from own stories, whose loss tells nothing of the rate.
     """
+    if recipe.rollouts is not None:
+        raise UserError("find_lr looks at the loss of people's stories: leave out rollouts=own")
     silence_libraries()
     rates, losses = range_test(recipe, steps)
     rate = suggest_lr(rates, losses)

@@ -18,7 +18,6 @@ from rich.console import Console
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.collect.progress import Progress
-from rfr.commands.judge import load_judge
 from rfr.config import check_types, plain, resolve
 from rfr.data.clean.titles import canonical_prompt
 from rfr.data.tokenise import content_of, prompt_tokens
@@ -33,6 +32,7 @@ from rfr.model.positions import block_of, positions_of
 from rfr.ranges import Block, Count, Seed
 from rfr.strategy.precision import DTYPE, resolve_precision
 from rfr.train.exactness import exact_attention
+from rfr.train.load_judge import load_judge
 from rfr.train.settings import Precision
 from rfr.utils.quiet import silence_libraries
 from rfr.utils.typecheck import Called

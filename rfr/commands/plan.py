@@ -15,6 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import PretrainedConfig
 
+from rfr.errors import UserError
 from rfr.model.load import build_tokenizer, no_random_weights, pretrained_config
 from rfr.objective.training_data import PairwiseObjective
 from rfr.optimizer.split_adamw import SplitAdamW
@@ -51,7 +52,13 @@ STRATEGIES = {  # where all of these are not enough, one of the following is add
 
 
 def plan(recipe: Recipe, gpu: str | None = None) -> None:
-    """Print what a run would need of this machine's memory, or of a GPU's, and one JSON line."""
+    """Print what a run would need of this machine's memory, or of a GPU's, and one JSON line.
+
+    Raises:
+        UserError: the run would learn from own stories; what start policy, judges and written stories take is not counted yet.
+    """
+    if recipe.rollouts is not None:
+        raise UserError("plan= does not count what rollouts=own holds beside its policy: leave rollouts out to count the policy")
     silence_libraries()
     setup, room = setup_of(recipe, gpu), capacity(gpu)
     needed = needs_of(setup)

@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.commands.judge import load_judge, unseen
 from rfr.data.corpus import Corpus
 from rfr.data.pack.packing import BestFit
 from rfr.data.prepare import EmptySplit, PreparedSplit, Preprocess
 from rfr.data.tokenise import Encoder, content_of
 from rfr.errors import UserError
 from rfr.evaluate.judge_rules import Judge
+from rfr.evaluate.judged_replies import judged_replies
 from rfr.evaluate.metrics import LIKELIHOOD, PromptRanking, likelihood_findings, rewards_of, text_findings
 from rfr.evaluate.paired_gain import ScoredStory, paired_gain
 from rfr.evaluate.quality import cycle_prompts, mean_score
@@ -36,11 +36,12 @@ from rfr.runs.folder import CONFIG, load
 from rfr.strategy.precision import computing_in, resolve_precision
 from rfr.strategy.thread_count import set_threads
 from rfr.train.exactness import exact_attention
+from rfr.train.load_judge import load_judge
 from rfr.train.settings import Precision
 from rfr.utils.terminal import print_table, printable
 
 SHOWN_STORIES = 8
-ONLY_FOR_THE_POLICY = ("model", "pair_accuracy", "baselines")  # not repeated for the policies beside it
+ONLY_FOR_THE_POLICY = ("model", "pair_accuracy", "baselines", "judges")  # not repeated for the policies beside it
 Story = dict[str, Any]  # prompt, response and scores
 
 
@@ -148,9 +149,8 @@ class PolicyReport:
         set_threads(self.threads, model.num_parameters())
         preprocess = replace(self.preprocess, block_size=self.block_size or block_of(model.config))
         with self.corpus.open() as store:
-            cache = Path(self.data_dir) / "cache"
             try:
-                prepared = preprocess.prepare(store, lambda _: tokenizer, [content_of(tokenizer)], cache)
+                prepared = preprocess.prepare(store, lambda _: tokenizer, [content_of(tokenizer)], Path(self.data_dir) / "cache")
             except EmptySplit as empty:
                 if empty.split != "validation":
                     raise
@@ -159,14 +159,13 @@ class PolicyReport:
         split = prepared.validation
         ids = split.stories.column("reply_id").tolist()
         scores, unavailable = rewards_of(self.rewards, prepared)
-        for name, likelihoods in others.items():
-            scores[f"{LIKELIHOOD} of {name}"] = np.array([likelihoods.get(reply, np.nan) for reply in ids])
+        scores |= {f"{LIKELIHOOD} of {name}": np.array([of.get(reply, np.nan) for reply in ids]) for name, of in others.items()}
+        seen: dict[str, Any] = {}
         computing = partial(computing_in, resolve_precision(self.precision), model.device.type)
         with computing():
             if judge is not None:
-                self.score.require([story.prompt for story in split.stories])
-                judged = judge([(story.prompt, story.response) for story in split.stories])
-                scores[self.score.label] = np.where(unseen(self.score.folders, self.corpus, split.stories), judged, np.nan)
+                self.score.require(split.stories.column("prompt").tolist())
+                scores[self.score.label], seen["judges"] = judged_replies(judge, self.score.folders, split.stories)
             findings, of_stories = likelihood_findings(model, split, self.micro_batch, self.ranking, scores)
         evaluation: dict[str, Any] = {
             "model": weights,
@@ -174,6 +173,7 @@ class PolicyReport:
             "held_out_stories": len(split.stories),
             **findings,
             **({"unavailable_rewards": unavailable} if unavailable else {}),
+            **seen,
         }
         stories = self._write(model, tokenizer, split)
         if stories:

@@ -11,9 +11,9 @@ import numpy as np
 import torch
 
 from rfr.data.pack.best_fit import Placement
-from rfr.data.pack.rows import PackedRows
+from rfr.data.pack.rows import WIDTH_STEP, PackedRows
 from rfr.data.preference_pairs import PreferencePairs
-from rfr.records import IGNORE, Batch, PreferenceBatch, Rows
+from rfr.records import IGNORE, AdvantageBatch, AnyBatch, Batch, PreferenceBatch, Rows
 
 
 class BatchSource(Protocol):
@@ -25,7 +25,7 @@ class BatchSource(Protocol):
     def row_lengths(self) -> np.ndarray: ...
     def __len__(self) -> int: ...
 
-    def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch | PreferenceBatch:
+    def batch(self, indices: np.ndarray, together: np.ndarray) -> AnyBatch:
         """These rows; index -1 stands for a row without targets.
 
         Args:
@@ -64,6 +64,46 @@ class WeightedRows:
         )
 
 
+class AdvantageRows:
+    """Rows and what their stories are better than expected.
+
+    Args:
+        advantages: float64 of shape (stories,).
+        drawn: of each story the log-probability under the policy that wrote it, float64; NaN: that policy is the one that learns.
+    """
+
+    def __init__(self, rows: PackedRows, advantages: np.ndarray, drawn: np.ndarray) -> None:
+        self.rows, self.advantages, self.drawn = rows, advantages, drawn
+        self._documents = np.searchsorted(rows.pieces.row, np.arange(len(rows) + 1))
+        self._has_ratios = not bool(np.isnan(drawn).all())  # of all rows: under ZeRO-3 ranks must call the same layers
+
+    @property
+    def packed(self) -> bool:
+        return self.rows.packed
+
+    @property
+    def row_lengths(self) -> np.ndarray:
+        return self.rows.row_lengths
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def batch(self, indices: np.ndarray, together: np.ndarray) -> AdvantageBatch:
+        rows = _take_rows(self.rows, indices)
+        stories = np.concatenate([self._stories_of(row) for row in _standing_in(indices)])
+        return AdvantageBatch(
+            **_tensors(_numbered_through(rows)),
+            advantage_S=torch.from_numpy(self.advantages[stories].astype(np.float32)),
+            drawn_S=torch.from_numpy(self.drawn[stories].astype(np.float32)),
+            has_ratios=self._has_ratios,
+            stories=max(1, int(np.diff(self._documents)[together].sum())),
+            target_tokens=int(self.rows.row_targets[together].sum()),
+        )
+
+    def _stories_of(self, row: int) -> np.ndarray:
+        return self.rows.pieces.story[slice(*self._documents[row : row + 2])]
+
+
 class PairRows:
     """A group of one thread's stories to a row, each from its beginning and as far as the block goes, and the pairs among them.
 
@@ -100,8 +140,8 @@ class PairRows:
             reference_S=torch.from_numpy(self.reference[np.concatenate(documents)].astype(np.float32)),
             chosen_P=chosen,
             rejected_P=rejected,
-            pairs=int(np.diff(self._pairs)[together].sum()),
-            target_tokens=int(self.rows.row_targets[together].sum()),
+            pairs=max(1, int(np.diff(self._pairs)[together].sum())),  # a round's step may have none
+            target_tokens=max(1, int(self.rows.row_targets[together].sum())),
         )
 
     def with_reference(self, reference: np.ndarray) -> PairRows:
@@ -124,11 +164,27 @@ def truncate_to_block(rows: PackedRows, story: np.ndarray, row: np.ndarray) -> P
     """
     prompts, length = (rows.stories[:, 1] - rows.stories[:, 0])[story], rows.story_tokens[story]
     # The last token of a document is only a label. In a whole story that is end-of-text, which `end` does not count;
-    # a truncated story of n tokens takes n - 1 positions behind its prompt.
-    end = np.where(prompts + length <= rows.block, length, np.minimum(length - 1, rows.block + 1 - prompts))
+    # a truncated story of n tokens, or one without an end, takes n - 1 positions behind its prompt.
+    endless = np.zeros(len(story), bool) if rows.cut_off is None else rows.cut_off[story]
+    end = np.where(prompts + length - endless <= rows.block, length, np.minimum(length - 1, rows.block + 1 - prompts))
     plan = Placement(story=story, start=np.zeros_like(end), end=end, row=row)
     truncated = replace(rows, pieces=plan, packed=False)
     return replace(truncated, block=max(rows.block, int(truncated.row_lengths.max())))
+
+
+def batches_by_tokens(lengths: np.ndarray, tokens: int) -> list[np.ndarray]:
+    """Rows of like length together, the longest first: so many that they have, padding included, `tokens` at most. A row that is
+    longer is alone.
+
+    Args:
+        lengths: of the rows, int64.
+    """
+    order, batches, begin = np.argsort(-lengths, kind="stable"), list[np.ndarray](), 0
+    while begin < len(order):
+        width = -(-int(lengths[order[begin]]) // WIDTH_STEP) * WIDTH_STEP
+        batches.append(order[begin : begin + max(1, tokens // width)])
+        begin += len(batches[-1])
+    return batches
 
 
 def document_ends(documents: np.ndarray) -> np.ndarray:

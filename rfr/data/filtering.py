@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -16,8 +15,9 @@ import numpy as np
 from more_itertools import constrained_batches
 
 from rfr.data.clean.near_duplicates import HASHES, repeated, signature
+from rfr.data.prompt_hashes import prompt_hash
 from rfr.data.replies import MIN_AGE_H, is_too_young, thread_stories
-from rfr.data.split import SPLITS, Split, normalise
+from rfr.data.split import SPLITS, Split
 from rfr.data.story_table import read_rows, writing
 from rfr.records import Story, Thread
 from rfr.store.store import Store
@@ -85,7 +85,7 @@ def _filter_threads(
     scores = np.zeros((len(SPLITS), 2), np.int64)
     for thread in threads:
         name, unfit = reply_filter.split(thread.post) if thread.post.title else (SPLITS[TRAIN], None)
-        split, prompt = SPLITS.index(name), _hash(normalise(thread.post.title))
+        split, prompt = SPLITS.index(name), prompt_hash(thread.post.title)
         scores[split] += (
             len(thread.observations),
             sum(
@@ -98,10 +98,6 @@ def _filter_threads(
             traces.append((split, kept, time, prompt, signature(row["response"]) if kept else 0))
             rows[split].append(row)
     return np.array(traces, _TRACE), rows, scores
-
-
-def _hash(text: str) -> int:
-    return int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "big")
 
 
 def _flag_duplicates(folder: Path) -> None:

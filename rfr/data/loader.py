@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -11,7 +12,7 @@ import pytorch_lightning as pl
 from torch.utils.data import Dataset
 
 from rfr.data.batches import BatchSource
-from rfr.records import Batch, PreferenceBatch
+from rfr.records import AnyBatch
 from rfr.utils.parallel import prefetch
 
 BUCKET_STEPS = 16
@@ -39,7 +40,7 @@ class Batching:
         return self.steps * self.accumulate
 
 
-class TrainBatches(Dataset[Batch | PreferenceBatch]):
+class TrainBatches(Dataset[AnyBatch]):
     """Micro-batch i of a run, for one rank. Row order depends on the seed and the epoch, never on the rank layout.
 
     Optimizer step s consumes the global rows [s * G, (s + 1) * G), G = accumulation * ranks * micro-batch, of an
@@ -56,7 +57,7 @@ class TrainBatches(Dataset[Batch | PreferenceBatch]):
     def __len__(self) -> int:
         return self._batching.micro_batches
 
-    def __getitem__(self, index: int) -> Batch | PreferenceBatch:
+    def __getitem__(self, index: int) -> AnyBatch:
         step, part = divmod(index, self._batching.accumulate)
         rows = self._rows_of(step, self._batching.accumulate * self._ranks * self._batching.micro_batch)
         start = (part * self._ranks + self._rank) * self._batching.micro_batch
@@ -83,7 +84,7 @@ def _permutation(seed: int, epoch: int, length: int) -> np.ndarray:
     return np.random.default_rng([seed, int(epoch)]).permutation(length)
 
 
-class ValidationBatches(Dataset[Batch | PreferenceBatch]):
+class ValidationBatches(Dataset[AnyBatch]):
     """All rows once, or `limit` of them spread evenly, dealt to the ranks in turn.
 
     A rank that runs short gets rows without targets.
@@ -97,7 +98,7 @@ class ValidationBatches(Dataset[Batch | PreferenceBatch]):
     def __len__(self) -> int:
         return -(-len(self._chosen) // (self._micro * self._ranks))
 
-    def __getitem__(self, index: int) -> Batch | PreferenceBatch:
+    def __getitem__(self, index: int) -> AnyBatch:
         start = (index * self._ranks + self._rank) * self._micro
         indices = np.full(self._micro, -1)
         mine = self._chosen[start : start + self._micro]
@@ -111,10 +112,10 @@ class Prefetched:
     Its length counts all batches: Lightning takes those before a resumed run's start for done.
     """
 
-    def __init__(self, batches: Dataset[Batch | PreferenceBatch], total: int, start: int = 0) -> None:
+    def __init__(self, batches: Dataset[AnyBatch], total: int, start: int = 0) -> None:
         self._batches, self._total, self._start = batches, total, start
 
-    def __iter__(self) -> Iterator[Batch | PreferenceBatch]:
+    def __iter__(self) -> Iterator[AnyBatch]:
         return prefetch(self._batches.__getitem__, range(self._start, self._total), ahead=1)
 
     def __len__(self) -> int:
@@ -125,36 +126,41 @@ class RowDataModule(pl.LightningDataModule):
     """Train and validation loaders for the rank that asks.
 
     Args:
+        validations: each becomes a loader.
         start_step: optimizer steps already done, when resuming.
         validation_rows: validate on this many rows, None for all.
     """
 
     def __init__(
         self,
-        train: BatchSource,
-        validation: BatchSource,
+        train: BatchSource | None,
+        validations: SequenceOf[BatchSource],
         batching: Batching,
         start_step: int = 0,
         validation_rows: int | None = None,
     ) -> None:
         super().__init__()
-        self._train, self._validation = train, validation
+        self._train, self._validations = train, validations
         self._batching = batching
         self._start = start_step * batching.accumulate
         self._validation_rows = validation_rows
 
     def train_dataloader(self) -> Prefetched:
         assert self.trainer is not None
+        assert self._train is not None
         batches = TrainBatches(self._train, self._batching, rank=self.trainer.global_rank, ranks=self.trainer.world_size)
         return Prefetched(batches, len(batches), self._start)
 
-    def val_dataloader(self) -> Prefetched:
+    def val_dataloader(self) -> list[Prefetched]:
         assert self.trainer is not None
-        batches = ValidationBatches(
-            self._validation,
-            micro_batch=self._batching.micro_batch,
-            rank=self.trainer.global_rank,
-            ranks=self.trainer.world_size,
-            limit=self._validation_rows,
-        )
-        return Prefetched(batches, len(batches))
+        loaders = []
+        for rows in self._validations:
+            batches = ValidationBatches(
+                rows,
+                micro_batch=self._batching.micro_batch,
+                rank=self.trainer.global_rank,
+                ranks=self.trainer.world_size,
+                limit=self._validation_rows,
+            )
+            loaders.append(Prefetched(batches, len(batches)))
+        return loaders

@@ -25,6 +25,21 @@ class PreferencePairs:
     chosen: np.ndarray
     rejected: np.ndarray
 
+    def of_groups(self, kept: np.ndarray) -> PreferencePairs:
+        """Those of some groups, numbered anew.
+
+        Args:
+            kept: bool of shape (groups,).
+        """
+        entries = kept[self.group]
+        pairs, places, groups = entries[self.chosen], np.cumsum(entries) - 1, np.cumsum(kept) - 1
+        return PreferencePairs(
+            story=self.story[entries],
+            group=groups[self.group[entries]],
+            chosen=places[self.chosen[pairs]],
+            rejected=places[self.rejected[pairs]],
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class Pairing:

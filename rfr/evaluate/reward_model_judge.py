@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass
 
@@ -10,9 +9,9 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from rfr.data.batches import WeightedRows, document_ends, truncate_to_block
+from rfr.data.batches import WeightedRows, batches_by_tokens, document_ends, truncate_to_block
 from rfr.data.pack.best_fit import Placement
-from rfr.data.pack.rows import WIDTH_STEP, PackedRows
+from rfr.data.pack.rows import PackedRows
 from rfr.data.tokenise import Encoder
 from rfr.model.attention import hidden_states
 from rfr.model.positions import block_of
@@ -59,6 +58,10 @@ class RewardModelJudge:
             self._known.update(zip(new, scores.tolist(), strict=True))
         return np.array([self._known[story] for story in stories])
 
+    def forget(self) -> None:
+        """Read again what is asked again: which stories are read together, and so the rounding, then depends on these alone."""
+        self._known.clear()
+
 
 @torch.no_grad()
 def story_scores(
@@ -72,23 +75,13 @@ def story_scores(
     longest_first = np.argsort(-(rows.stories[:, 2] - rows.stories[:, 0]), kind="stable")
     begun = WeightedRows(truncate_to_block(rows, longest_first, np.arange(len(stories))))
     scores = []
-    for together in _batches(begun.row_lengths, tokens):
+    for together in batches_by_tokens(begun.row_lengths, tokens):
         batch = begun.batch(together, together).to(model.device)
         ends_S = torch.from_numpy(document_ends(batch.documents_BT.cpu().numpy())).to(model.device)
         scores.append(read_scores(hidden_states(model, batch), model.score, ends_S).double().cpu().numpy())
     in_order = np.empty(len(stories))
     in_order[longest_first] = np.concatenate(scores)
     return in_order
-
-
-def _batches(lengths: np.ndarray, tokens: int) -> Iterator[np.ndarray]:
-    """The numbers of the rows that are read at once; lengths fall."""
-    begin = 0
-    while begin < len(lengths):
-        width = -(-int(lengths[begin]) // WIDTH_STEP) * WIDTH_STEP  # as rows are padded
-        end = min(begin + max(1, tokens // width), len(lengths))
-        yield np.arange(begin, end)
-        begin = end
 
 
 def _rows(stories: SequenceOf[Story], encoder: Encoder, eos: int, block: int) -> PackedRows:

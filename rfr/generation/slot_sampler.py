@@ -141,8 +141,9 @@ class SlotSampler:
             ids_PT = torch.zeros(PROMPTS_AT_ONCE, width, dtype=torch.int64)
             for row, ids in enumerate(prompts):
                 ids_PT[row, : len(ids) - 1] = torch.tensor(ids[:-1])
-            places_PT = torch.arange(width, device=self._model.device).expand(PROMPTS_AT_ONCE, -1)
-            causal = (places_PT[:, None, :] <= places_PT[:, :, None])[:, None]
+            order_PT = torch.arange(width, device=self._model.device).expand(PROMPTS_AT_ONCE, -1)
+            causal = (order_PT[:, None, :] <= order_PT[:, :, None])[:, None]
+            places_PT = order_PT.clamp(max=max(map(len, prompts)) - 2)  # padding may lie beyond the model's positions
             self._forward(ids_PT.to(self._model.device), places_PT, prefix, causal)
         return prefix
 

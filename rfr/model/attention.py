@@ -17,14 +17,14 @@ from transformers.integrations.sdpa_attention import repeat_kv, sdpa_attention_f
 from transformers.masking_utils import eager_mask, sdpa_mask
 
 from rfr.model.document_attention import Rule, attend_by_document
-from rfr.records import Batch, PreferenceBatch
+from rfr.records import AnyBatch
 
 NAME = "isolated_documents"
 ADDITIVE = "additive_mask"  # for architectures with an attention of their own, which add the mask to their scores
 IMPLEMENTATIONS = (NAME, "sdpa", "eager", ADDITIVE)  # the fastest first
 
 
-def hidden_states(model: PreTrainedModel, batch: Batch | PreferenceBatch) -> torch.Tensor:
+def hidden_states(model: PreTrainedModel, batch: AnyBatch) -> torch.Tensor:
     """The hidden states that the output layer reads, shape (B, T, width); no document sees another.
 
     Where another attention is chosen, transformers makes the masks itself: where positions restart, a document begins.

@@ -37,6 +37,10 @@ class Head(nn.Linear):
         unembedding = Unembedding(self.weight, self.bias, self._transform)
         return weighted_nll(hidden, unembedding, labels_N, weights_N, self._pool)
 
+    def final_logits(self, hidden: torch.Tensor) -> torch.Tensor:
+        """The logits that the model's probabilities follow from, in fp32."""
+        return self._transform.apply(self(hidden))
+
 
 class Embedding(nn.Embedding):
     """Token ids to vectors. Where the weights' `.grad` is there, gradients are added to the rows of it that they belong to."""

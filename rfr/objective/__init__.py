@@ -7,9 +7,9 @@ __getattr__, __dir__, __all__ = lazy_loader.attach(
     __name__,
     submod_attrs={
         "baselines": ["PromptValue", "ThreadMean"],
-        "losses": ["BradleyTerry", "DPO", "WeightedNLL"],
+        "losses": ["BradleyTerry", "DPO", "PolicyGradient", "WeightedNLL"],
         "quantiles": ["Quantiles"],
-        "training_data": ["PairwiseObjective", "WeightedObjective"],
+        "training_data": ["PairwiseObjective", "PolicyGradientObjective", "WeightedObjective"],
         "raw_weights": ["Constant", "Exponential", "Linear", "Positive", "Top"],
     },
 )

@@ -1,4 +1,4 @@
-"""The losses that the learner calls: weighted NLL (cloning is weight 1), DPO and Bradley-Terry."""
+"""The losses that the learner calls: weighted NLL (cloning is weight 1), policy gradient, DPO and Bradley-Terry."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from torch.nn.functional import logsigmoid
 
 from rfr.errors import UserError
 from rfr.ranges import AboveZero
-from rfr.records import IGNORE, Batch, PreferenceBatch
+from rfr.records import IGNORE, AdvantageBatch, Batch, PreferenceBatch
 
 LossAndFigures = tuple[torch.Tensor, dict[str, torch.Tensor]]
 
@@ -87,6 +87,58 @@ class DPO:
         scale = weight_S.abs().max().clamp(min=1e-30)
         weighted, _ = head(hidden_ND, labels_N, (weight_S / scale)[story_N])
         return loss + (weighted - weighted.detach()) * scale * self._beta / batch.pairs, shares
+
+
+class PolicyGradient:
+    """loss = - sum of A log pi(y) / stories of the global optimizer batch, A the advantage of a story y.
+
+    That is REINFORCE (Williams 1992); with A the reward less the mean of the other rewards on the prompt it is RLOO (Kool et al.
+    2019; Ahmadian et al. 2024). Log-probabilities are summed over tokens: means would favour short good and long bad stories.
+
+    Where the policy has moved since it wrote the story, log pi(y) is replaced by the ratio of the story's probability to what it
+    was, clipped as in PPO (Schulman et al. 2017): min(ratio A, clip(ratio) A). The ratio is that of the whole story, since the
+    advantage is.
+
+    Raises:
+        UserError: the bounds of the ratio do not lie on both sides of 1.
+    """
+
+    monitor: ClassVar[str] = "nll_per_token"
+    is_policy: ClassVar[bool] = True
+    needs_reference: ClassVar[bool] = False
+
+    def __init__(self, clip_low: AboveZero = 0.8, clip_high: AboveZero = 1.25) -> None:
+        if not 0 < clip_low < 1 < clip_high:
+            raise UserError(f"objective.loss.clip_low={clip_low} must be below 1, and clip_high={clip_high} above it")
+        self._low, self._high = clip_low, clip_high
+
+    def __call__(self, hidden_BTD: torch.Tensor, head: PolicyHead, batch: AdvantageBatch) -> LossAndFigures:
+        is_target_BT = batch.labels_BT != IGNORE
+        hidden_ND, labels_N = hidden_BTD[is_target_BT], batch.labels_BT[is_target_BT]
+        story_N = batch.documents_BT[is_target_BT] - 1
+        has_targets_S = torch.bincount(story_N, minlength=len(batch.drawn_S)) > 0  # others stand in for rows that ran out
+        advantage_S = torch.where(has_targets_S, batch.advantage_S, 0.0)
+        ratio_S = torch.where(has_targets_S, self._ratios(hidden_ND, labels_N, story_N, head, batch), 1.0)
+        clipped_S = torch.where(advantage_S > 0, ratio_S > self._high, ratio_S < self._low)
+        surrogate_S = torch.minimum(ratio_S * advantage_S, ratio_S.clamp(self._low, self._high) * advantage_S)
+        # The gradient of ratio * A is ratio * A times that of log pi. The head rounds its gradient before any loss scale, so its
+        # weights should be of about 1.
+        slope_S = torch.where(clipped_S, 0.0, ratio_S * advantage_S)
+        scale = slope_S.abs().max().clamp(min=1e-30)
+        weighted, nll_N = head(hidden_ND, labels_N, (slope_S / scale)[story_N])
+        figures = {"nll_per_token": nll_N.sum() / batch.target_tokens, "clipped_share": clipped_S.sum() / batch.stories}
+        return -surrogate_S.sum() / batch.stories + (weighted - weighted.detach()) * scale / batch.stories, figures
+
+    @torch.no_grad()
+    def _ratios(
+        self, hidden_ND: torch.Tensor, labels_N: torch.Tensor, story_N: torch.Tensor, head: PolicyHead, batch: AdvantageBatch
+    ) -> torch.Tensor:
+        """Of each story its probability over what it was when it was written; 1 where the policy is the one that wrote it."""
+        if not batch.has_ratios:
+            return torch.ones_like(batch.drawn_S)
+        _, nll_N = head(hidden_ND, labels_N, torch.zeros_like(labels_N, dtype=torch.float32))
+        logprob_S = -_sums(nll_N, story_N, len(batch.drawn_S))
+        return torch.where(batch.drawn_S.isnan(), 1.0, (logprob_S - batch.drawn_S).exp())
 
 
 class BradleyTerry:

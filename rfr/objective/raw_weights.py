@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import ClassVar, Protocol
 
@@ -11,6 +12,8 @@ from scipy.optimize import brentq
 from rfr.errors import UserError
 from rfr.ranges import AboveZero, Share
 
+RawWeights = Callable[[np.ndarray], tuple[np.ndarray, dict[str, float]]]  # rewards -> raw weights and figures
+
 
 class WeightFunction(Protocol):
     """Rewards (float64, shape (stories,)) -> raw weights >= 0, same shape, and figures they came from, to be logged."""
@@ -18,6 +21,10 @@ class WeightFunction(Protocol):
     uses_rewards: ClassVar[bool]  # False: the weights do not depend on the rewards, so none are computed
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]: ...
+
+    def within_prompts(self, rewards_PK: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        """The same for K stories of the policy's own on each of P prompts, which compete with those on their prompt alone."""
+        ...
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -28,6 +35,9 @@ class Constant:
 
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         return np.ones_like(rewards), {}
+
+    def within_prompts(self, rewards_PK: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        return self(rewards_PK)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,6 +66,22 @@ class Exponential:
         require_preferences(rewards)
         beta = self.beta if self.beta is not None else self._solve(rewards)
         return exponential_weights(rewards, beta), {"beta": beta}
+
+    def within_prompts(self, rewards_PK: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        """Beta is solved for the mean effective sample size within the prompts; where ties put it out of reach, only the best
+        stories count."""
+        centred_PK = rewards_PK - rewards_PK.max(axis=1, keepdims=True)
+        low, high = np.log(np.ptp(rewards_PK, axis=1).max()) + np.log([1e-4, 1e4])
+
+        def excess(log_beta: float) -> float:
+            assert self.target_ess is not None
+            return float(np.mean([effective_sample_size(row) for row in np.exp(centred_PK / np.exp(log_beta))])) - self.target_ess
+
+        if self.beta is not None:
+            beta = self.beta
+        else:
+            beta = float(np.exp(low if excess(low) > 0 else brentq(excess, low, high, xtol=1e-6)))
+        return np.exp(centred_PK / beta), {"beta": beta}
 
     def _solve(self, rewards: np.ndarray) -> float:
         assert self.target_ess is not None
@@ -94,6 +120,10 @@ class Top:
         cut = float(np.quantile(rewards, 1 - self.share))
         return (rewards >= cut).astype(np.float64), {"cut": cut}
 
+    def within_prompts(self, rewards_PK: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        """The best of each prompt: rejection sampling, RAFT (Dong et al. 2023)."""
+        return (rewards_PK >= np.quantile(rewards_PK, 1 - self.share, axis=1, keepdims=True)).astype(np.float64), {}
+
 
 @dataclass(frozen=True, kw_only=True)
 class Positive:
@@ -110,6 +140,9 @@ class Positive:
         if not (rewards > 0).any():
             raise UserError("no story is better than its baseline: use objective=rwr, or another reward")
         return np.maximum(rewards, 0.0), {}
+
+    def within_prompts(self, rewards_PK: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        return np.maximum(leave_one_out(rewards_PK), 0.0), {}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +163,16 @@ class Linear:
     def __call__(self, rewards: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
         require_preferences(rewards)
         return np.maximum(0.0, 1 + self.slope * (rewards - rewards.mean()) / rewards.std()), {}
+
+    def within_prompts(self, rewards_PK: np.ndarray) -> tuple[np.ndarray, dict[str, float]]:
+        centred_PK = rewards_PK - rewards_PK.mean(axis=1, keepdims=True)
+        return np.maximum(0.0, 1 + self.slope * centred_PK / centred_PK.std()), {}
+
+
+def leave_one_out(rewards_PK: np.ndarray) -> np.ndarray:
+    """Each reward less the mean of the others on its prompt (Kool et al. 2019); those of a prompt add up to 0."""
+    stories = rewards_PK.shape[1]
+    return (rewards_PK - rewards_PK.mean(axis=1, keepdims=True)) * stories / (stories - 1)
 
 
 def exponential_weights(rewards: np.ndarray, beta: float) -> np.ndarray:

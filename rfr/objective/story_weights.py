@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 
 from rfr.errors import UserError
-from rfr.objective.raw_weights import WeightFunction, effective_sample_size
+from rfr.objective.raw_weights import RawWeights, effective_sample_size
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,7 +38,7 @@ class WeightDiagnostics:
 
 
 def story_weights(
-    function: WeightFunction, rewards: np.ndarray, tokens: np.ndarray, clip: float | None = None, ess_floor: float = 0.0
+    function: RawWeights, rewards: np.ndarray, tokens: np.ndarray, clip: float | None = None, ess_floor: float = 0.0
 ) -> tuple[np.ndarray, WeightDiagnostics]:
     """Final weights of a split, float64 of shape (stories,), and their health.
 

@@ -10,39 +10,58 @@ from typing import Annotated, ClassVar
 import numpy as np
 from annotated_types import Ge, Gt, Lt
 
-from rfr.data.batches import BatchSource, PairRows, WeightedRows
+from rfr.data.batches import AdvantageRows, BatchSource, PairRows, WeightedRows
 from rfr.data.control_tokens import control_ids
 from rfr.data.pack.rows import PackedRows
-from rfr.data.preference_pairs import Pairing
+from rfr.data.preference_pairs import Pairing, PreferencePairs
 from rfr.data.prepare import Prepared, PreparedSplit
+from rfr.data.prompt_hashes import prompt_hashes
+from rfr.errors import UserError
 from rfr.objective.baselines import Baseline, advantages
 from rfr.objective.losses import Loss
+from rfr.objective.own_stories import RewardedStories, RoundData, WithinPrompts
 from rfr.objective.quantiles import Quantiles
-from rfr.objective.raw_weights import WeightFunction
+from rfr.objective.raw_weights import WeightFunction, leave_one_out
 from rfr.objective.story_weights import story_weights
 from rfr.reward.base import Reward, rewards_by_thread
 
+SPLIT = {"train": "train", "validation": "validation", "stopping": "validation"}  # that the rows are taken from
 LogProbabilities = Callable[[PackedRows], np.ndarray]  # of each piece's targets, summed
 
 
 @dataclass(frozen=True, kw_only=True)
 class TrainingData:
-    """Rows to learn from and to validate on, and what is known of them before the first step."""
+    """Rows to learn from and to validate on, and what is known of them before the first step.
+
+    Args:
+        stopping: held-out rows by which the best model is chosen, so that `validation` only reports it; None: `validation`
+            does both.
+    """
 
     train: BatchSource
     validation: BatchSource
-    shown: dict[str, str]  # for people
-    figures: dict[str, float]  # to be logged
+    stopping: BatchSource | None = None
+    shown: dict[str, str] = field(default_factory=dict)  # for people
+    figures: dict[str, float] = field(default_factory=dict)  # to be logged
     arrays: dict[str, np.ndarray] = field(default_factory=dict)  # whose distributions are to be logged
 
-    def with_reference(self, log_probabilities: LogProbabilities) -> TrainingData:
-        """The same, pairs knowing how likely their stories were before training."""
+    @property
+    def validations(self) -> dict[str, BatchSource]:
+        """By what their figures are logged under; the first is reported, the last chooses the best model."""
+        return {"val": self.validation} if self.stopping is None else {"val": self.validation, "stop": self.stopping}
+
+    def with_reference(self, log_probabilities: LogProbabilities, *, training: bool = True) -> TrainingData:
+        """The same, pairs knowing how likely their stories were before training.
+
+        Args:
+            training: False: only those that are validated on.
+        """
         train, validation = self.train, self.validation
         assert isinstance(train, PairRows), "only pairs are compared with what was likely before"
         assert isinstance(validation, PairRows)
         return replace(
             self,
-            train=train.with_reference(log_probabilities(train.rows)),
+            train=train.with_reference(log_probabilities(train.rows)) if training else train,
             validation=validation.with_reference(log_probabilities(validation.rows)),
         )
 
@@ -81,6 +100,21 @@ class WeightedObjective:
             figures={f"weights/{name}": value for name, value in health.as_dict().items()},
         )
 
+    def round_data(self, stories: RewardedStories) -> RoundData:
+        """What is learned in a round from own stories, and beside them from people's."""
+        within = WithinPrompts(
+            function=self.weight, stories=stories.rewards_PK.shape[1], advantages=self.baseline is not None
+        )  # fmt: skip
+        own, tokens = stories.rewards_PK.size, stories.target_tokens
+        weights, health = story_weights(within, stories.rewards_PK.ravel(), tokens[:own], self.clip, self.ess_floor)
+        everyone = np.append(weights, stories.people_weights)
+        return RoundData(
+            source=WeightedRows(stories.rows, everyone),
+            weights=weights,
+            figures=health.figures | {f"weights_{name}": getattr(health, name) for name in ("ess", "clipped_share", "entropy")},
+            people=stories.rows.pieces.story >= own,
+        )
+
 
 def _with_control_tokens(
     control: Quantiles, ids: np.ndarray, training: np.ndarray, rows: PackedRows, rewards: np.ndarray
@@ -101,11 +135,15 @@ class PairwiseObjective:
     def training_data(self, prepared: Prepared, reward: Reward) -> TrainingData:
         reward.fit(prepared.train.threads)
         rewards = {name: story_rewards(reward, getattr(prepared, name)) for name in ("train", "validation")}
-        rows = {name: self._rows(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
-        counts = {name: len(pair_rows.comparisons.chosen) for name, pair_rows in rows.items()}
-        pair_counts = (
-            f"{counts['train']:,}, of {len(rows['train'].comparisons.story):,} stories; {counts['validation']:,} held out"
-        )
+        pairs = {name: self._pairs(getattr(prepared, name), of_split) for name, of_split in rewards.items()}
+        if not self.loss.is_policy:
+            pairs |= _halves(pairs["validation"], prepared.validation)
+        counts = {name: len(of_split.chosen) for name, of_split in pairs.items()}
+        held_out = f"{counts['validation']:,} held out"
+        if "stopping" in counts:
+            held_out += f", {counts['stopping']:,} of other threads to stop by"
+        rows = {name: PairRows(getattr(prepared, SPLIT[name]).rows, of_split) for name, of_split in pairs.items()}
+        pair_counts = f"{counts['train']:,}, of {len(pairs['train'].story):,} stories; {held_out}"
         return TrainingData(
             **rows,
             shown={"rows": f"{len(rows['train']):,}", "pairs to compare": pair_counts},
@@ -113,8 +151,68 @@ class PairwiseObjective:
             figures={f"pairs/{name}": float(count) for name, count in counts.items()},
         )
 
-    def _rows(self, split: PreparedSplit, rewards: np.ndarray) -> PairRows:
-        return PairRows(split.rows, self.pairing(rewards, split.stories.column("thread_id"), split.target_tokens))
+    def round_data(self, stories: RewardedStories) -> RoundData:
+        """The best story of each prompt against its worst; nothing of a prompt whose stories are worth the same."""
+        rewards_PK = stories.rewards_PK
+        best, worst = rewards_PK.argmax(axis=1), rewards_PK.argmin(axis=1)
+        told_apart = np.flatnonzero(np.ptp(rewards_PK, axis=1) > 0)
+        if not len(told_apart):
+            raise UserError("all stories of this round are worth the same, so none is better than another: take another judge")
+        first = told_apart * rewards_PK.shape[1]
+        both = np.stack([first + best[told_apart], first + worst[told_apart]], axis=1).ravel()
+        weights, places = np.zeros(rewards_PK.size), 2 * np.arange(len(told_apart))
+        weights[both] = np.tile([1.0, -1.0], len(told_apart))
+        pairs = PreferencePairs(story=both, group=np.repeat(np.arange(len(told_apart)), 2), chosen=places, rejected=places + 1)
+        source = PairRows(stories.rows, pairs, stories.start_logprobs[both])
+        return RoundData(
+            source=source, weights=weights, figures={"pairs": float(len(told_apart))}, people=np.zeros(len(source), bool)
+        )
+
+    def _pairs(self, split: PreparedSplit, rewards: np.ndarray) -> PreferencePairs:
+        return self.pairing(rewards, split.stories.column("thread_id"), split.target_tokens)
+
+
+def _halves(pairs: PreferencePairs, split: PreparedSplit) -> dict[str, PreferencePairs]:
+    """The held-out threads in two halves, by a hash of the prompt: one to report a reward model by, one to stop it by. None
+    where a half would be empty."""
+    prompts = split.stories.column("prompt")[pairs.story[np.unique(pairs.group, return_index=True)[1]]]
+    reported = prompt_hashes(prompts) % 2 == 0
+    if reported.all() or not reported.any():
+        return {}
+    return {"validation": pairs.of_groups(reported), "stopping": pairs.of_groups(~reported)}
+
+
+@dataclass(frozen=True, kw_only=True)
+class PolicyGradientObjective:
+    """The policy learns from what it writes itself: `rollouts=own`. People's stories are cloned, where they are mixed in."""
+
+    control: ClassVar[None] = None
+    name: str
+    loss: Loss
+
+    def training_data(self, prepared: Prepared, reward: Reward) -> TrainingData:
+        """People's stories, each with the advantage 1; no reward is asked."""
+        train, validation = (
+            AdvantageRows(rows, np.ones(len(rows.stories)), np.full(len(rows.stories), np.nan))
+            for rows in (prepared.train.rows, prepared.validation.rows)
+        )
+        return TrainingData(train=train, validation=validation)
+
+    def round_data(self, stories: RewardedStories) -> RoundData:
+        """Signed weights: each story's reward less the mean of the others on its prompt."""
+        advantages = leave_one_out(stories.rewards_PK).ravel()
+        unknown = np.full(len(stories.people_weights), np.nan)
+        drawn = np.append(stories.policy_logprobs if stories.steps > 1 else stories.policy_logprobs * np.nan, unknown)
+        rows = stories.rows
+        return RoundData(
+            source=AdvantageRows(rows, np.append(advantages, stories.people_weights), drawn),
+            weights=advantages,
+            figures={"advantage_sd": float(advantages.std())},
+            people=rows.pieces.story >= len(advantages),
+        )
+
+
+Objective = WeightedObjective | PairwiseObjective | PolicyGradientObjective
 
 
 def story_rewards(reward: Reward, split: PreparedSplit) -> np.ndarray:

@@ -27,7 +27,7 @@ Evaluation = Mapping[str, Any]
 def findings(evaluation: Evaluation) -> list[str]:
     """Sentences, the most important first."""
     parts = (_on_karma, _on_others, _on_baselines, _on_prompts, _on_copying, _on_variety)
-    return [*_on_gains(evaluation), *(sentence for part in parts if (sentence := part(evaluation)))]
+    return [*_on_gains(evaluation), *_on_overlap(evaluation), *(told for part in parts if (told := part(evaluation)))]
 
 
 def judge_is_quoted(evaluation: Evaluation) -> bool:
@@ -98,6 +98,17 @@ def _on_judge(evaluation: Evaluation) -> str:
             f"({row['low']:.0%} to {row['high']:.0%}), so it is not shown to beat a coin"
         )
     return f"The reward model's scores are not quoted: {why}."
+
+
+def _on_overlap(evaluation: Evaluation) -> Iterator[str]:
+    """What the judges have seen of the held-out threads."""
+    for judge in evaluation.get("judges", ()):
+        seen, prompts = judge["seen_prompts"], judge["prompts"]
+        if seen is None:
+            yield f"What the judge {judge['judge']} learned from is not known: it may have seen these threads."
+        elif seen:
+            has_seen = f"The judge {judge['judge']} learned from {seen} of these {prompts} prompts"
+            yield f"{has_seen}: their stories are left out of its accuracy."
 
 
 def _on_gain(gain: Mapping[str, Any]) -> str:

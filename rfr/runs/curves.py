@@ -11,9 +11,17 @@ from typing import Any
 
 from rfr.errors import reading
 
-SHOWN = ("train/loss", "val/nll_per_token", "val/pair_loss", "val/pair_accuracy", "lr", "grad_norm")
+# How a policy does that learns from its own stories, on prompts that are held out and in what it learns from.
+HELD_OUT = tuple(f"held_out/{name}" for name in ("score", "watch", "quality", "kl", "length", "cut_off"))
+IN_ROUNDS = tuple(
+    f"round/{name}"
+    for name in ("score_spread", "truth_correlation", "ess_within_prompts", "entropy_per_token", "distinct_3", "self_bleu",
+                 "copied_tokens")
+)  # fmt: skip
+VALIDATED = ("val/nll_per_token", "val/pair_loss", "val/pair_accuracy")
+SHOWN = ("train/loss", *VALIDATED, *HELD_OUT, *IN_ROUNDS, "train/clipped_share", "lr", "grad_norm")
 AXES = ("step", "tokens", "seconds")
-MOST_ROWS = 1_000  # of more rows, every n-th is kept, the last one, and all with a validation
+MOST_ROWS = 1_000  # of more rows, every n-th is kept, the last one, and all with a validation or a round
 
 Columns = dict[str, list[float | None]]
 
@@ -32,7 +40,8 @@ def curves(run_dir: Path) -> Columns:
         _add_seconds(rows)
         every = max(1, -(-len(rows) // MOST_ROWS))
         kept = {*range(0, len(rows), every), len(rows) - 1}
-        rows = [row for index, row in enumerate(rows) if index in kept or any(row.get(name) for name in SHOWN if "val/" in name)]
+        rare = (*VALIDATED, *HELD_OUT, *IN_ROUNDS)
+        rows = [row for index, row in enumerate(rows) if index in kept or any(row.get(name) for name in rare)]
         columns: Columns = {name: [_number(row.get(name)) for row in rows] for name in (*AXES, *SHOWN)}
     return {name: column for name, column in columns.items() if any(value is not None for value in column)}
 

@@ -30,6 +30,12 @@ def ranks() -> Ranks:
     return Ranks()
 
 
+def world_size(asked: int) -> int:
+    """The number of processes of the run: those that were launched, or else as many as are asked for."""
+    here = ranks()
+    return here.per_node * here.nodes if here.launched else asked
+
+
 def require_processors(per_node: int) -> None:
     """Raises UserError where so many processes of one machine would have to share a GPU or, without GPUs, a core."""
     if per_node == 1:

@@ -7,11 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from pytorch_lightning.strategies import SingleDeviceStrategy
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from rfr.data.control_tokens import add_controls
 from rfr.data.prepare import Prepared
+from rfr.data.prompt_hashes import LEARNED, OWN, learned_prompts, prompt_hashes
 from rfr.data.tokenise import content_of, train_bpe
 from rfr.errors import UserError
 from rfr.model.load import build_tokenizer
@@ -23,8 +25,9 @@ from rfr.records import Story
 from rfr.strategy.layout import Layout
 from rfr.strategy.nvme import require_room
 from rfr.strategy.precision import PURE, resolve_precision
-from rfr.strategy.ranks import ranks
+from rfr.strategy.ranks import ranks, world_size
 from rfr.strategy.thread_count import set_threads
+from rfr.train.agent import Agent, build_agent, people_data
 from rfr.train.checkpoints import fingerprint, latest_intact, require_match
 from rfr.train.policy import build_policy, require_trainable
 from rfr.train.recipe import Recipe
@@ -43,6 +46,8 @@ class Run:
     prepared: Prepared
     data: TrainingData
     model: PreTrainedModel
+    agent: Agent | None  # None: people's stories are learned from
+    learned: dict[str, np.ndarray]  # by file, hashes of the prompts that the trained model will have learned from
     resume_from: Path | None  # a checkpoint
     fingerprint: dict[str, Any]  # what a checkpoint of this run must have in common with it
 
@@ -59,12 +64,15 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
     require_masters(recipe.make_optimizer.func, precision, layout)
     resume_from = latest_intact(run_dir / "checkpoints")
     prepared = prepare(recipe)
-    loss, data = recipe.objective.loss, recipe.objective.training_data(prepared, recipe.reward)
+    loss = recipe.objective.loss
+    data = people_data(recipe, prepared)
+    agent = None if recipe.rollouts is None else build_agent(recipe, prepared)
     with trim_freed_memory():
         model = build_policy(recipe, prepared.tokenizer, layout.dtype, attention)
     recipe = recipe.with_threads(set_threads(recipe.threads, model.num_parameters()))
     if loss.needs_reference:
-        data = data.with_reference(ReferenceLogProbs(model, precision, recipe.data_dir / "cache"))
+        reference = ReferenceLogProbs(model, precision, recipe.data_dir / "cache")
+        data = data.with_reference(reference, training=agent is None)
     if not loss.is_policy:
         model = reward_model(model, recipe.model.block_size)
     own_fingerprint = fingerprint(model, rows_per_step(recipe))
@@ -80,9 +88,17 @@ def build(recipe: Recipe, run_dir: Path) -> Run:
         prepared=prepared,
         data=data,
         model=model,
+        agent=agent,
+        learned=_learned(prepared, recipe.model.weights),
         resume_from=resume_from,
         fingerprint=own_fingerprint,
     )
+
+
+def _learned(prepared: Prepared, weights: str) -> dict[str, np.ndarray]:
+    """Its own training prompts, and these with those that the weights it begins with learned from."""
+    own, before = np.unique(prompt_hashes(prepared.train.stories.column("prompt"))), learned_prompts(weights)
+    return {OWN: own, LEARNED: own if before is None else np.union1d(own, before)}
 
 
 def require_masters(optimizer: Any, precision: str, layout: Layout) -> None:
@@ -110,9 +126,10 @@ def require_masters(optimizer: Any, precision: str, layout: Layout) -> None:
 
 def rows_per_step(recipe: Recipe) -> int:
     """The rows of one optimizer step, over all ranks."""
-    here, trainer = ranks(), recipe.trainer
-    world = here.per_node * here.nodes if here.launched else trainer.ranks
-    return world * trainer.micro_batch * trainer.accumulate
+    trainer = recipe.trainer
+    if recipe.rollouts is not None:
+        return recipe.rollouts.rows_per_step
+    return world_size(trainer.ranks) * trainer.micro_batch * trainer.micro_batches
 
 
 def prepare(recipe: Recipe) -> Prepared:

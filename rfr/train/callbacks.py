@@ -1,12 +1,13 @@
-"""The callbacks of a training: throughput, samples, the best policy, a graceful stop, progress lines."""
+"""The callbacks of a training: throughput, samples, a graceful stop, progress lines."""
 
 from __future__ import annotations
 
 import json
-import math
 import signal
 import sys
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,8 @@ import torch
 from pytorch_lightning.callbacks import Callback, TQDMProgressBar
 from transformers import PreTrainedTokenizerBase
 
-from rfr.errors import reading
 from rfr.generation.sampling import Sampling, sample
-from rfr.model.save import EXPORT_INFO, export
-from rfr.records import Batch, PreferenceBatch
-from rfr.strategy.deepspeed import gathered_parameters
+from rfr.records import IGNORE, AnyBatch
 from rfr.strategy.loss_scale import loss_scale
 from rfr.strategy.ranks import ranks
 from rfr.train.checkpoints import inside_accumulation
@@ -56,14 +54,13 @@ class Throughput(Callback):
         if (scale := loss_scale(trainer)) is not None:
             module.log("loss_scale", scale)
 
-    def on_train_batch_end(
-        self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: Batch | PreferenceBatch, __: int
-    ) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, module: pl.LightningModule, _: Any, batch: AnyBatch, __: int) -> None:
         assert isinstance(module, Learner)
         self._stop_clock()
         if module.grad_norm is not None:
             module.log("grad_norm", module.grad_norm)
-        tokens = int((batch.documents_BT > 0).sum()) * trainer.world_size
+        stands_in_B1 = (batch.labels_BT == IGNORE).all(dim=1, keepdim=True)  # for a row that was not there
+        tokens = int(((batch.documents_BT > 0) & ~stands_in_B1).sum()) * trainer.world_size
         self.tokens, self.total_tokens = self.tokens + tokens, self.total_tokens + tokens
         module.log("tokens", float(self.total_tokens))
         module.log("optimizer_steps", float(trainer.lr_scheduler_configs[0].scheduler.last_epoch))
@@ -83,6 +80,15 @@ class Throughput(Callback):
 
     def on_validation_start(self, *_: Any) -> None:
         self._stop_clock()
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """The clock stands still inside, and then goes on if it went before."""
+        went = self._since is not None
+        self._stop_clock()
+        yield
+        if went:
+            self.start_clock()
 
     def start_clock(self) -> None:
         self._since = time.perf_counter()
@@ -145,29 +151,6 @@ class LogSamples(Callback):
                     logger.log_samples(rows, trainer.global_step - 1)
 
 
-class SaveBest(Callback):
-    """The policy as it was when validation found it best, exported to a folder of its own.
-
-    A resumed run reads the best figure back from that folder.
-    """
-
-    def __init__(self, folder: Path, tokenizer: PreTrainedTokenizerBase) -> None:
-        self._folder, self._tokenizer = folder, tokenizer
-        info = folder / EXPORT_INFO
-        with reading(info):
-            self.best: dict[str, float] = dict(json.loads(info.read_text())) if info.exists() else {}
-
-    def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
-        assert isinstance(module, Learner)
-        monitor = f"val/{module.objective.monitor}"
-        if trainer.sanity_checking or not module.validated[monitor] < self.best.get(monitor, math.inf):
-            return
-        self.best = {"step": trainer.global_step, **module.validated}
-        with gathered_parameters(trainer):  # on every rank: ZeRO-3 gathers parameters
-            if trainer.is_global_zero:
-                export(module.model, self._tokenizer, self._folder, self.best)
-
-
 class GracefulStop(Callback):
     """Ctrl-C and SIGTERM end the run after the optimizer step in progress; a second Ctrl-C ends it at once."""
 
@@ -227,7 +210,8 @@ class LogProgress(Callback):
     def on_validation_end(self, trainer: pl.Trainer, module: pl.LightningModule) -> None:
         assert isinstance(module, Learner)
         if not trainer.sanity_checking:
-            self._tell(trainer, dict.fromkeys(module.validated, ".4f") | {"train/loss": ".4f", "tokens_per_second": ",.0f"})
+            reported = [name for name in module.validated if name.startswith("val/")]
+            self._tell(trainer, dict.fromkeys(reported, ".4f") | {"train/loss": ".4f", "tokens_per_second": ",.0f"})
 
     def _tell(self, trainer: pl.Trainer, figures: dict[str, str]) -> None:
         self._told_at = time.monotonic()

@@ -50,12 +50,12 @@ class Checkpoints(Callback):
     def on_train_batch_end(self, trainer: pl.Trainer, *_: Any) -> None:
         # Not when fit ends: by then Lightning counts the epoch as done and would not go on with it.
         step = trainer.global_step
-        due = (step % self._every == 0 and step % self._validate_every) or trainer.should_stop
+        due = (step % self._every == 0 or trainer.should_stop) and step % self._validate_every
         if due and max(0, self._last_saved) < step < trainer.max_steps and not inside_accumulation(trainer):
             self.save(trainer, {name: value for name, value in trainer.callback_metrics.items() if not name.startswith("val/")})
 
     def on_validation_end(self, trainer: pl.Trainer, _: pl.LightningModule) -> None:
-        due = trainer.global_step % self._every == 0 or trainer.global_step == trainer.max_steps
+        due = trainer.global_step % self._every == 0 or trainer.global_step == trainer.max_steps or trainer.should_stop
         if due and trainer.global_step > self._last_saved and not trainer.sanity_checking:
             self.save(trainer, trainer.callback_metrics)
 

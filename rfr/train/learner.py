@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterable
+from collections.abc import Sequence as SequenceOf
 from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Any
@@ -21,7 +22,7 @@ from rfr.model.attention import hidden_states
 from rfr.model.embedding import output_layer
 from rfr.objective.losses import Loss
 from rfr.optimizer.schedule import Schedule
-from rfr.records import Batch, PreferenceBatch
+from rfr.records import AnyBatch
 from rfr.strategy.loss_scale import deepspeed_grad_norm, loss_scale, step_was_taken
 from rfr.utils.malloc import trim_freed_memory
 
@@ -52,6 +53,7 @@ class Learner(pl.LightningModule):
 
     Args:
         seed: seeds what is drawn in training, which is dropout.
+        validations: what the figures of each validation loader are logged under.
     """
 
     def __init__(
@@ -60,12 +62,14 @@ class Learner(pl.LightningModule):
         objective: Loss,
         optimization: Optimization,
         seed: int = 0,
+        validations: SequenceOf[str] = ("val",),
     ) -> None:
         super().__init__()
         self.model = model
         self.objective = objective
         self._optimization = optimization
         self._seed = seed
+        self._validations = validations
         self._step_was_taken = True
         self._not_finite = 0  # consecutive losses that are not finite
         self._shares: dict[str, torch.Tensor] = {}
@@ -74,12 +78,12 @@ class Learner(pl.LightningModule):
         self.validated_before: dict[str, float] = {}  # before the first step, where asked for
         self.grad_norm: torch.Tensor | float | None = None  # of the last step, before clipping
 
-    def on_train_batch_start(self, batch: Batch | PreferenceBatch, batch_idx: int) -> None:
+    def on_train_batch_start(self, batch: AnyBatch, batch_idx: int) -> None:
         """Seed dropout by the position in the run alone, so that a resumed run draws the same."""
         position = np.random.SeedSequence([self._seed, batch_idx, self.global_rank])
         torch.manual_seed(int(position.generate_state(1)[0]))
 
-    def training_step(self, batch: Batch | PreferenceBatch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: AnyBatch, batch_idx: int) -> torch.Tensor:
         loss, shares = self._loss(batch)
         self._log_shares(batch_idx, {"loss": loss.detach()} | shares)
         if (batch_idx + 1) % self.trainer.accumulate_grad_batches == 0:
@@ -154,15 +158,16 @@ class Learner(pl.LightningModule):
     def on_validation_epoch_start(self) -> None:
         self._validation_sums = {}
 
-    def validation_step(self, batch: Batch | PreferenceBatch, batch_idx: int) -> None:
+    def validation_step(self, batch: AnyBatch, batch_idx: int, dataloader_idx: int = 0) -> None:
         _, shares = self._loss(batch)
-        for name, share in shares.items():
+        for figure, share in shares.items():
+            name = f"{self._validations[dataloader_idx]}/{figure}"
             before = self._validation_sums.get(name, torch.zeros((), dtype=torch.float64, device=share.device))
             self._validation_sums[name] = before + share.double()
 
     def on_validation_epoch_end(self) -> None:
         reduce = self.trainer.strategy.reduce
-        figures = {f"val/{name}": float(reduce(total, reduce_op="sum")) for name, total in self._validation_sums.items()}
+        figures = {name: float(reduce(total, reduce_op="sum")) for name, total in self._validation_sums.items()}
         if self.trainer.sanity_checking:  # Lightning drops what is logged here, but these are the figures before training
             self.validated_before = figures
             for logger in self.loggers:
@@ -197,10 +202,8 @@ class Learner(pl.LightningModule):
         scheduler = LambdaLR(optimizer, lambda step: self._optimization.rate(step))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
 
-    def _loss(self, batch: Batch | PreferenceBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def _loss(self, batch: AnyBatch) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         return self.objective(hidden_states(self.model, batch), output_layer(self.model), batch)
 
-    def transfer_batch_to_device(
-        self, batch: Batch | PreferenceBatch, device: torch.device, dataloader_idx: int
-    ) -> Batch | PreferenceBatch:
+    def transfer_batch_to_device(self, batch: AnyBatch, device: torch.device, dataloader_idx: int) -> AnyBatch:
         return batch.to(device)

@@ -114,6 +114,14 @@ def build_policy(recipe: Recipe, tokenizer: PreTrainedTokenizerBase, dtype: torc
     return model.train()  # from_pretrained returns an eval() model, and Lightning does not switch it back
 
 
+def start_policy(recipe: Recipe, tokenizer: PreTrainedTokenizerBase) -> PreTrainedModel | None:
+    """The policy that a run begins with, in fp32 and evaluation mode, in main memory; None where its weights are random, so that
+    it can write nothing."""
+    if recipe.model.weights == "random":
+        return None
+    return build_policy(recipe, tokenizer, torch.float32, require_trainable(recipe)).eval()
+
+
 def _compile_layers(model: PreTrainedModel) -> None:
     """torch.compile for each layer: small graphs that are alike, so one compilation serves all."""
     for layer in model.modules():

@@ -17,11 +17,16 @@ from transformers import PretrainedConfig
 from rfr.config import check_types, plain
 from rfr.data.corpus import Corpus
 from rfr.data.prepare import Preprocess
+from rfr.evaluate.judge_rules import Mean
+from rfr.evaluate.score import JudgeScore, Score
 from rfr.generation.sampling import Sampling
-from rfr.objective.training_data import PairwiseObjective, WeightedObjective
+from rfr.objective.training_data import Objective
 from rfr.optimizer.schedule import Schedule
 from rfr.reward.base import Reward
+from rfr.rollouts.rollout_settings import Rollouts
 from rfr.strategy.layout import Layout
+from rfr.strategy.ranks import world_size
+from rfr.train.learnable import require_learnable, require_whole_rounds
 from rfr.train.settings import ModelSettings, TrainConfig, TrainerSettings
 
 
@@ -49,7 +54,9 @@ class Recipe:
     corpus: Corpus
     preprocess: Preprocess
     reward: Reward
-    objective: WeightedObjective | PairwiseObjective
+    objective: Objective
+    score: Score  # of own stories
+    rollouts: Rollouts | None  # None: people's stories are learned from
     make_optimizer: partial[Optimizer]  # from parameter groups
     weight_decay: float
     schedule: Schedule
@@ -76,7 +83,13 @@ class Recipe:
             UserError: a value is wrong, alone or beside the others; the message names its key.
         """
         cfg = check_types(cfg, TrainConfig)
+        objective, rollouts = instantiate(cfg.objective), instantiate(cfg.get("rollouts"))
+        score: Score = instantiate(cfg.score) if "score" in cfg else JudgeScore(None, Mean())
+        require_learnable(objective, rollouts, score, cfg.model.weights)
         schedule, trainer = instantiate(cfg.schedule), TrainerSettings(**cfg.trainer)
+        require_whole_rounds(trainer, rollouts)
+        if rollouts is not None:
+            trainer = replace(trainer, accumulate=rollouts.accumulate(trainer.micro_batch, world_size(trainer.ranks)))
         schedule(0, trainer.max_steps)  # raises where the warm-up is too long
         optimizer = instantiate(cfg.optimizer)
         model = ModelSettings(**{field.name: cfg.model[field.name] for field in fields(ModelSettings)})
@@ -94,7 +107,9 @@ class Recipe:
             corpus=instantiate(cfg.corpus),
             preprocess=instantiate(cfg.preprocess),
             reward=instantiate(cfg.reward),
-            objective=instantiate(cfg.objective),
+            objective=objective,
+            score=score,
+            rollouts=rollouts,
             make_optimizer=partial(optimizer.func, *optimizer.args, **keywords),
             weight_decay=cfg.optimizer.weight_decay,
             schedule=schedule,

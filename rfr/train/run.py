@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import json
-import resource
-import shutil
 import sys
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -14,20 +13,18 @@ import torch
 
 from rfr.data.loader import Batching, RowDataModule
 from rfr.errors import Interrupted
-from rfr.evaluate.quality import judge
-from rfr.generation.sampling import sample
-from rfr.loggers.loggers import RunInfo, finish, log_start
-from rfr.model.save import export
+from rfr.loggers.loggers import RunInfo, log_start
 from rfr.runs.folder import write_config
-from rfr.runs.outcome import record_result
-from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.precision import DTYPE
 from rfr.strategy.ranks import ranks
+from rfr.train.best_model import EarlyStop, SaveBest
 from rfr.train.build import Run, build
-from rfr.train.callbacks import GracefulStop, LogSamples, SaveBest, Throughput, progress_display
+from rfr.train.callbacks import GracefulStop, LogSamples, Throughput, progress_display
 from rfr.train.checkpoints import STATE, Checkpoints, StreamedCheckpointIO, step_of
+from rfr.train.finish import BEST, finish_run
 from rfr.train.learner import Learner, Optimization
 from rfr.train.recipe import Recipe
+from rfr.train.rounds import RoundDataModule, Rounds
 from rfr.train.summary import print_start
 from rfr.utils.files import write_atomically
 from rfr.utils.hashing import key_of
@@ -59,7 +56,7 @@ def train(recipe: Recipe, run_dir: Path, *, again: str | None = None) -> dict:
         raise Interrupted(f"interrupted at once; {again}") from None
     if stop.stopped and trainer.global_step < recipe.trainer.max_steps:
         raise Interrupted(f"stopped at step {trainer.global_step}; {again}")
-    result = _finish(run, trainer, throughput)
+    result = finish_run(run, trainer, throughput.tokens_per_second)
     if torch.distributed.is_initialized():  # a rank that leaves while others still talk to it ends in an abort
         torch.distributed.barrier()
         torch.distributed.destroy_process_group()
@@ -79,16 +76,18 @@ def fit(run: Run, extra_callbacks: list[pl.Callback], *, persist: bool = True) -
         total_steps=settings.max_steps,
         weight_decay=recipe.weight_decay,
     )
-    learner = Learner(run.model, recipe.objective.loss, optimization, recipe.seed)
+    validations = run.data.validations
+    learner = Learner(run.model, recipe.objective.loss, optimization, recipe.seed, list(validations))
     batching = Batching(
-        micro_batch=settings.micro_batch, accumulate=settings.accumulate, steps=settings.max_steps, seed=recipe.seed
+        micro_batch=settings.micro_batch, accumulate=settings.micro_batches, steps=settings.max_steps, seed=recipe.seed
     )
     start_step = step_of(run.resume_from) if run.resume_from else 0
-    data = RowDataModule(run.data.train, run.data.validation, batching, start_step, settings.validation_rows)
+    throughputs = [callback for callback in extra_callbacks if isinstance(callback, Throughput)]
+    pauses = [throughput.paused for throughput in throughputs]
+    rounds = None if run.agent is None else Rounds(run, batching, start_step, pauses[0] if pauses else nullcontext)
+    split = (run.data.train, list(validations.values()), batching, start_step, settings.validation_rows)
+    data = RowDataModule(*split) if rounds is None else RoundDataModule(rounds, *split[1:])
     pl.seed_everything(recipe.seed, verbose=False)
-    clocks = [
-        callback.clock for callback in extra_callbacks if isinstance(callback, Throughput)
-    ]  # go on when all others are done
     trainer = pl.Trainer(
         accelerator="gpu" if torch.cuda.is_available() else "cpu",
         devices=here.per_node if here.launched else settings.ranks,
@@ -97,9 +96,9 @@ def fit(run: Run, extra_callbacks: list[pl.Callback], *, persist: bool = True) -
         plugins=[run.layout.plugin, StreamedCheckpointIO()],
         max_steps=settings.max_steps,
         max_epochs=1,
-        accumulate_grad_batches=settings.accumulate,
+        accumulate_grad_batches=settings.micro_batches,
         gradient_clip_val=settings.gradient_clip,
-        val_check_interval=min(settings.validate_every, settings.max_steps) * settings.accumulate,
+        val_check_interval=min(settings.validate_every, settings.max_steps) * settings.micro_batches,
         limit_val_batches=None if persist else 0,
         num_sanity_val_steps=-1 if settings.validate_first and persist else 0,
         log_every_n_steps=1,
@@ -108,7 +107,13 @@ def fit(run: Run, extra_callbacks: list[pl.Callback], *, persist: bool = True) -
         enable_checkpointing=False,
         enable_progress_bar=sys.stderr.isatty(),
         logger=_loggers(run) if persist else False,
-        callbacks=[*extra_callbacks, *(_persistent_callbacks(run) if persist else []), progress_display(), *clocks],
+        callbacks=[
+            *extra_callbacks,
+            *([] if rounds is None else [rounds]),
+            *(_persistent_callbacks(run) if persist else []),
+            progress_display(),
+            *(throughput.clock for throughput in throughputs),  # go on when all others are done
+        ],
     )
     trainer.fit(learner, data, ckpt_path=run.resume_from / STATE if run.resume_from else None, weights_only=False)
     return trainer
@@ -119,8 +124,12 @@ def _persistent_callbacks(run: Run) -> list[pl.Callback]:
     recipe, settings = run.recipe, run.recipe.trainer
     prompts = list(dict.fromkeys(story.prompt for story in run.prepared.validation.stories))
     prompts = prompts[: recipe.samples.count] if recipe.objective.loss.is_policy else []
+    monitor = f"{list(run.data.validations)[-1]}/{recipe.objective.loss.monitor}"
+    is_watched = recipe.rollouts is not None and bool(recipe.rollouts.watch)  # the watch judge chooses the best
+    best = SaveBest(run.run_dir / BEST, run.prepared.tokenizer, monitor, run.learned)
     return [
-        *([SaveBest(run.run_dir / "best", run.prepared.tokenizer)] if settings.keep_best else []),
+        *([best] if settings.keep_best and not is_watched else []),
+        *([EarlyStop(monitor, settings.patience)] if settings.patience else []),
         LogSamples(run.run_dir, prompts, run.prepared.tokenizer, recipe.samples.sampling),
         Checkpoints(
             run.run_dir / "checkpoints",
@@ -154,43 +163,3 @@ def _tags(recipe: Recipe) -> dict[str, str]:
     config = recipe.config
     classes = {group: str(config[group]["_target_"]).rsplit(".", 1)[-1] for group in ("corpus", "reward", "schedule", "strategy")}
     return {"objective": recipe.objective.name, "model": str(recipe.model.hub_name or "random"), **classes}
-
-
-def _finish(run: Run, trainer: pl.Trainer, throughput: Throughput) -> dict:
-    """Export, measure quality where it is known, write result.json, which marks a run done, and print it."""
-    model_dir, learner = run.run_dir / "model", trainer.lightning_module
-    assert isinstance(learner, Learner)
-    result: dict[str, Any] = {
-        "run_dir": str(run.run_dir),
-        "steps": trainer.global_step,
-        **learner.validated,
-        "tokens_per_second": round(throughput.tokens_per_second, 1),
-        "peak_rss_gib": round(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 2**20, 3),
-        **({"ess": round(ess, 4)} if (ess := run.data.figures.get("weights/ess")) is not None else {}),
-        **{f"{name}_before": value for name, value in learner.validated_before.items()},
-    }
-    with gathered_parameters(trainer):
-        if trainer.is_global_zero:
-            export(run.model, run.prepared.tokenizer, model_dir, {"step": result["steps"], **learner.validated})
-            result |= _true_quality(run)
-    if trainer.is_global_zero:
-        quality = {name: value for name, value in result.items() if name.startswith("quality")}
-        finish(trainer.loggers, quality, trainer.global_step, [run.run_dir / "ledger.json"])
-        if run.layout.scratch is not None:
-            shutil.rmtree(run.layout.scratch, ignore_errors=True)
-        record_result(run.run_dir, result)
-        print(json.dumps(result), flush=True)
-    return result
-
-
-def _true_quality(run: Run) -> dict[str, float | None]:
-    stories, quality = run.recipe.evaluation, run.recipe.corpus.quality
-    if not stories.count or quality is None or not run.recipe.objective.loss.is_policy:
-        return {}
-    prompts = [story.prompt for story in run.prepared.validation.stories]
-    return judge(
-        lambda chosen: [story.text for story in sample(run.model, run.prepared.tokenizer, chosen, stories.sampling)],
-        prompts,
-        stories.count,
-        quality,
-    )

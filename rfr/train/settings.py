@@ -17,11 +17,23 @@ Gpu = Literal["A100-80", "A100-40", "V100-32", "V100-16", "24GiB", "H100"]
 Precision = Literal["auto", "fp16", "bf16", "bf16_pure", "fp32"]
 
 
+class SuggestedJudge(TypedDict):
+    lr: AboveZero
+    max_steps: Count
+    validate_every: Count
+
+
+class SuggestedAgent(TypedDict):
+    lr: AboveZero
+
+
 class Suggested(TypedDict):
     lr: AboveZero
     micro_batch: Count
     accumulate: Count
     max_steps: Count
+    agent: SuggestedAgent
+    judge: SuggestedJudge
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,7 +64,7 @@ class TrainerSettings:
 
     max_steps: Count
     micro_batch: Count
-    accumulate: Count
+    accumulate: Count | None  # null: as many as a round's stories take
     ranks: Count
     gradient_clip: ZeroOrMore | None  # 0 and null: none
     validate_every: Count
@@ -61,6 +73,13 @@ class TrainerSettings:
     checkpoint_every: Count
     keep_checkpoints: Count
     keep_best: bool
+    patience: Count | None = None  # validations; None: no early stop
+
+    @property
+    def micro_batches(self) -> int:
+        """Those of a rank in an optimizer step."""
+        assert self.accumulate is not None, "the recipe fills it in"
+        return self.accumulate
 
 
 class Samples(TypedDict):
@@ -86,6 +105,7 @@ class TrainConfig(TypedDict):
     resume: str | None
     name: str | None
     group: str | None
+    judge: str | list[str] | None
     metric: str
     derived: list[str]
     threads: Count | None
@@ -94,6 +114,9 @@ class TrainConfig(TypedDict):
     corpus: Called
     preprocess: Called
     reward: Called
+    judge_rule: Called
+    score: Called
+    rollouts: Called
     objective: Called
     optimizer: Called
     schedule: Called

@@ -31,6 +31,7 @@ def print_start(run: Run) -> None:
         "stories": f"{ledger['kept']['stories']:,} of {ledger['came_in']['stories']:,} replies (training threads)",
         "rows": f"{ledger['rows']:,} of {recipe.model.block_size} tokens, {ledger['packing_efficiency']:.1%} full",
         **run.data.shown,
+        **({} if run.agent is None else {"own stories": run.agent.settings.in_words, "scored by": recipe.score.name}),
         **({"told before each prompt": "the best quantile"} if best_only else {}),
     }
     print_ledger(prepared, recipe.preprocess.min_age_h)

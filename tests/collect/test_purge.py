@@ -8,6 +8,8 @@ import sqlite3
 from dataclasses import replace
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from filelock import FileLock
 
@@ -235,6 +237,23 @@ def test_parts_rejects_and_links_are_searched_too(tmp_path: Path, source: FakeSo
         store.reject(Origin("dump"), 1, "no id", json.dumps({"body": STORY}).encode())
     _purge(tmp_path, source)
     assert traces(tmp_path, [STORY]) == []
+
+
+def test_rounds_of_own_stories_are_searched_too(tmp_path: Path, source: FakeSource) -> None:
+    thread, rounds = source.threads[-1], tmp_path / "runs" / "r" / "rounds"
+    with Store(tmp_path / "s.db", write=True) as store:
+        source.collect(store, silent)
+    rounds.mkdir(parents=True)
+    for name, prompt in (("learned-0000", PROMPT), ("learned-0001", "[WP] Another one.")):
+        pq.write_table(
+            pa.table({"prompts": [prompt, "[WP] x"], "texts": ["y", "z"], "score": [0.0, 1.0]}), rounds / f"{name}.parquet"
+        )
+    (rounds / "learned-0002.parquet.partial").write_bytes(b"PAR1 half of it")
+    (tmp_path / "runs" / "theirs.parquet").write_bytes(b"not of a round")
+    source.fake.deleted = {thread.post.id}
+    _purge(tmp_path, source)
+    assert [path.name for path in rounds.iterdir()] == ["learned-0001.parquet"]
+    assert (tmp_path / "runs" / "theirs.parquet").exists()
 
 
 def test_a_corpus_that_cannot_be_read_is_removed(tmp_path: Path, source: FakeSource) -> None:

@@ -32,7 +32,8 @@ GROUPS = {
     "evaluate": {name: name for name in ("report", "corpus", "preprocess", "packing", "precision", "judge_rule", "score")}
     | {f"reward@rewards.{name}": "reward" for name in ("thread_rank",)},
     "train": {name: name for name in ("model", "corpus", "preprocess", "packing", "reward", "objective", "optimizer", "schedule",
-                                      "strategy", "precision", "trainer", "logger", "experiment")}
+                                      "strategy", "precision", "trainer", "logger", "experiment", "judge_rule", "score",
+                                      "rollouts")}
     | {"+objective/baseline": "objective/baseline", "reward@reward.inner": "reward"},
 }  # fmt: skip
 BASE = {"generate": ["model.weights=m"], "evaluate": [], "collect": [], "train": []}
@@ -49,6 +50,8 @@ def _configs(command: str) -> Iterator[tuple[list[str], DictConfig]]:
             if group == "mode" and choice in OTHERS_MODES[command]:
                 continue
             more = ["objective=rwr"] if "baseline" in group else ["reward=tiers"] if "inner" in group else []
+            if command == "train" and choice in ("own", "rloo", "truth"):
+                more = ["rollouts=own", *(["judge=j"] if choice != "truth" else [])]
             overrides = [*BASE[command], *more, f"{group}={choice}"]
             yield overrides, compose(command, overrides)
 

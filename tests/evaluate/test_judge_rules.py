@@ -13,13 +13,13 @@ import pytest
 import torch
 from transformers import GPT2Config, GPT2ForSequenceClassification
 
-from rfr.commands.judge import load_judge
 from rfr.data.prepare import Prepared
 from rfr.demo.truth import Truth
 from rfr.errors import UserError
 from rfr.evaluate.judge_rules import AveragedWeights, Mean, Minimum, Spread
 from rfr.evaluate.reward_model_judge import Origin, RewardModelJudge, story_scores
 from rfr.evaluate.score import JudgeScore
+from rfr.train.load_judge import load_judge
 from tests.helpers.runs import train_small
 
 STORIES = [("[WP] A door.", "It opened. " * times) for times in (1, 40, 3, 300, 2, 17, 90)]

@@ -199,3 +199,15 @@ def test_karma_is_a_reward_where_the_interval_says_so() -> None:
     (few,) = karma_findings(_report(0.2, threads=12))
     assert few == "Is karma a reward here? Too few to tell: 12 threads with two replies or more, 20 are needed."
     assert "Too few to tell: 0 threads" in karma_findings({"text": None})[0]
+
+
+def test_what_a_judge_has_seen_is_told() -> None:
+    judges = [
+        {"judge": "runs/a/model", "seen_prompts": 12, "prompts": 43},
+        {"judge": "runs/b/model", "seen_prompts": 0, "prompts": 43},
+        {"judge": "else", "seen_prompts": None, "prompts": 43},
+    ]
+    assert _said(judges=judges)[:2] == [
+        "The judge runs/a/model learned from 12 of these 43 prompts: their stories are left out of its accuracy.",
+        "What the judge else learned from is not known: it may have seen these threads.",
+    ]

@@ -20,7 +20,7 @@ from rfr.report.comparison import Comparison, comparison_page
 from rfr.runs.best import best_groups, metric_of
 from rfr.runs.curves import curves, samples
 from rfr.runs.results import ResultTable
-from rfr.train.callbacks import SaveBest
+from rfr.train.best_model import SaveBest
 
 RATES, SCHEDULES, OBJECTIVES, SEEDS = (
     (1e-4, 3e-4, 1e-3, 3e-3, 1e-2),
@@ -127,7 +127,7 @@ def test_loggers_name_a_damaged_file(tmp_path: Path, content: bytes) -> None:
 def test_the_best_policys_damaged_figures_are_named(tmp_path: Path) -> None:
     (tmp_path / "rfr.json").write_text("{")
     with pytest.raises(UserError, match=r"rfr.json is damaged"):
-        SaveBest(tmp_path, None)  # type: ignore[arg-type]
+        SaveBest(tmp_path, None, "val/nll_per_token", {})  # type: ignore[arg-type]
 
 
 def test_the_last_whole_story_of_each_run_is_shown(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from rfr.train import callbacks, checkpoints, run
+from rfr.train import best_model, callbacks, checkpoints, run
 from rfr.train.learner import Learner
 from tests.helpers.runs import column, stopped_at, train_small
 
@@ -49,7 +49,7 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> FalseClock:
     monkeypatch.setattr(Learner, "training_step", training_step)
     monkeypatch.setattr(Learner, "validation_step", clock.taking(1e3, Learner.validation_step))
     monkeypatch.setattr(callbacks, "sample", clock.taking(1e4, callbacks.sample))
-    monkeypatch.setattr(callbacks, "export", clock.taking(1e5, callbacks.export))
+    monkeypatch.setattr(best_model, "export", clock.taking(1e5, best_model.export))
     monkeypatch.setattr(checkpoints.Checkpoints, "save", clock.taking(1e6, checkpoints.Checkpoints.save))
     monkeypatch.setattr(run, "build", clock.taking(1e7, run.build))
     return clock

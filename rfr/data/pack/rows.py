@@ -41,6 +41,7 @@ class PackedRows:
     stories: np.ndarray
     pieces: Placement
     controls: np.ndarray | None = None  # of each story, the token that takes the place of the first one of its prompt
+    cut_off: np.ndarray | None = None  # bool, of each story: it has no end, so no end-of-text follows it; None: all have one
 
     def __post_init__(self) -> None:
         starts = np.searchsorted(self.pieces.row, np.arange(int(self.pieces.row[-1]) + 2))
@@ -56,19 +57,24 @@ class PackedRows:
         """Tokens of each story, without end-of-text; int64 of shape (stories,)."""
         return self.stories[:, 2] - self.stories[:, 1]
 
+    @property
+    def is_ending(self) -> np.ndarray:
+        """Whether end-of-text follows each piece; bool."""
+        pieces = self.pieces
+        last = pieces.end == self.story_tokens[pieces.story]
+        return last if self.cut_off is None else last & ~self.cut_off[pieces.story]
+
     @cached_property
     def row_targets(self) -> np.ndarray:
         """Target tokens of each row, int64."""
-        pieces = self.pieces
-        targets = pieces.end - pieces.start + (pieces.end == self.story_tokens[pieces.story])
+        targets = self.pieces.end - self.pieces.start + self.is_ending
         return np.add.reduceat(targets.astype(np.int64), self._starts[:-1])
 
     @property
     def piece_lengths(self) -> np.ndarray:
         """Places that each piece takes in its row, int64: prompt, context and targets, less the last token if only a label."""
         pieces, prompts = self.pieces, self.stories[:, 1] - self.stories[:, 0]
-        inner = pieces.end < self.story_tokens[pieces.story]
-        return prompts[pieces.story] + np.minimum(pieces.start, self.context) + pieces.end - pieces.start - inner
+        return prompts[pieces.story] + np.minimum(pieces.start, self.context) + pieces.end - pieces.start - ~self.is_ending
 
     @cached_property
     def row_lengths(self) -> np.ndarray:
@@ -104,7 +110,7 @@ class PackedRows:
         """Prompt, context and new tokens of a piece, and how many of the last are targets. Its last token is only a label."""
         story, start, end = (int(column[piece]) for column in (self.pieces.story, self.pieces.start, self.pieces.end))
         prompt, first, stop = (int(index) for index in self.stories[story])
-        closing = [self.eos] if end == stop - first else []
+        closing = [self.eos] if end == stop - first and (self.cut_off is None or not self.cut_off[story]) else []
         stretch = self.tokens[first + max(0, start - self.context) : first + end]
         opening = self.tokens[prompt:first]
         if self.controls is not None:
