@@ -247,6 +247,7 @@ def test_an_interrupted_run_goes_on_to_the_bit(folders: list[str], start: list[s
             assert column(run_dir, name) == column(agent[0], name)
 
 
+@pytest.mark.slow
 def test_rounds_of_a_lost_future_are_drawn_again(folders: list[str], start: list[str], agent: tuple[Path, dict]) -> None:
     """The run went on for a round that no checkpoint knows of."""
     judge, watch = _judges(start)
