@@ -34,15 +34,11 @@ class BatchSource(Protocol):
         ...
 
 
-class WeightedRows:
-    """Rows and what their stories weigh.
+class _RowSource:
+    """Rows as they are packed."""
 
-    Args:
-        weights: float64 of shape (stories,); None: all are 1.
-    """
-
-    def __init__(self, rows: PackedRows, weights: np.ndarray | None = None) -> None:
-        self.rows, self.weights = rows, np.ones(len(rows.stories)) if weights is None else weights
+    def __init__(self, rows: PackedRows) -> None:
+        self.rows = rows
 
     @property
     def packed(self) -> bool:
@@ -54,6 +50,18 @@ class WeightedRows:
 
     def __len__(self) -> int:
         return len(self.rows)
+
+
+class WeightedRows(_RowSource):
+    """Rows and what their stories weigh.
+
+    Args:
+        weights: float64 of shape (stories,); None: all are 1.
+    """
+
+    def __init__(self, rows: PackedRows, weights: np.ndarray | None = None) -> None:
+        super().__init__(rows)
+        self.weights = np.ones(len(rows.stories)) if weights is None else weights
 
     def batch(self, indices: np.ndarray, together: np.ndarray) -> Batch:
         rows = _take_rows(self.rows, indices)
@@ -64,8 +72,8 @@ class WeightedRows:
         )
 
 
-class AdvantageRows:
-    """Rows and what their stories are better than expected.
+class AdvantageRows(_RowSource):
+    """Rows, and by how much each of their stories is better than expected.
 
     Args:
         advantages: float64 of shape (stories,).
@@ -73,20 +81,10 @@ class AdvantageRows:
     """
 
     def __init__(self, rows: PackedRows, advantages: np.ndarray, drawn: np.ndarray) -> None:
-        self.rows, self.advantages, self.drawn = rows, advantages, drawn
+        super().__init__(rows)
+        self.advantages, self.drawn = advantages, drawn
         self._documents = np.searchsorted(rows.pieces.row, np.arange(len(rows) + 1))
         self._has_ratios = not bool(np.isnan(drawn).all())  # of all rows: under ZeRO-3 ranks must call the same layers
-
-    @property
-    def packed(self) -> bool:
-        return self.rows.packed
-
-    @property
-    def row_lengths(self) -> np.ndarray:
-        return self.rows.row_lengths
-
-    def __len__(self) -> int:
-        return len(self.rows)
 
     def batch(self, indices: np.ndarray, together: np.ndarray) -> AdvantageBatch:
         rows = _take_rows(self.rows, indices)

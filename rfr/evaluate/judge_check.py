@@ -1,4 +1,4 @@
-"""What a judge's accuracy does not tell: how far its score goes with length, and whether it tells a policy's stories apart."""
+"""Checks a judge beyond its accuracy: whether its score goes with length, and whether it tells a policy's stories apart."""
 
 from __future__ import annotations
 

@@ -20,7 +20,7 @@ CHUNK_ROWS = 512  # logits that are held at once, of both policies
 
 @dataclass(frozen=True, kw_only=True)
 class Divergence:
-    """Of each story; float64 of shape (stories,), in nats, summed along the story.
+    """Four figures of each story, in nats, each summed along the story; float64 of shape (stories,).
 
     Args:
         policy_logprob, start_logprob: log-probability of the story.
@@ -37,7 +37,7 @@ class Divergence:
 
 @torch.no_grad()
 def divergence(policy: PreTrainedModel, start: PreTrainedModel, rows: PackedRows) -> Divergence:
-    """Of stories that stand in a row each. Parameters should be fp32; both policies are read by the training path.
+    """Measure stories, each of which stands in a row of its own. The parameters should be fp32; the training path reads both.
 
     Args:
         start: on the device of the policy.

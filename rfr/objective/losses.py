@@ -133,7 +133,7 @@ class PolicyGradient:
     def _ratios(
         self, hidden_ND: torch.Tensor, labels_N: torch.Tensor, story_N: torch.Tensor, head: PolicyHead, batch: AdvantageBatch
     ) -> torch.Tensor:
-        """Of each story its probability over what it was when it was written; 1 where the policy is the one that wrote it."""
+        """Divide each story's probability by what it was when it was written; 1 where the policy is the one that wrote it."""
         if not batch.has_ratios:
             return torch.ones_like(batch.drawn_S)
         _, nll_N = head(hidden_ND, labels_N, torch.zeros_like(labels_N, dtype=torch.float32))

@@ -1,4 +1,4 @@
-"""What an objective makes of a round of the policy's own stories."""
+"""A round of the policy's own stories: what an objective is given, and what it hands to the learner."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class RewardedStories:
 
     @property
     def target_tokens(self) -> np.ndarray:
-        """Of each story, people's included; int64."""
+        """The target tokens of each story, people's included; int64."""
         endless = np.zeros(len(self.rows.stories), bool) if self.rows.cut_off is None else self.rows.cut_off
         return self.rows.story_tokens + ~endless
 

@@ -101,7 +101,7 @@ class WeightedObjective:
         )
 
     def round_data(self, stories: RewardedStories) -> RoundData:
-        """What is learned in a round from own stories, and beside them from people's."""
+        """Weigh a round's own stories within prompts; people's stories beside them keep their weights."""
         within = WithinPrompts(
             function=self.weight, stories=stories.rewards_PK.shape[1], advantages=self.baseline is not None
         )  # fmt: skip
