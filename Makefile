@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-advice bench-generate bench-neighbours bench-karma bench-sweep bench-models bench-models-speed bench-clock clean
+.PHONY: setup demo chain test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-advice bench-generate bench-neighbours bench-karma bench-chain bench-chain-real bench-sweep bench-models bench-models-speed bench-clock clean
 
 setup: $(READY)
 
@@ -28,6 +28,14 @@ $(READY): pyproject.toml
 demo: $(READY)
 	$(BIN)/python train.py -m experiment=demo_start
 	$(BIN)/python train.py -m experiment=demo objective=bc,rwr
+
+# From karma to an agent: the demo's policies, one of raw karma beside them, two judges, an agent and its control side by side.
+SIDE_BY_SIDE := hydra/launcher=joblib hydra.launcher.n_jobs=2
+chain: demo
+	$(BIN)/python train.py -m experiment=demo objective=rwr reward=karma name=rwr-karma
+	$(BIN)/python train.py -m $(SIDE_BY_SIDE) experiment=demo_judge preprocess.split.part=[1,2],[2,2]
+	$(BIN)/python train.py -m $(SIDE_BY_SIDE) experiment=demo_agent rollouts.selection=score,random
+	$(BIN)/python evaluate.py report=chain corpus=demo model.weights=runs/demo/rwr/model against=[runs/demo/bc/model,runs/demo/rwr-karma/model,runs/demo/rwr/model,runs/chain/rwr-score/best,runs/chain/rwr-random/model] judge=runs/demo-judge/half-1/model gold=runs/demo-judge/half-2/model out=runs/chain/report
 
 # A process per core, each with one thread, is twice as fast as one process with all of them.
 PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
@@ -72,6 +80,12 @@ bench-rewards: $(BENCH_READY)
 
 bench-karma: smollm2
 	$(BIN)/python -m bench.karma
+
+bench-chain: $(READY)
+	$(BIN)/python -m bench.chain
+
+bench-chain-real: smollm2
+	$(BIN)/python -m bench.chain_real
 
 bench-sweep: $(SWEEP_READY)
 	$(SWEEP)/bin/python -m bench.sweep

@@ -10,12 +10,11 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from bench.lib.minutes import Minutes
 from bench.lib.report import ROOT, Figure, record
 from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.reward_model_judge import RewardModelJudge
@@ -49,7 +48,8 @@ SCORES = {
 ENDS = {"low": "lower", "high": "upper"}
 LOWER = "lower end of its 95 % interval over threads"
 CONDITIONS = ("all", "length-matched")
-MINUTES = 120
+MOST_MINUTES = 120
+MINUTES = Minutes(RUNS)
 
 
 def main(stories: Path) -> None:
@@ -75,23 +75,8 @@ def _run(*arguments: str) -> None:
 def _once(result: Path, work: Callable[[], None]) -> None:
     """Unless its result is there; how long it took is added up over all attempts."""
     if not result.exists():
-        with _clocked(result.relative_to(RUNS).parts[0]):
+        with MINUTES.of(result.relative_to(RUNS).parts[0]):
             work()
-
-
-@contextmanager
-def _clocked(name: str) -> Iterator[None]:
-    began = time.monotonic()
-    try:
-        yield
-    finally:
-        spent = _spent()
-        spent[name] = spent.get(name, 0.0) + (time.monotonic() - began) / 60
-        (RUNS / "minutes.json").write_text(json.dumps(spent))
-
-
-def _spent() -> dict[str, float]:
-    return json.loads(path.read_text()) if (path := RUNS / "minutes.json").exists() else {}
 
 
 def _train(name: str, settings: list[str]) -> None:
@@ -154,10 +139,10 @@ def _of_policies() -> list[Figure]:
 
 
 def _minutes() -> list[Figure]:
-    spent = _spent()
+    spent = MINUTES.spent()
     of_judge = spent.pop("judge") + spent.pop("accuracies.json")
     return [
-        Figure(name="minutes_reward_model", value=of_judge, target=f"<= {MINUTES}", meaning="to train it and to rank pairs"),
+        Figure(name="minutes_reward_model", value=of_judge, target=f"<= {MOST_MINUTES}", meaning="to train it and to rank pairs"),
         Figure(name="minutes_policies", value=sum(spent.values()), target="", meaning="to train bc and rwr and evaluate them"),
     ]
 

@@ -110,6 +110,8 @@ def _naming_references(task: Callable[[DictConfig], float | None], cfg: DictConf
 
 def _run(name: str, task: Callable[[DictConfig], float | None]) -> list[int]:
     """The exit codes of the command and of each point it ran."""
+    import rfr.config  # noqa: F401  # its resolvers: `--cfg job --resolve` asks for them before any command is imported
+
     bound_spinning()
     os.environ["HYDRA_FULL_ERROR"] = "1"  # errors reach `exit_code` instead of Hydra's own printing
     # The codes go through a file: a launcher may run the points in processes of its own.

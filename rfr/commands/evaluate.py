@@ -32,6 +32,7 @@ class EvaluateConfig(TypedDict):
     threads: Count | None
     wandb_project: str | None
     judge: str | list[str] | None
+    gold: str | list[str] | None
     against: list[str]
     stories: Whole
     precision: Precision

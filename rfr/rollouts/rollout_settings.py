@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Annotated, Literal, TypedDict
 
-import numpy as np
 from annotated_types import Ge, Lt
 
-from rfr.data.prompt_hashes import OWN, learned_prompts
 from rfr.errors import UserError
 from rfr.generation.sampling import Sampling
 from rfr.ranges import Count
+from rfr.rollouts.independence import require_independent
 from rfr.rollouts.shaping import KLPenalty, Shaping
 
 WHOLE_POLICY = "set rollouts.sampling.temperature=1 rollouts.sampling.top_p=1 rollouts.sampling.top_k=0"
@@ -107,22 +105,5 @@ class Rollouts:
 
     def require_independent_watch(self, judges: tuple[str, ...]) -> None:
         """Raises UserError where the watch judge is one of the judges, or has learned from prompts that they learned from."""
-        watched = {Path(folder).resolve(): folder for folder in self.watch_folders}
-        for judge in judges:
-            if (same := watched.get(Path(judge).resolve())) is not None:
-                raise UserError(f"rollouts.watch={same} is the judge itself: give a judge that the training does not see")
-        if self.allow_overlap:
-            return
-        for judge in judges:
-            for watch in self.watch_folders:
-                if shared := _shared_prompts(judge, watch):
-                    raise UserError(
-                        f"rollouts.watch={watch} and {judge} learned from {shared} common prompts, so they err alike: train them "
-                        "with preprocess.split.part=[1,2] and [2,2], or set rollouts.allow_overlap=true"
-                    )
-
-
-def _shared_prompts(one: str, other: str) -> int:
-    """Those whose votes both learned from; a policy that both began with may have read all stories, but saw no votes."""
-    first, second = learned_prompts(one, OWN), learned_prompts(other, OWN)
-    return 0 if first is None or second is None else len(np.intersect1d(first, second))
+        allow = None if self.allow_overlap else "rollouts.allow_overlap=true"
+        require_independent(judges, self.watch_folders, "rollouts.watch", allow)

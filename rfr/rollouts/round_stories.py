@@ -17,6 +17,7 @@ from rfr.data.pack.rows import PackedRows
 from rfr.errors import as_user_error
 from rfr.utils.files import new_file
 
+ROUNDS = "rounds"  # the folder in a run's
 LISTS = ("ids", "logprobs")
 SCORE_OF = "score of "  # a judge, in the name of a column
 

@@ -94,32 +94,41 @@ class StoryWriter:
         self._tokenizer, self._sampling, self._start, self._judges = tokenizer, sampling, start, judges
         self._block, self._offload = block, offload
 
-    def __call__(self, policy: Policy, prompts: SequenceOf[str], first: int, stories: int, share: Share) -> RoundStories:
+    def __call__(
+        self, policy: Policy, prompts: SequenceOf[str], first: int, stories: int, share: Share, best_of: int = 1
+    ) -> RoundStories:
         """So many stories on each prompt.
 
         Args:
             first: the number of the first story on a prompt; with the seed and the prompt, numbers decide the random numbers.
+            best_of: stories that are written for each, of which the score chooses one.
         """
         places = [(place, k) for place in range(share.rank, len(prompts), share.ranks) for k in range(stories)]
-        own = self._write(policy, [(prompts[place], first + k) for place, k in places])
+        own = self._write(policy, [(prompts[place], first + k) for place, k in places], best_of)
         gathered = share.gather([{"place": place, **row} for place, row in zip(places, own, strict=True)])
         rows = sorted((row for of_rank in gathered for row in of_rank), key=lambda row: row["place"])
         return _columns(rows)
 
-    def _write(self, policy: Policy, asked: SequenceOf[tuple[str, int]]) -> list[dict[str, Any]]:
+    def _write(self, policy: Policy, asked: SequenceOf[tuple[str, int]], best_of: int) -> list[dict[str, Any]]:
         """A row per story, in the order in which they are asked for."""
         if not asked:
             return []
-        sampling = replace(self._sampling, slots=min(self._sampling.slots, len(asked)))
-        written = dict(stories_as_they_end(policy.writes, self._tokenizer, asked, sampling))
-        stories = [written[index] for index in range(len(asked))]
-        texts = [(story.prompt, story.text) for story in stories]
+        stories = self._draw(policy, [(prompt, number * best_of + one) for prompt, number in asked for one in range(best_of)])
+        if best_of > 1:
+            scores = self._scored(_texts(stories), policy.reads.device, {"score": self._judges.score})["score"]
+            best = scores.reshape(-1, best_of).argmax(1) + best_of * np.arange(len(asked))
+            stories = [stories[index] for index in best]
         rows = [self._row(story) for story in stories]
-        for column in (self._log_probabilities(policy, rows), self.score(texts, policy.reads.device)):
+        for column in (self._log_probabilities(policy, rows), self.score(_texts(stories), policy.reads.device)):
             for name, values in column.items():
                 for row, value in zip(rows, values.tolist(), strict=True):
                     row[name] = value
         return rows
+
+    def _draw(self, policy: Policy, asked: SequenceOf[tuple[str, int]]) -> list[SampledStory]:
+        sampling = replace(self._sampling, slots=min(self._sampling.slots, len(asked)))
+        written = dict(stories_as_they_end(policy.writes, self._tokenizer, asked, sampling))
+        return [written[index] for index in range(len(asked))]
 
     def _row(self, story: SampledStory) -> dict[str, Any]:
         return {
@@ -149,17 +158,18 @@ class StoryWriter:
     def score(self, texts: SequenceOf[Text], device: torch.device) -> dict[str, np.ndarray]:
         """The scores of stories by all who score them, float64 of shape (stories,), NaN where nobody does."""
         judges, unknown = self._judges, np.full(len(texts), np.nan)
-        for judge in judges.models:
-            judge.forget()  # so that what is read together does not depend on what was read before
-        with self._on(device, [judge.model for judge in judges.models]):
-            scores = {
-                "score": judges.score(texts),
-                "watch": unknown if judges.watch is None else judges.watch(texts),
-                **{f"by_judge {name}": alone(texts) for name, alone in judges.each.items()},
-            }
+        asked = {"score": judges.score, **({} if judges.watch is None else {"watch": judges.watch})}
+        asked |= {f"by_judge {name}": alone for name, alone in judges.each.items()}
         quality = judges.quality
-        scores["quality"] = unknown if quality is None else np.array([quality(prompt, text) for prompt, text in texts])
-        return scores
+        truth = unknown if quality is None else np.array([quality(prompt, text) for prompt, text in texts])
+        return {"watch": unknown, **self._scored(texts, device, asked), "quality": truth}
+
+    def _scored(self, texts: SequenceOf[Text], device: torch.device, judges: Mapping[str, Judge]) -> dict[str, np.ndarray]:
+        models = self._judges.models
+        for judge in models:
+            judge.forget()  # so that what is read together does not depend on what was read before
+        with self._on(device, [judge.model for judge in models]):
+            return {name: judge(texts) for name, judge in judges.items()}
 
     @contextmanager
     def _on(self, device: torch.device, models: SequenceOf[PreTrainedModel]) -> Iterator[None]:
@@ -169,6 +179,10 @@ class StoryWriter:
         yield
         for model in models if self._offload else ():
             model.to(torch.device("cpu"))  # type: ignore[arg-type]
+
+
+def _texts(stories: SequenceOf[SampledStory]) -> list[Text]:
+    return [(story.prompt, story.text) for story in stories]
 
 
 def _columns(rows: list[dict[str, Any]]) -> RoundStories:

@@ -2,25 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence as SequenceOf
 from dataclasses import dataclass, replace
-from typing import Any
-
-import numpy as np
-import torch
 
 from rfr.data.prepare import Prepared
-from rfr.data.prompt_hashes import learned_prompts, prompt_hashes
 from rfr.errors import UserError
-from rfr.evaluate.judge_rules import Mean
-from rfr.evaluate.reward_model_judge import RewardModelJudge
-from rfr.evaluate.score import JudgeScore
 from rfr.objective.raw_weights import Constant
 from rfr.objective.training_data import Objective, TrainingData, WeightedObjective
+from rfr.rollouts.independence import tell_overlap
 from rfr.rollouts.rollout_settings import Rollouts
 from rfr.rollouts.story_writer import Judges, StoryWriter
 from rfr.strategy.ranks import ranks
-from rfr.train.load_judge import load_judge
+from rfr.train.load_judge import load_judges
 from rfr.train.policy import start_policy
 from rfr.train.recipe import Recipe
 
@@ -57,11 +49,11 @@ def build_agent(recipe: Recipe, prepared: Prepared) -> Agent:
         raise UserError(f"rollouts.prompts={settings.prompts}, and the training threads have {len(prompts)} prompts: lower it")
     recipe.score.require(prompts)
     settings.require_independent_watch(recipe.score.folders)
-    judges = _load_judges(recipe)
+    judges = load_judges(recipe.score, settings.watch_folders, recipe.corpus.quality, str(recipe.data_dir))
     start = start_policy(recipe, prepared.tokenizer)
     assert start is not None, "the recipe refuses random weights"
     if ranks().rank == 0:
-        _tell_overlap([*recipe.score.folders, *settings.watch_folders], prompts)
+        tell_overlap([*recipe.score.folders, *settings.watch_folders], prompts)
         if not settings.watch:
             print(
                 "nobody watches: with rollouts.watch=<another judge's folder> the best policy is kept, and one that exploits its "
@@ -89,31 +81,3 @@ def people_data(recipe: Recipe, prepared: Prepared) -> TrainingData:
         objective = replace(objective, weight=Constant(), baseline=None)
     data = objective.training_data(prepared, recipe.reward)
     return data if recipe.rollouts is None else replace(data, shown={}, figures={}, arrays={})  # a round has its own
-
-
-def _load_judges(recipe: Recipe) -> Judges:
-    settings, loaded = recipe.rollouts, dict[str, RewardModelJudge]()
-    assert settings is not None
-
-    def load(folder: str, tokens: int) -> RewardModelJudge:
-        return loaded.setdefault(folder, load_judge(folder, tokens, str(recipe.data_dir)))
-
-    score = recipe.score.load(load)
-    each = dict(loaded)
-    watch = JudgeScore(list(settings.watch_folders), Mean()).load(load) if settings.watch else None
-    models = list(loaded.values())
-    if isinstance(score, RewardModelJudge) and score not in models:  # averaged weights are a model of their own
-        models.append(score)
-    for judge in models:
-        judge.model.to(torch.device("cpu"))  # type: ignore[arg-type]  # until they are used: ranks have not chosen GPUs yet
-    return Judges(score=score, each=each, watch=watch, models=models, quality=recipe.corpus.quality)
-
-
-def _tell_overlap(folders: SequenceOf[str], prompts: SequenceOf[str]) -> None:
-    """How many of the prompts that the policy writes on a judge has learned from: there its score is of people's votes that it
-    has seen."""
-    hashes = prompt_hashes(prompts)
-    for folder in folders:
-        learned = learned_prompts(folder)
-        seen: Any = "an unknown number" if learned is None else f"{int(np.isin(hashes, learned).sum()):,}"
-        print(f"{folder} learned from {seen} of the {len(prompts):,} prompts that the policy writes on", flush=True)

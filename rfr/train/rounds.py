@@ -24,7 +24,7 @@ from rfr.rollouts.dealing import DealtRound, RoundLoader, deal
 from rfr.rollouts.health import round_health, round_line
 from rfr.rollouts.people_stories import PeopleStories, with_people
 from rfr.rollouts.reward_shaping import RewardShaping
-from rfr.rollouts.round_stories import RoundStories, load_round, save_round
+from rfr.rollouts.round_stories import ROUNDS, RoundStories, load_round, save_round
 from rfr.rollouts.story_writer import Policy, Share
 from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.gather import gather_lists
@@ -35,7 +35,6 @@ from rfr.train.finish import BEST
 from rfr.train.policy import start_policy
 from rfr.utils.files import remove
 
-FOLDER = "rounds"
 FILE = re.compile(r"(learned|held-out)-(\d+)\.parquet")
 Pause = Callable[[], AbstractContextManager[None]]
 
@@ -210,11 +209,11 @@ class Rounds(Callback):
             save_round(stories, path, number)
 
     def _path(self, kind: str, number: int) -> Path:
-        return self._run.run_dir / FOLDER / f"{kind}-{number:04d}.parquet"
+        return self._run.run_dir / ROUNDS / f"{kind}-{number:04d}.parquet"
 
     def _remove_later_files(self) -> None:
         """Those that another attempt wrote after the step that this one goes on from."""
-        for path in (self._run.run_dir / FOLDER).glob("*"):
+        for path in (self._run.run_dir / ROUNDS).glob("*"):
             match = FILE.fullmatch(path.name)
             rounds_before = int(match[2]) - (match[1] == "learned") if match else 0
             if match is None or rounds_before * self.steps > self._start_step:

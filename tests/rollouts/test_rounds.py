@@ -8,6 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, ClassVar
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -301,3 +302,67 @@ def test_what_cannot_be_learned_is_refused(folders: list[str], start: list[str],
         train_small(folders, "refused", *start, "objective=rloo")
     with pytest.raises(UserError, match="add rollouts=own, or leave out judge= "):
         train_small(folders, "refused", *start, judge)
+
+
+@pytest.fixture
+def chain(
+    command: Callable[..., tuple[int, str, str]], folders: list[str], start: list[str], agent: tuple[Path, dict], tmp_path: Path
+) -> Callable[..., tuple[int, str, str]]:
+    """`report=chain` of the cloned policy and its agent."""
+    judge, gold = _judges(start)
+    small = [
+        "corpus=demo", "corpus.demo.threads=40", "preprocess.fit.context_tokens=16", "report.stories=2", "report.best_of=4",
+        "report.sampling.max_new_tokens=24",
+    ]  # fmt: skip
+    policies = [start[0], f"against=[{start[0].partition('=')[2]},{agent[0]}/best]", f"judge={judge}", f"gold={gold}"]
+
+    def report(*overrides: str) -> tuple[int, str, str]:
+        return command("evaluate", "report=chain", *small, *folders, *policies, f"out={tmp_path / 'out'}", *overrides)
+
+    return report
+
+
+def test_a_chain_is_told_in_tables_and_a_picture(
+    chain: Callable[..., tuple[int, str, str]], start: list[str], agent: tuple[Path, dict], tmp_path: Path
+) -> None:
+    code, out, err = chain()
+    assert code == 0, err
+    report = json.loads((tmp_path / "out" / "chain.json").read_text())
+    cloned, learned = start[0].partition("=")[2], f"{agent[0]}/best"
+    rows = {(row["policy"], row["temperature"]): row for row in report["policies"]}
+    best = f"best of 4 of {cloned}"
+    assert list(rows) == [(name, at) for name in (cloned, best, learned) for at in (0.8, 1.0)]
+    assert {key for key, row in rows.items() if "quality_gain" not in row} == {(cloned, 0.8), (cloned, 1.0)}
+    assert {key for key, row in rows.items() if "kl" in row} == {(cloned, 1.0), (learned, 1.0)}
+    assert rows[cloned, 1.0]["kl"] == 0
+    assert rows[best, 1.0]["score"] > rows[cloned, 1.0]["score"], "the judge chose by it"
+    gain = rows[learned, 0.8]["quality_gain"]["gain"]
+    assert gain == pytest.approx(rows[learned, 0.8]["quality"] - rows[cloned, 0.8]["quality"], abs=2e-4)
+    assert [(row["run"], row["round"]) for row in report["rounds"]] == [(str(agent[0]), number) for number in range(4)]
+    assert report["rounds"][2]["score"] == pytest.approx(_held_out(agent[0])[2].score.mean(), abs=1e-4)
+    files = sorted((tmp_path / "out" / "stories").iterdir())
+    written = {key: load_round(file) for key, file in zip(rows, files, strict=True)}
+    assert written[learned, 1.0].quality.mean() == pytest.approx(rows[learned, 1.0]["quality"], abs=1e-4)
+    page, svg = (tmp_path / "out" / "chain.html").read_text(), (tmp_path / "out" / "chain.svg").read_text()
+    assert svg in page
+    assert ElementTree.fromstring(svg).tag.endswith("svg")
+    assert f"{report['prompts']} prompts, 20 are needed" in out
+    assert "After each round" in page or "after round" in page
+
+
+def test_what_cannot_be_told_of_a_chain_is_refused(
+    chain: Callable[..., tuple[int, str, str]], start: list[str], tmp_path: Path
+) -> None:
+    judge = _judges(start)[0]
+    copied = shutil.copytree(judge, tmp_path / "copied")
+    for overrides, told in (
+        (("model.weights=null",), "no policy that the chain begins with"),
+        (("judge=null",), "give judge= with the folder of a reward model, or score=truth"),
+        (("report.temperatures=[]",), "report.temperatures must name a temperature"),
+        ((f"gold={judge}",), "gold=" + judge + " is the judge itself"),
+        ((f"gold={copied}",), "common prompts, so they err alike"),
+        ((f"against=[{judge}]",), "is a reward model"),
+    ):
+        code, _, err = chain(*overrides)
+        assert code == 2, (overrides, err)
+        assert told in err, (overrides, err)
