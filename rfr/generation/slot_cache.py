@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+import numpy as np
 import torch
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
@@ -88,4 +89,12 @@ class SlotCache(Cache):
     def _allocate(self, keys: torch.Tensor, values: torch.Tensor) -> None:
         """Zeros, since what was never written is multiplied with a probability of 0."""
         for own, like in ((self.keys, keys), (self.values, values)):
-            own.append(like.new_zeros(self._slots, like.shape[1], self._length, like.shape[3]))
+            shape = (self._slots, like.shape[1], self._length, like.shape[3])
+            own.append(_zeros_when_touched(shape, like.dtype) if like.device.type == "cpu" else like.new_zeros(shape))
+
+
+def _zeros_when_touched(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
+    """In main memory, where only what is written to takes room: most stories end before their slot is full. `torch.zeros` writes
+    all of it."""
+    integers = {2: np.int16, 4: np.int32, 8: np.int64}[dtype.itemsize]  # numpy knows no bf16
+    return torch.from_numpy(np.zeros(shape, integers)).view(dtype)
