@@ -22,7 +22,7 @@ AGENTS = {
     "agent_rwr": ["objective=rwr"],
     "agent_raft": ["objective=filtered_bc"],
     "agent_dpo": ["objective=dpo", "optimizer.lr=1e-4"],
-    "agent_rloo": ["objective=rloo", "rollouts.rounds=8", "rollouts.steps=4", "trainer.validate_every=4"],
+    "agent_rloo": ["objective=rloo", "rollouts.rounds=6", "rollouts.steps=4", "trainer.validate_every=4"],
     "random_twin": ["objective=rwr", "rollouts.selection=random"],
     "agent_truth": ["objective=rwr", "score=truth"],
 }
@@ -104,7 +104,7 @@ class Seed:
             return
         against = ",".join(map(str, self.policies.values()))
         _call(
-            "evaluate.py", "report=chain", "corpus=demo", f"corpus.demo.seed={self.seed}", f"data_dir={self.folder}",
+            "evaluate.py", "report=chain", "corpus=demo", f"threads={CORES}", f"corpus.demo.seed={self.seed}", f"data_dir={self.folder}",
             f"model.weights={self.start}", f"against=[{against}]", f"judge={self.folder / 'demo-judge' / 'half-1' / 'model'}",
             f"gold={self.folder / 'demo-judge' / 'half-2' / 'model'}", f"report.best_of={BEST_OF}",
             f"report.temperatures={list(TEMPERATURES)}", f"report.sampling.seed={self.seed}", f"out={self.folder / 'report'}",
