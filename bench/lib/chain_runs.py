@@ -104,7 +104,8 @@ class Seed:
             return
         against = ",".join(map(str, self.policies.values()))
         _call(
-            "evaluate.py", "report=chain", "corpus=demo", f"threads={CORES}", f"corpus.demo.seed={self.seed}", f"data_dir={self.folder}",
+            "evaluate.py", "report=chain", "corpus=demo", f"threads={CORES}",
+            f"corpus.demo.seed={self.seed}", f"data_dir={self.folder}",
             f"model.weights={self.start}", f"against=[{against}]", f"judge={self.folder / 'demo-judge' / 'half-1' / 'model'}",
             f"gold={self.folder / 'demo-judge' / 'half-2' / 'model'}", f"report.best_of={BEST_OF}",
             f"report.temperatures={list(TEMPERATURES)}", f"report.sampling.seed={self.seed}", f"out={self.folder / 'report'}",

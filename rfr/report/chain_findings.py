@@ -29,11 +29,10 @@ def _on_gains(report: Report) -> Iterator[str]:
     if report["prompts"] < ENOUGH_GROUPS:
         yield f"Does any of them write better than {start}? {as_sentence(too_few(report['prompts'], 'prompts'))}"
         return
-    first = report["policies"][0]["temperature"]
-    for row in report["policies"]:
-        if row["temperature"] != first or f"{measure}_gain" not in row:
-            continue
-        gain = row[f"{measure}_gain"]
+    first, of_gain = report["policies"][0]["temperature"], f"{measure}_gain"
+    others = [row for row in report["policies"] if row["temperature"] == first and of_gain in row]
+    for row in sorted(others, key=lambda row: -row[of_gain]["gain"]):
+        gain = row[of_gain]
         relation = "above" if gain["low"] > 0 else "below" if gain["high"] < 0 else "not told from"
         yield (
             f"{WORDS[measure][0].upper()}{WORDS[measure][1:]} of {row['policy']} is {row[measure]:.3f} at temperature {first:g}, "

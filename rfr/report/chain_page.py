@@ -85,22 +85,36 @@ def _table(rows: SequenceOf[Mapping[str, Any]], measure: str, start: str) -> str
             with_interval(gain["gain"], gain["low"], gain["high"], "+.3f"),
             with_interval(gain["length_controlled"], gain["length_controlled_low"], gain["length_controlled_high"], "+.3f"),
         ]  # fmt: skip
-        cells.append([safe(row["policy"]), _value(row, measure, ".3f"), *of_gain, *(_value(row, *_of(one)) for one in shown)])
+        cells.append(
+            [
+                safe(row["policy"]),
+                _value(row, measure, measure, ".3f"),
+                *of_gain,
+                *(_value(row, measure, *_of(one)) for one in shown),
+            ]
+        )
     head = ["policy", WORDS[measure], "gain", "gain, lengths being equal", *(name for _, name, _ in shown)]
     return table(head, cells, best=[row["policy"] for row in rows].index(start))
+
+
+def _path(name: str) -> str:
+    """A folder, which may be broken behind its slashes."""
+    return safe(name).replace("/", "/<wbr>")
 
 
 def _of(column: tuple[str, str, str]) -> tuple[str, str]:
     return column[0], column[2]
 
 
-def _value(row: Mapping[str, Any], key: str, form: str) -> str:
-    """A figure with its interval, or with twice its standard error."""
+def _value(row: Mapping[str, Any], measure: str, key: str, form: str) -> str:
+    """A figure; the one that policies are compared by has its interval, which would fill the page in every column."""
     if key not in row:
         return NONE
+    if key == measure:
+        return with_interval(row[key], row[f"{key}_low"], row[f"{key}_high"], form)
     if f"{key}_error" in row:
         return f"{row[key]:{form}} <small>(± {2 * row[f'{key}_error']:{form}})</small>"
-    return with_interval(row[key], row.get(f"{key}_low"), row.get(f"{key}_high"), form)
+    return f"{row[key]:{form}}"
 
 
 def _rounds(report: Report) -> str:
@@ -111,7 +125,10 @@ def _rounds(report: Report) -> str:
         rows = [row for row in report["rounds"] if row["run"] == run]
         shown = [column for column in COLUMNS if column[0] != measure and any(column[0] in row for row in rows)]
         head = ["after round", WORDS[measure], *(name for _, name, _ in shown)]
-        cells = [[str(row["round"]), _value(row, measure, ".3f"), *(_value(row, *_of(one)) for one in shown)] for row in rows]
+        cells = [
+            [str(row["round"]), _value(row, measure, measure, ".3f"), *(_value(row, measure, *_of(one)) for one in shown)]
+            for row in rows
+        ]
         tables.append(f"<h3>{safe(run)}</h3>{table(head, cells)}")
     return f"<h2>Round by round</h2><p class=soft>{ON_ROUNDS}</p>{''.join(tables)}"
 
