@@ -28,7 +28,7 @@ ALLOWED: dict[str, set[str]] = {
     "train": {"config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reward",
               "rollouts", "runs", "strategy", "utils"},
     "commands": {"collect", "config", "data", "evaluate", "generation", "loggers", "model", "objective", "optimizer", "reddit",
-                 "report", "reward", "runs", "store", "strategy", "train", "utils"},
+                 "report", "reward", "rollouts", "runs", "store", "strategy", "train", "utils"},
     "sweep": {"commands", "config", "runs", "train", "utils"},
     "cli": {"commands", "config", "reddit", "utils"},
 }  # fmt: skip

@@ -18,9 +18,14 @@ def diversity(stories: SequenceOf[str]) -> dict[str, float]:
     """distinct-n (Li et al. 2016), self-BLEU (Zhu et al. 2018; of 64 stories at most) and the share of 4-grams within a story
     that stood in it before."""
     words = [story.lower().split() for story in stories]
-    distinct = {f"distinct_{n}": _distinct(list(chain.from_iterable(ngrams(story, n) for story in words))) for n in DISTINCT}
+    distinct = {f"distinct_{n}": distinct_share(stories, n) for n in DISTINCT}
     repeated = mean(1 - _distinct(ngrams(story, REPEATED)) for story in words)
     return {**distinct, "self_bleu": _self_bleu([" ".join(story) for story in words[:MOST_COMPARED]]), "repetition": repeated}
+
+
+def distinct_share(stories: SequenceOf[str], n: int) -> float:
+    """Different runs of n words, as a share of all runs of n words in the stories; 1 where there are none."""
+    return _distinct(list(chain.from_iterable(ngrams(story.lower().split(), n) for story in stories)))
 
 
 def ngrams(words: SequenceOf[str], n: int) -> list[tuple[str, ...]]:

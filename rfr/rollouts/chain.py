@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rfr.evaluate.diversity import diversity
+from rfr.evaluate.diversity import distinct_share
 from rfr.evaluate.paired_gain import ScoredStory, paired_gain
 from rfr.evaluate.quality import mean_score
 from rfr.evaluate.within_prompts import mean_error
@@ -29,13 +29,10 @@ def chain_figures(stories: RoundStories, *, draws_the_policy: bool) -> dict[str,
         values = getattr(stories, measure)
         if not np.isnan(values).any():
             figures |= mean_score(measure, stories.prompts, values.tolist())
-    of_each_prompt = [stories.texts[index] for index in np.argsort(stories.numbers, kind="stable")]  # the first ones first
-    varied = diversity(of_each_prompt)
     figures |= {
         "length": round(float(stories.lengths.mean()), 2),
         "cut_off": round(float((~stories.ended).mean()), 4),
-        "distinct_3": round(varied["distinct_3"], 4),
-        "self_bleu": round(varied["self_bleu"], 4),
+        "distinct_3": round(distinct_share(stories.texts, 3), 4),
     }
     if draws_the_policy:
         error = mean_error(stories.kl, stories.prompts)
