@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import mmap
+from math import prod
 from typing import Any
 
-import numpy as np
 import torch
 from transformers import PretrainedConfig
 from transformers.cache_utils import Cache
@@ -94,7 +95,7 @@ class SlotCache(Cache):
 
 
 def _zeros_when_touched(shape: tuple[int, ...], dtype: torch.dtype) -> torch.Tensor:
-    """In main memory, where only what is written to takes room: most stories end before their slot is full. `torch.zeros` writes
-    all of it."""
-    integers = {2: np.int16, 4: np.int32, 8: np.int64}[dtype.itemsize]  # numpy knows no bf16
-    return torch.from_numpy(np.zeros(shape, integers)).view(dtype)
+    """In main memory, where only pages that are written to take room: most stories end before their slot is full. `torch.zeros`
+    writes all of it, and `numpy.zeros` asks for huge pages."""
+    memory = mmap.mmap(-1, prod(shape) * dtype.itemsize, flags=mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
+    return torch.frombuffer(memory, dtype=dtype).view(shape)
