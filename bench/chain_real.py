@@ -7,12 +7,12 @@ runs/bench-chain-real; stopped and started again, it goes on.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from pathlib import Path
 from typing import Any
 
 from bench.lib.minutes import Minutes
+from bench.lib.real_stories import TABLE, imported, run, train
 from bench.lib.report import ROOT, Figure, record
 
 RUNS = ROOT / "runs" / "bench-chain-real"
@@ -42,11 +42,7 @@ ONE_MODEL = "A and B come from one pretrained model and one cloned policy, so th
 
 
 def main(stories: Path) -> None:
-    store = RUNS / "stories.db"
-    if not store.exists():
-        partial = RUNS / "partial.db"
-        _run("collect.py", "source=table", f"source.path={stories}", f"store={partial}")
-        partial.rename(store)
+    store = imported(stories, RUNS)
     where = [f"corpus.path={store}", f"data_dir={RUNS / 'data'}", f"runs_dir={RUNS}"]
     start = [f"model.weights={_model('bc')}", f"model.tokenizer={_model('bc')}"]
     _train("bc", [*COMMON, *CLONED, *where])
@@ -72,23 +68,16 @@ def _model(run: str) -> Path:
     return RUNS / run / "model"
 
 
-def _run(*arguments: str) -> None:
-    """One of rfr's commands, which says itself what went wrong."""
-    if (code := subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode) != 0:
-        raise SystemExit(code)
-
-
 def _train(name: str, settings: list[str]) -> None:
     if (RUNS / name / "result.json").exists():
         return
-    begun = (RUNS / name / "config.yaml").exists()
     with MINUTES.of(name):
-        _run("train.py", *([f"resume={RUNS / name}"] if begun else [*settings, f"name={name}"]))
+        train(RUNS, name, settings)
 
 
 def _report(where: list[str]) -> None:
     # The policy of the last round: B, by which they are compared, does not choose it.
-    _run(
+    run(
         "evaluate.py", "report=chain", f"model.weights={_model('bc')}", f"against=[{_model('bc')},{_model('agent')}]",
         f"judge={_model('judge-a')}", f"gold={_model('judge-b')}", f"report.best_of={BEST_OF}", f"report.stories={STORIES}",
         "report.temperatures=[1.0]", "report.shown_prompts=10", f"report.sampling.max_new_tokens={STORY_TOKENS}",
@@ -135,4 +124,4 @@ def _of_gain(name: str, gain: dict[str, Any], judge: str) -> list[Figure]:
 
 if __name__ == "__main__":
     RUNS.mkdir(parents=True, exist_ok=True)
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared" / "data" / "writingprompts.jsonl.gz")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else TABLE)

@@ -8,13 +8,13 @@ runs/bench-karma; stopped and started again, it goes on.
 from __future__ import annotations
 
 import json
-import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from bench.lib.minutes import Minutes
+from bench.lib.real_stories import TABLE, imported, run, train
 from bench.lib.report import ROOT, Figure, record
 from rfr.evaluate.pair_accuracy import accuracies
 from rfr.evaluate.reward_model_judge import RewardModelJudge
@@ -53,23 +53,13 @@ MINUTES = Minutes(RUNS)
 
 
 def main(stories: Path) -> None:
-    store = RUNS / "stories.db"
-    if not store.exists():
-        partial = RUNS / "partial.db"
-        _run("collect.py", "source=table", f"source.path={stories}", f"store={partial}")
-        partial.rename(store)
+    store = imported(stories, RUNS)
     where = [f"corpus.path={store}", f"data_dir={RUNS / 'data'}", f"runs_dir={RUNS}"]
     for name, settings in TRAINED.items():
-        _once(RUNS / name / "result.json", lambda name=name, settings=settings: _train(name, [*COMMON, *settings, *where]))  # type: ignore[misc]
+        _once(RUNS / name / "result.json", lambda name=name, settings=settings: train(RUNS, name, [*COMMON, *settings, *where]))  # type: ignore[misc]
     _once(RUNS / "accuracies.json", _judge)
     _once(RUNS / "evaluation.json", lambda: _evaluate(where))
     record("karma", [*_of_pairs(), *_of_policies(), *_minutes()], ["torch", "transformers"], {"block": str(BLOCK)})
-
-
-def _run(*arguments: str) -> None:
-    """One of rfr's commands, which says itself what went wrong."""
-    if (code := subprocess.run([sys.executable, *arguments], cwd=ROOT, check=False).returncode) != 0:
-        raise SystemExit(code)
 
 
 def _once(result: Path, work: Callable[[], None]) -> None:
@@ -77,11 +67,6 @@ def _once(result: Path, work: Callable[[], None]) -> None:
     if not result.exists():
         with MINUTES.of(result.relative_to(RUNS).parts[0]):
             work()
-
-
-def _train(name: str, settings: list[str]) -> None:
-    begun = (RUNS / name / "config.yaml").exists()
-    _run("train.py", *([f"resume={RUNS / name}"] if begun else [*settings, f"name={name}"]))
 
 
 def _judge() -> None:
@@ -99,7 +84,7 @@ def _judge() -> None:
 
 
 def _evaluate(where: list[str]) -> None:
-    _run("evaluate.py", f"model.weights={RUNS / 'rwr' / 'model'}", f"against=[{RUNS / 'bc' / 'model'}]", f"out={RUNS}",
+    run("evaluate.py", f"model.weights={RUNS / 'rwr' / 'model'}", f"against=[{RUNS / 'bc' / 'model'}]", f"out={RUNS}",
          f"model.block_size={BLOCK}", "precision=auto", "stories=0", "ranking.stories=0", "micro_batch=4",
          f"preprocess.split.validation_share={OF_THESE}", *where)  # fmt: skip
 
@@ -149,4 +134,4 @@ def _minutes() -> list[Figure]:
 
 if __name__ == "__main__":
     RUNS.mkdir(parents=True, exist_ok=True)
-    main(Path(sys.argv[1]) if len(sys.argv) > 1 else ROOT.parent / "shared" / "data" / "writingprompts.jsonl.gz")
+    main(Path(sys.argv[1]) if len(sys.argv) > 1 else TABLE)

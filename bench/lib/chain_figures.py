@@ -36,21 +36,23 @@ def figures(seeds: Sequence[Seed]) -> list[Figure]:
     gains = {suffix: _gain(written, "agent_rwr", temperature) for temperature, suffix in SUFFIX.items()}
     twin = _gain(written, "random_twin", 0.8)
     lengths = {name: mean(float(stories[name, 0.8].lengths.mean()) for stories in written) for name in WRITTEN}
-    found = [
+    qualities = [
         Figure(name=f"quality_{name}{suffix}", value=_quality(written, name, temperature), target="",
                meaning=f"true quality at temperature {temperature:g}, mean of {len(seeds)} seeds; {MEANINGS[name]}")
         for temperature, suffix in SUFFIX.items() for name in WRITTEN
     ]  # fmt: skip
     for suffix, gain in gains.items():
         name = f"gain_agent_over_rwr_residual{suffix}"
-        found.append(Figure(name=name, value=gain.gain, target=">= 0.08", meaning="agent_rwr less its start, paired by prompts"))
+        qualities.append(
+            Figure(name=name, value=gain.gain, target=">= 0.08", meaning="agent_rwr less its start, paired by prompts")
+        )
         low = "lower end of its 95 % interval over seeds"
-        found.append(Figure(name=f"{name}_low", value=gain.low, target="> 0.04", meaning=low))
+        qualities.append(Figure(name=f"{name}_low", value=gain.low, target="> 0.04", meaning=low))
     judged = [seed.judge() for seed in seeds]
     accuracies = [(one["val/pair_accuracy"] - 0.5) / (one["judge/pair_accuracy_of_truth"] - 0.5) for one in judged]
     truth = [_truth_correlation(seed.first_round()) for seed in seeds]
     return [
-        *found,
+        *qualities,
         Figure(name="gain_random_twin_over_start_high", value=twin.high, target="<= 0.02", meaning="upper end over seeds"),
         Figure(name="kl_agent", value=_mean_of(seeds, "agent_rwr", "kl"), target="", meaning="from its start, nats a story"),
         Figure(name="share_cut_off", value=mean(float((~one["agent_rwr", 0.8].ended).mean()) for one in written), target="",
@@ -70,14 +72,14 @@ def _quality(written: Sequence[Stories], name: str, temperature: float) -> float
 
 
 def _gain(written: Sequence[Stories], name: str, temperature: float) -> PairedGain:
-    """Of a policy over the one that agents began with."""
+    """How much better a policy writes than the one that agents began with."""
     better = [scored_stories(stories[name, temperature], "quality") for stories in written]
     worse = [scored_stories(stories["rwr_residual", temperature], "quality") for stories in written]
     return paired_gain(better, worse)
 
 
 def _mean_of(seeds: Sequence[Seed], name: str, key: str) -> float:
-    """Of a policy's rows at temperature 1 in the reports."""
+    """The mean over seeds of a figure that the reports give for a policy at temperature 1."""
     return mean(
         row[key]
         for seed in seeds
@@ -87,12 +89,13 @@ def _mean_of(seeds: Sequence[Seed], name: str, key: str) -> float:
 
 
 def _truth_correlation(stories: RoundStories) -> float:
-    count = sum(prompt in set(list(dict.fromkeys(stories.prompts))[:JUDGED_PROMPTS]) for prompt in stories.prompts)
+    """The judge's score against the true quality, within prompts, on the first of a round's prompts."""
+    count = JUDGED_PROMPTS * len(stories) // len(set(stories.prompts))
     return correlation(stories.score[:count], stories.quality[:count], stories.prompts[:count])
 
 
 def _by_round(seeds: Sequence[Seed]) -> dict[str, list[list[dict[str, Any]]]]:
-    """Of each agent and each round, the figures of every seed."""
+    """The figures of every seed, by agent and round."""
     rows: dict[str, list[list[dict[str, Any]]]] = {}
     reports = [seed.report() for seed in seeds]
     for name in AGENTS:
@@ -103,7 +106,7 @@ def _by_round(seeds: Sequence[Seed]) -> dict[str, list[list[dict[str, Any]]]]:
 
 
 def chain_table(seeds: Sequence[Seed]) -> dict[str, list[dict[str, str]]]:
-    """Of each agent, a row per round: means over seeds, of stories on held-out prompts at temperature 1."""
+    """A table for each agent with a row per round; figures are means over seeds, of stories at temperature 1."""
     return {f"{name}: {MEANINGS[name]}": [_row(number, of_round) for number, of_round in enumerate(rounds)]
             for name, rounds in _by_round(seeds).items()}  # fmt: skip
 

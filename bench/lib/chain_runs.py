@@ -70,12 +70,12 @@ class Seed:
         return self.policies["rwr_residual"]
 
     def report(self) -> dict[str, Any]:
-        """What `report=chain` found."""
-        found: dict[str, Any] = json.loads((self.folder / "report" / "chain.json").read_text())
-        return found
+        """The report's `chain.json`."""
+        figures: dict[str, Any] = json.loads((self.folder / "report" / "chain.json").read_text())
+        return figures
 
     def stories(self) -> dict[tuple[str, float], RoundStories]:
-        """What each policy wrote, by its name and the temperature."""
+        """The stories of each policy, by its name and the temperature."""
         names = {str(path): name for name, path in self.policies.items()}
         files = sorted((self.folder / "report" / "stories").iterdir())
         rows = self.report()["policies"]

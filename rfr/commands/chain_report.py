@@ -171,7 +171,8 @@ def _rounds(run_dir: Path) -> list[dict[str, Any]]:
     drawn = load(run_dir).rollouts.sampling
     own_config = drawn.get("use_generation_config", False)
     draws_the_policy = (drawn.temperature, drawn.top_k, drawn.top_p) == (1.0, 0, 1.0) and not own_config
-    return held_out_rounds(run_dir / ROUNDS, draws_the_policy=draws_the_policy)
+    rows = held_out_rounds(run_dir / ROUNDS, draws_the_policy=draws_the_policy)
+    return [{**row, "temperature": drawn.temperature} for row in rows]
 
 
 def _file_name(name: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from collections.abc import Sequence as SequenceOf
+from pathlib import Path
 from typing import Any
 
 from rfr.report.chain_findings import WORDS, Report, chain_findings, measure_of
@@ -62,11 +63,11 @@ def _picture(report: Report) -> str | None:
         if measure in row:
             point = Point(row["round"], row[measure], row[f"{measure}_low"], row[f"{measure}_high"])
             runs.setdefault(row["run"], []).append(point)
-    last = report["policies"][-1]["temperature"]
+    drawn_at = {row["temperature"] for row in report["rounds"]}
     levels = {
         row["policy"]: row[measure]
         for row in report["policies"]
-        if row["temperature"] == last and not any(row["policy"].startswith(run) for run in runs)
+        if row["temperature"] in drawn_at and str(Path(row["policy"]).parent) not in runs
     }
     return round_plot(f"{WORDS[measure]} on held-out prompts", runs, levels) if runs else None
 

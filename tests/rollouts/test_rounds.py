@@ -347,7 +347,10 @@ def test_a_chain_is_told_in_tables_and_a_picture(
     assert svg in page
     assert ElementTree.fromstring(svg).tag.endswith("svg")
     assert f"{report['prompts']} prompts, 20 are needed" in out
-    assert "After each round" in page or "after round" in page
+    assert "<h2>Round by round</h2>" in page
+    levels = [element.text for element in ElementTree.fromstring(svg).iter() if element.tag.endswith("}text")]
+    assert {str(agent[0]), cloned, best} <= set(levels), "an agent is a line, the others are levels"
+    assert learned not in levels
 
 
 def test_what_cannot_be_told_of_a_chain_is_refused(
