@@ -10,7 +10,7 @@ SWEEP_READY := $(SWEEP)/.ready
 TRL := .venv-trl
 TRL_READY := $(TRL)/.ready
 
-.PHONY: setup demo chain test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-gpu bench-masters bench-rewards bench-advice bench-generate bench-neighbours bench-karma bench-chain bench-chain-real bench-sweep bench-models bench-models-speed bench-clock clean
+.PHONY: setup demo chain test test-slow test-all lint audit smollm2 bench-collect bench-data bench bench-xl bench-plan bench-plan-agent bench-gpu bench-masters bench-rewards bench-advice bench-generate bench-neighbours bench-karma bench-chain bench-chain-real bench-sweep bench-models bench-models-speed bench-clock clean
 
 setup: $(READY)
 
@@ -101,6 +101,9 @@ bench-masters: $(BENCH_READY)
 
 bench-plan: $(READY)
 	$(BIN)/python -m bench.plan
+
+bench-plan-agent: $(READY)
+	$(BIN)/python -m bench.plan_agent
 
 bench-models: $(READY)
 	$(BIN)/python -m bench.models

@@ -17,8 +17,8 @@ from hydra import compose, initialize_config_dir
 from bench.lib.report import ROOT, Figure, record, require_bf16
 from bench.lib.train_costs import Corpus, train
 from rfr import config
-from rfr.commands.plan import GPUS, capacity, fit, needs_of, setup_of, totals
-from rfr.strategy.memory import MemoryItem, MemorySetup
+from rfr.commands.plan import GPUS, Phases, capacity, fit, phases_of, setup_of, totals
+from rfr.strategy.memory import MemorySetup
 from rfr.train.recipe import Recipe
 from rfr.utils.malloc import GIB
 
@@ -66,7 +66,7 @@ def table(target: Path) -> None:
     for model in MODELS:
         for strategy, overrides in STRATEGIES.items():
             on_gpu, here = _setup(model, overrides, gpu=True), _setup(model, overrides, gpu=False)
-            needed = {True: needs_of(on_gpu), False: needs_of(here)}
+            needed = {True: phases_of(on_gpu), False: phases_of(here)}
             cells = [_cell(needed[gpu is not None], gpu) for gpu in cards]
             lines.append(f"| {model} | {strategy} | {' | '.join(cells)} |")
     target.write_text("\n".join(lines) + "\n")
@@ -84,10 +84,12 @@ def _setup(model: str, overrides: list[str], *, gpu: bool) -> MemorySetup:
     with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
         cfg = config.resolve_run(compose("train", [f"model={model}", "trainer.micro_batch=1", *overrides]))
     setup = setup_of(Recipe.of(cfg), next(iter(GPUS)) if gpu else None)
-    return replace(setup, precision="fp16") if gpu and setup.precision == "auto" else setup
+    if gpu:
+        return replace(setup, precision="fp16") if setup.precision == "auto" else setup
+    return replace(setup, precision="bf16") if setup.precision == "fp32" else setup  # where no processor is quick at bf16
 
 
-def _cell(needed: list[MemoryItem], gpu: str | None) -> str:
+def _cell(needed: Phases, gpu: str | None) -> str:
     shown = f"{totals(needed)['device'] / GIB:.1f}"
     return f"**{shown}**" if fit(needed, capacity(gpu)) else shown
 

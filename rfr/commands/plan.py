@@ -15,7 +15,7 @@ import torch
 from omegaconf import OmegaConf
 from transformers import PretrainedConfig
 
-from rfr.errors import UserError
+from rfr.commands.rollout_plan import AgentSetup, agent_phases, agent_setup
 from rfr.model.load import build_tokenizer, no_random_weights, pretrained_config
 from rfr.objective.training_data import PairwiseObjective
 from rfr.optimizer.split_adamw import SplitAdamW
@@ -38,7 +38,11 @@ GPUS = {
     "H100": 79.1,
 }  # GiB that CUDA sees
 LIGHTNINGS_BUCKET = 200_000_000  # elements, where a strategy does not set it
+RUNNING = round(0.13 * GIB)  # that a run of the demo was seen to take beside: code that is read at its first use, data, loggers
+TIERS = ("device", "host", "disk")
+Phases = Mapping[str, list[MemoryItem]]  # at the peak of each phase
 ALMOST = 0.95  # share of a memory that a plan may fill: freed blocks take the rest
+OFFLOAD = "rollouts.offload=true"
 CHANGES: dict[str, dict[str, Any]] = {  # cheaper settings, the least slow first; each is added to those before it
     "model.activation_checkpointing=true": {"checkpointing": True},
     "trainer.micro_batch=1": {"rows": 1},
@@ -55,21 +59,27 @@ def plan(recipe: Recipe, gpu: str | None = None) -> None:
     """Print what a run would need of this machine's memory, or of a GPU's, and one JSON line.
 
     Raises:
-        UserError: the run would learn from own stories; what start policy, judges and written stories take is not counted yet.
+        UserError: a judge's folder holds no model.
     """
-    if recipe.rollouts is not None:
-        raise UserError("plan= does not count what rollouts=own holds beside its policy: leave rollouts out to count the policy")
     silence_libraries()
-    setup, room = setup_of(recipe, gpu), capacity(gpu)
-    needed = needs_of(setup)
+    setup, agent, room = setup_of(recipe, gpu), agent_setup(recipe), capacity(gpu)
+    phases = phases_of(setup, agent)
     where = gpu or (torch.cuda.get_device_name() if setup.gpu else "this machine")
-    _print(needed, room, f"{setup.precision} on {where}, {setup.ranks} rank{'s' * (setup.ranks > 1)}", setup.gpu)
-    fits = fit(needed, room)
-    advice = None if fits else suggest_overrides(setup, room)
+    title = f"{setup.precision} on {where}, {setup.ranks} rank{'s' * (setup.ranks > 1)}"
+    if agent is None:
+        _print(phases["learning"], room, title, setup.gpu)
+    else:
+        _print_phases(phases, room, title, setup.gpu)
+    fits = fit(phases, room)
+    advice = None if fits else suggest_overrides(setup, room, agent)
     hopeless = "no combination of settings in rfr helps"
     print("it fits" if fits else f"it does not fit: {f'add {advice}' if advice else hopeless}")
-    gibs = {f"{tier}_gib": round(total / GIB, 3) for tier, total in totals(needed).items()}
-    print(json.dumps({"fits": fits, "remedy": advice, **gibs}), flush=True)
+    told = {} if agent is None else {"phases": {phase: _gibs(totals({phase: items})) for phase, items in phases.items()}}
+    print(json.dumps({"fits": fits, "remedy": advice, **_gibs(totals(phases)), **told}), flush=True)
+
+
+def _gibs(sizes: Mapping[str, float]) -> dict[str, float]:
+    return {f"{tier}_gib": round(size / GIB, 3) for tier, size in sizes.items()}
 
 
 def setup_of(recipe: Recipe, gpu: str | None = None) -> MemorySetup:
@@ -119,24 +129,28 @@ def _of_strategy(strategy: Any) -> dict[str, Any]:
     }
 
 
-def needs_of(setup: MemorySetup) -> list[MemoryItem]:
-    """The parts of one rank and what a process takes before the first of them."""
+def phases_of(setup: MemorySetup, agent: AgentSetup | None = None) -> Phases:
+    """The parts of one rank and what a process takes before the first of them, in each phase of a round. Where people's stories
+    are learned from, there is one phase."""
     process = _process()
     runtime = (
         MemoryItem(name="PyTorch and all that", device=CUDA_CONTEXT, host=process)
         if setup.gpu
         else MemoryItem(name="Python and its libraries", device=process)
     )
-    needed = [runtime, *memory_items(setup)]
-    if setup.gpu:
-        return needed
-    return [replace(part, device=part.device + part.host, host=0) for part in needed]  # without a GPU they are the same memory
+    phases = {"learning": memory_items(setup)} if agent is None else agent_phases(setup, agent)
+    return {phase: [_in_its_memory(part, setup) for part in (runtime, *items)] for phase, items in phases.items()}
+
+
+def _in_its_memory(part: MemoryItem, setup: MemorySetup) -> MemoryItem:
+    """Without a GPU, device and host are the same memory."""
+    return part if setup.gpu else replace(part, device=part.device + part.host, host=0)
 
 
 @cache
 def _process() -> float:
-    """Bytes of a process with nothing but its libraries: this one, before it plans anything."""
-    return float(psutil.Process().memory_info().rss)
+    """Bytes of a process with nothing but its libraries: this one, before it plans anything; and what a run takes beside."""
+    return float(psutil.Process().memory_info().rss + RUNNING)
 
 
 def capacity(gpu: str | None) -> dict[str, float]:
@@ -151,42 +165,67 @@ def capacity(gpu: str | None) -> dict[str, float]:
     return {"device": host, "host": host, "disk": disk}
 
 
-def fit(needed: list[MemoryItem], room: Mapping[str, float]) -> bool:
-    needs = totals(needed)
+def fit(phases: Phases, room: Mapping[str, float]) -> bool:
+    needs = totals(phases)
     return all(needs[tier] <= ALMOST * room[tier] for tier in room)
 
 
-def totals(needed: list[MemoryItem]) -> dict[str, float]:
-    return {tier: sum(getattr(part, tier) for part in needed) for tier in ("device", "host", "disk")}
+def totals(phases: Phases) -> dict[str, float]:
+    """Bytes of each tier in the phase that takes the most of it."""
+    return {tier: max(sum(getattr(part, tier) for part in items) for items in phases.values()) for tier in TIERS}
 
 
-def suggest_overrides(setup: MemorySetup, room: Mapping[str, float]) -> str | None:
+def suggest_overrides(setup: MemorySetup, room: Mapping[str, float], agent: AgentSetup | None = None) -> str | None:
     """The first overrides, and those before them that go with any strategy, with which it fits."""
     settings: list[str] = []
+    if agent is not None and setup.gpu and not agent.offload:
+        agent, settings = replace(agent, offload=True), [OFFLOAD]
+        if fit(phases_of(setup, agent), room):
+            return OFFLOAD
     for overrides, change in CHANGES.items():
         if all(getattr(setup, name) == value for name, value in change.items()):
             continue
         setup, settings = replace(setup, **change), [*settings, overrides]
-        if fit(needs_of(setup), room):
+        if fit(phases_of(setup, agent), room):
             return " ".join(settings)
     for overrides, name in STRATEGIES.items():
         precision = PURE if PURE in overrides else "bf16" if setup.precision == PURE else setup.precision
         other = replace(setup, precision=precision, **_of_strategy(OmegaConf.load(CONF / "strategy" / f"{name}.yaml")))
-        if fit(needs_of(other), room):
+        if fit(phases_of(other, agent), room):
             return " ".join([*settings, overrides])
     return None
 
 
-def _print(needed: list[MemoryItem], room: Mapping[str, float], title: str, gpu: bool) -> None:
-    tiers = {"device": "GPU" if gpu else "memory", **({"host": "main memory"} if gpu else {}), "disk": "disk"}
+def _print(items: list[MemoryItem], room: Mapping[str, float], title: str, gpu: bool) -> None:
+    tiers = _tiers(gpu)
     rows: list[dict[str, Any]] = [
         {"GiB": part.name, **{label: _gib(getattr(part, tier)) for tier, label in tiers.items()}}
-        for part in needed
+        for part in items
         if part.device or part.host or part.disk
     ]
-    rows.append({"GiB": "all of it", **{label: _gib(totals(needed)[tier]) for tier, label in tiers.items()}})
+    rows.append({"GiB": "all of it", **{label: _gib(totals({"": items})[tier]) for tier, label in tiers.items()}})
     rows.append({"GiB": "there is", **{label: _gib(room[tier]) for tier, label in tiers.items()}})
     print_table(rows, title=title)
+
+
+def _print_phases(phases: Phases, room: Mapping[str, float], title: str, gpu: bool) -> None:
+    """A table for each memory that something lies in: parts by phases."""
+    names = list(dict.fromkeys(part.name for items in phases.values() for part in items))
+    for tier, label in _tiers(gpu).items():
+        by_phase = {phase: {part.name: getattr(part, tier) for part in items} for phase, items in phases.items()}
+        rows: list[dict[str, Any]] = [
+            {"GiB": name, **{phase: _gib(sizes.get(name, 0)) for phase, sizes in by_phase.items()}}
+            for name in names
+            if any(sizes.get(name) for sizes in by_phase.values())
+        ]
+        if rows:
+            rows.append({"GiB": "all of it", **{phase: _gib(sum(sizes.values())) for phase, sizes in by_phase.items()}})
+            rows.append({"GiB": "there is", **dict.fromkeys(phases, _gib(room[tier]))})
+            print_table(rows, title=f"{label}: {title}")
+
+
+def _tiers(gpu: bool) -> dict[str, str]:
+    return {"device": "GPU" if gpu else "memory", **({"host": "main memory"} if gpu else {}), "disk": "disk"}
 
 
 def _gib(size: float) -> str:

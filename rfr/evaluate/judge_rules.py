@@ -19,7 +19,10 @@ Judge = Callable[[SequenceOf[Story]], np.ndarray]  # a score for each story, flo
 
 
 class JudgeRule(Protocol):
-    """Makes one judge of one or more; one alone is left as it is. `name` stands before the judges' folders."""
+    """Makes one judge of one or more; one alone is left as it is. `name` stands before the judges' folders. `makes_a_model`: of
+    several models another one, which is held beside them."""
+
+    makes_a_model: ClassVar[bool] = False
 
     @property
     def name(self) -> str: ...
@@ -27,7 +30,7 @@ class JudgeRule(Protocol):
     def __call__(self, judges: SequenceOf[RewardModelJudge]) -> Judge: ...
 
 
-class Mean:
+class Mean(JudgeRule):
     """The mean of the scores."""
 
     name: ClassVar[str] = "the mean"
@@ -36,7 +39,7 @@ class Mean:
         return lambda stories: _scores(judges, stories).mean(0)
 
 
-class Minimum:
+class Minimum(JudgeRule):
     """The least of the scores (Coste et al. 2023, worst-case optimisation), each less the judge's own mean score."""
 
     name: ClassVar[str] = "the least"
@@ -46,7 +49,7 @@ class Minimum:
         return lambda stories: (_scores(judges, stories) - means).min(0)
 
 
-class Spread:
+class Spread(JudgeRule):
     """mean - penalty * standard deviation of the scores, each less the judge's own mean score.
 
     As uncertainty-weighted optimisation (Coste et al. 2023), which takes the variance.
@@ -70,7 +73,7 @@ class Spread:
         return score
 
 
-class AveragedWeights:
+class AveragedWeights(JudgeRule):
     """One reward model whose weights are the mean of theirs (Rame et al. 2024, weight averaged reward models).
 
     Raises:
@@ -78,6 +81,7 @@ class AveragedWeights:
     """
 
     name: ClassVar[str] = "the averaged weights"
+    makes_a_model: ClassVar[bool] = True
 
     def __call__(self, judges: SequenceOf[RewardModelJudge]) -> Judge:
         first = judges[0]

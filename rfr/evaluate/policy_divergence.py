@@ -15,7 +15,8 @@ from rfr.model.embedding import output_layer
 from rfr.records import IGNORE
 
 TOKENS = 4096  # that are read at once
-CHUNK_ROWS = 512  # logits that are held at once, of both policies
+CHUNK_ROWS = 512  # tokens whose distributions are held at once
+DISTRIBUTIONS = 5  # of each of these tokens: both policies', the probabilities, and two on the way to a figure
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -56,7 +56,7 @@ class JudgeScore:
 
     def __init__(self, judge: str | list[str] | None, rule: JudgeRule, tokens: Count = TOKENS) -> None:
         self.folders = (judge,) if isinstance(judge, str) else tuple(judge or ())
-        self._rule, self._tokens = rule, tokens
+        self._rule, self.tokens = rule, tokens
         if len({Path(folder).resolve() for folder in self.folders}) < len(self.folders):
             raise UserError(f"judge={','.join(self.folders)} names a folder twice")
 
@@ -69,9 +69,15 @@ class JudgeScore:
         folders = ", ".join(self.folders)
         return folders if len(self.folders) < 2 else f"{self._rule.name} of {folders}"
 
+    @property
+    def models(self) -> tuple[str, ...]:
+        """The folder of each reward model that is held; that of averaged weights is as the first."""
+        averaged = self._rule.makes_a_model and len(self.folders) > 1
+        return (*self.folders, *self.folders[:averaged])
+
     def load(self, load_judge: LoadJudge) -> Judge:
         """Raises UserError where a folder holds no reward model, or the rule refuses them."""
-        return self._rule([load_judge(folder, self._tokens) for folder in self.folders])
+        return self._rule([load_judge(folder, self.tokens) for folder in self.folders])
 
     def require(self, prompts: SequenceOf[str]) -> None:
         """A reward model reads whatever it is given."""

@@ -36,15 +36,20 @@ def require_memory(
     config: PretrainedConfig, dtype: torch.dtype, slots: int, length: int, device: torch.device, lanes: int = 1
 ) -> None:  # fmt: skip
     """Raises UserError where the keys and values of so many stories of so many tokens do not fit in the memory that is free."""
-    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
-    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    of_a_slot = 2 * config.num_hidden_layers * heads * width * length * dtype.itemsize
+    of_a_slot = slot_bytes(config, dtype, length)
     fit = free_bytes(device) // of_a_slot
     if slots > fit:
         needed, free = slots * of_a_slot / GIB, fit * of_a_slot / GIB
         even = fit // lanes * lanes or fit  # every lane has as many
         remedy = f"set sampling.slots={even}" if fit else "shorten prompts or sampling.max_new_tokens"
         raise UserError(f"{slots} stories of {length} tokens at once take {needed:.1f} GiB, and {free:.1f} are free: {remedy}")
+
+
+def slot_bytes(config: PretrainedConfig, dtype: torch.dtype, length: int) -> int:
+    """Bytes of the keys and values of one story of so many tokens."""
+    heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
+    width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
+    return 2 * config.num_hidden_layers * heads * width * length * dtype.itemsize
 
 
 class SlotCache(Cache):

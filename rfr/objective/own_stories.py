@@ -18,9 +18,10 @@ class RewardedStories:
     Args:
         rows: a row per story; story p * K + k is the k-th one on prompt p. People's stories may follow them.
         rewards_PK: float64.
-        policy_logprobs, start_logprobs: of each story under the policy that wrote it and under the start policy; float64.
+        policy_logprobs: of each story under the policy that wrote it; float64.
+        start_logprobs: of each story, people's included, under the start policy; float64, NaN where the loss does not need it.
         steps: optimizer steps in which they are learned from.
-        people_weights: of people's stories; float64.
+        people_weights: of people's stories; float64. Of pairs, which follow one another, 1 the better story, -1 the other.
     """
 
     rows: PackedRows

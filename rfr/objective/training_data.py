@@ -152,7 +152,8 @@ class PairwiseObjective:
         )
 
     def round_data(self, stories: RewardedStories) -> RoundData:
-        """The best story of each prompt against its worst; nothing of a prompt whose stories are worth the same."""
+        """The best story of each prompt against its worst; nothing of a prompt whose stories are worth the same. People's pairs
+        stand beside them."""
         rewards_PK = stories.rewards_PK
         best, worst = rewards_PK.argmax(axis=1), rewards_PK.argmin(axis=1)
         told_apart = np.flatnonzero(np.ptp(rewards_PK, axis=1) > 0)
@@ -160,12 +161,16 @@ class PairwiseObjective:
             raise UserError("all stories of this round are worth the same, so none is better than another: take another judge")
         first = told_apart * rewards_PK.shape[1]
         both = np.stack([first + best[told_apart], first + worst[told_apart]], axis=1).ravel()
-        weights, places = np.zeros(rewards_PK.size), 2 * np.arange(len(told_apart))
+        weights = np.zeros(rewards_PK.size)
         weights[both] = np.tile([1.0, -1.0], len(told_apart))
-        pairs = PreferencePairs(story=both, group=np.repeat(np.arange(len(told_apart)), 2), chosen=places, rejected=places + 1)
-        source = PairRows(stories.rows, pairs, stories.start_logprobs[both])
+        everyone = np.append(both, rewards_PK.size + np.arange(len(stories.people_weights)))
+        groups = np.arange(len(everyone) // 2)
+        pairs = PreferencePairs(story=everyone, group=np.repeat(groups, 2), chosen=2 * groups, rejected=2 * groups + 1)
         return RoundData(
-            source=source, weights=weights, figures={"pairs": float(len(told_apart))}, people=np.zeros(len(source), bool)
+            source=PairRows(stories.rows, pairs, stories.start_logprobs[everyone]),
+            weights=weights,
+            figures={"pairs": float(len(told_apart))},
+            people=groups >= len(told_apart),
         )
 
     def _pairs(self, split: PreparedSplit, rewards: np.ndarray) -> PreferencePairs:

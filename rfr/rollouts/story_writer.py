@@ -12,6 +12,7 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from rfr.data.pack.rows import PackedRows
 from rfr.data.tokenise import prompt_tokens
 from rfr.evaluate.judge_rules import Judge
 from rfr.evaluate.perplexity import story_nll
@@ -20,6 +21,7 @@ from rfr.evaluate.reward_model_judge import RewardModelJudge
 from rfr.generation.sampling import SampledStory, Sampling, stories_as_they_end
 from rfr.rollouts.round_stories import RoundStories, story_rows
 
+Computing = Callable[[], AbstractContextManager[Any]]  # the training's precision, of products of fp32 parameters
 Text = tuple[str, str]  # prompt and story
 READ_AT_ONCE = 16  # stories, where log-probabilities are taken in the training's precision
 
@@ -63,13 +65,13 @@ class Policy:
     Args:
         reads: in fp32.
         trains: as the training reads them.
-        computing: the training's precision, of products of fp32 parameters; None: it is fp32.
+        computing: None: it is in fp32.
     """
 
     writes: PreTrainedModel
     reads: PreTrainedModel
     trains: PreTrainedModel
-    computing: Callable[[], AbstractContextManager[Any]] | None
+    computing: Computing | None
 
 
 class StoryWriter:
@@ -149,11 +151,16 @@ class StoryWriter:
             found = vars(divergence(policy.reads, self._start, packed))
             if policy.computing is None:
                 return {**found, "drawn_logprob": found["policy_logprob"], "reference_logprob": found["start_logprob"]}
-            with policy.computing():
-                reference, _ = story_nll(self._start, packed, READ_AT_ONCE)
+            reference = self.reference_logprobs(packed, policy.reads.device, policy.computing)
             with policy.computing() if policy.trains.dtype == torch.float32 else nullcontext():
                 drawn, _ = story_nll(policy.trains, packed, READ_AT_ONCE)
-        return {**found, "drawn_logprob": -drawn, "reference_logprob": -reference}
+        return {**found, "drawn_logprob": -drawn, "reference_logprob": reference}
+
+    def reference_logprobs(self, rows: PackedRows, device: torch.device, computing: Computing | None) -> np.ndarray:
+        """The log-probability of each story under the start policy, as the training would find it; float64."""
+        with self._on(device, [self._start]), nullcontext() if computing is None else computing():
+            nll, _ = story_nll(self._start, rows, READ_AT_ONCE)
+        return -nll
 
     def score(self, texts: SequenceOf[Text], device: torch.device) -> dict[str, np.ndarray]:
         """The scores of stories by all who score them, float64 of shape (stories,), NaN where nobody does."""

@@ -61,14 +61,21 @@ class MemorySetup:
 
 
 def memory_items(setup: MemorySetup) -> list[MemoryItem]:
-    """The memory items of one rank."""
+    """The memory items of one rank at the peak of its training."""
+    held, passes = held_and_passes(setup)
+    return [*held, *passes]
+
+
+def held_and_passes(setup: MemorySetup) -> tuple[list[MemoryItem], list[MemoryItem]]:
+    """The memory items of one rank: what it holds from its first step to its last, and what forward and backward passes take."""
     with torch.device("meta"):
         model = AutoModelForCausalLM.from_config(setup.config)
     count = model.num_parameters()
     vocabulary_by_width = model.get_output_embeddings().weight.shape
     swapped = [_swap_buffers(setup, vocabulary_by_width)] if setup.optimizer_on == "nvme" else []
     passes = [*_activations(setup, count), _logits(setup, vocabulary_by_width)]
-    return [*_states(setup, count), *swapped, *passes, _at_the_step(setup, count, sum(part.device for part in passes))]
+    passes.append(_at_the_step(setup, count, sum(part.device for part in passes)))
+    return [*_states(setup, count), *swapped], passes
 
 
 def _states(setup: MemorySetup, count: int) -> list[MemoryItem]:

@@ -48,8 +48,6 @@ def require_learnable(objective: Objective, rollouts: Rollouts | None, score: Sc
             f"objective.weight.target_ess={weight.target_ess} is out of reach with rollouts.stories={rollouts.stories}: the best "
             f"alone is {1 / rollouts.stories:.2g} of them; write more, or raise it"
         )
-    if isinstance(objective, PairwiseObjective) and rollouts.mix:
-        raise UserError(f"objective={objective.name} takes no people's stories beside its own: set rollouts.mix=0")
     if isinstance(objective, PolicyGradientObjective):
         rollouts.require_whole_policy(f"objective={objective.name}")
 

@@ -22,10 +22,10 @@ from rfr.model.save import export
 from rfr.objective.own_stories import RewardedStories, RoundData
 from rfr.rollouts.dealing import DealtRound, RoundLoader, deal
 from rfr.rollouts.health import round_health, round_line
-from rfr.rollouts.people_stories import PeopleStories, with_people
+from rfr.rollouts.people_stories import PeopleStories, people_rows, with_people
 from rfr.rollouts.reward_shaping import RewardShaping
 from rfr.rollouts.round_stories import ROUNDS, RoundStories, load_round, save_round
-from rfr.rollouts.story_writer import Policy, Share
+from rfr.rollouts.story_writer import Computing, Policy, Share
 from rfr.strategy.deepspeed import gathered_parameters
 from rfr.strategy.gather import gather_lists
 from rfr.strategy.precision import computing_in
@@ -34,6 +34,7 @@ from rfr.train.checkpoints import inside_accumulation
 from rfr.train.finish import BEST
 from rfr.train.policy import start_policy
 from rfr.utils.files import remove
+from rfr.utils.malloc import give_back_freed_memory
 
 FILE = re.compile(r"(learned|held-out)-(\d+)\.parquet")
 Pause = Callable[[], AbstractContextManager[None]]
@@ -161,14 +162,16 @@ class Rounds(Callback):
 
     def _write(self, trainer: pl.Trainer, prompts: list[str], first: int, stories: int) -> RoundStories:
         share = Share(rank=trainer.global_rank, ranks=trainer.world_size, gather=gather_lists)
-        return self._agent.writer(self._policy(trainer), prompts, first, stories, share)
+        give_back_freed_memory()  # what training left is no use to writing, nor the other way round
+        written = self._agent.writer(self._policy(trainer), prompts, first, stories, share)
+        give_back_freed_memory()
+        return written
 
     def _policy(self, trainer: pl.Trainer) -> Policy:
         """The policy to write with, and to read its stories with in fp32."""
         model = self._run.model
         in_parts = any(hasattr(parameter, "ds_id") for parameter in model.parameters())  # by ZeRO-3
-        precision = self._run.precision
-        computing = None if precision == "fp32" else partial(computing_in, precision, model.device.type)
+        computing = self._computing
         if not in_parts and model.dtype == torch.float32:
             return Policy(writes=model, reads=model, trains=model, computing=computing)
         with gathered_parameters(trainer):
@@ -181,16 +184,20 @@ class Rounds(Callback):
         return Policy(writes=whole, reads=self._spare, trains=whole, computing=computing)
 
     def _round_data(self, stories: RoundStories, number: int) -> RoundData:
-        people = self._people(number)
+        people, block = self._people(number), self._run.recipe.model.block_size
+        eos, objective = int(self._run.prepared.tokenizer.eos_token_id), self._run.recipe.objective
+        of_people = np.full(len(people.weights), np.nan)
+        if objective.loss.needs_reference and len(of_people):
+            of_people = self._agent.writer.reference_logprobs(people_rows(people, block, eos), self._device, self._computing)
         own = RewardedStories(
-            rows=with_people(stories, people, self._run.recipe.model.block_size, int(self._run.prepared.tokenizer.eos_token_id)),
+            rows=with_people(stories, people, block, eos),
             rewards_PK=stories.reward.reshape(-1, self._settings.stories),
             policy_logprobs=stories.drawn_logprob,
-            start_logprobs=stories.reference_logprob,
+            start_logprobs=np.append(stories.reference_logprob, of_people),
             steps=self.steps,
             people_weights=people.weights,
         )
-        return self._run.recipe.objective.round_data(own)
+        return objective.round_data(own)
 
     def _tell(
         self, title: str, prefix: str, stories: RoundStories, more: dict[str, float], trainer: pl.Trainer, step: int
@@ -218,6 +225,12 @@ class Rounds(Callback):
             rounds_before = int(match[2]) - (match[1] == "learned") if match else 0
             if match is None or rounds_before * self.steps > self._start_step:
                 remove(path)
+
+    @property
+    def _computing(self) -> Computing | None:
+        """The training's precision; None: it is fp32."""
+        precision = self._run.precision
+        return None if precision == "fp32" else partial(computing_in, precision, self._device.type)
 
     @property
     def _device(self) -> torch.device:

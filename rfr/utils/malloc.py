@@ -38,6 +38,13 @@ def trim_freed_memory() -> Iterator[None]:
         glibc.mallopt(M_TRIM_THRESHOLD, KEPT)
 
 
+def give_back_freed_memory() -> None:
+    """Once: what is freed afterwards is kept, as before. For where one kind of work ends and another one begins."""
+    glibc = _glibc()
+    if glibc is not None:
+        glibc.malloc_trim(0)
+
+
 def _glibc() -> ctypes.CDLL | None:
     library = ctypes.CDLL(None)
     return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None

@@ -8,12 +8,19 @@ from pathlib import Path
 from typing import get_args
 
 import pytest
+import torch
 from hydra import compose, initialize_config_dir
-from transformers import GPT2Config
+from transformers import GPT2Config, GPT2LMHeadModel
 
 from rfr import config
-from rfr.commands.plan import GPUS, capacity, fit, needs_of, setup_of, suggest_overrides, totals
+from rfr.commands.plan import GPUS, capacity, fit, phases_of, setup_of, suggest_overrides, totals
+from rfr.commands.rollout_plan import AgentSetup, agent_phases
+from rfr.evaluate.policy_divergence import CHUNK_ROWS, DISTRIBUTIONS, _of_tokens
+from rfr.model.attention import hidden_states
+from rfr.model.embedding import replace_ends
+from rfr.records import Batch
 from rfr.strategy.activations import ForwardPass, activation_bytes
+from rfr.strategy.inference_activations import LiveBytes, inference_bytes
 from rfr.strategy.memory import MemorySetup, memory_items
 from rfr.strategy.precision import native_precisions
 from rfr.train.recipe import Recipe
@@ -136,12 +143,12 @@ def test_the_advised_overrides_fit() -> None:
         assert setup.precision == "fp16"
         assert setup.stage == 2
         room = capacity(gpu)
-        if not fit(needs_of(setup), room):
+        if not fit(phases_of(setup), room):
             advice = suggest_overrides(setup, room)
             assert advice is not None
             advised += 1
             better = _setup("model=gpt2-xl", "trainer.micro_batch=3", *advice.split(), gpu=gpu)
-            assert fit(needs_of(better), room), (gpu, advice)
+            assert fit(phases_of(better), room), (gpu, advice)
     assert advised >= 3
 
 
@@ -170,4 +177,74 @@ def test_gpt2_takes_what_was_planned(folders: list[str]) -> None:
     measured = json.loads(command(arguments).stdout.splitlines()[-1])["peak_rss_gib"]
     assert planned == pytest.approx(measured, rel=0.1)
     assert planned * GIB > 1e9
-    assert totals(needs_of(_setup("model=gpt2"))).keys() == {"device", "host", "disk"}
+    assert totals(phases_of(_setup("model=gpt2"))).keys() == {"device", "host", "disk"}
+
+
+AGENT = AgentSetup(judges=(SMALL_GPT2, SMALL_GPT2), judge_tokens=512, slots=8, story=100, offload=False)
+
+
+def _sizes(phase: str, setup: MemorySetup = SETUP, agent: AgentSetup = AGENT) -> dict[str, tuple[float, float]]:
+    return {part.name: (part.device, part.host) for part in agent_phases(setup, agent)[phase]}
+
+
+def test_each_phase_of_a_round_holds_what_it_works_with() -> None:
+    phases = agent_phases(SETUP, AGENT)
+    assert list(phases) == ["writing", "reading", "judging", "learning"]
+    for phase in phases:
+        sizes = _sizes(phase)
+        assert sizes["start policy"] == (4 * COUNT, 0)
+        assert sizes["judges"] == (2 * 4 * COUNT, 0)
+        assert sizes["optimizer states"] == (8 * COUNT, 0)
+        assert ("keys and values" in sizes) == (phase == "writing")
+        assert ("activations" in sizes) == (phase == "learning")
+    assert _sizes("writing")["keys and values"] == (8 * 100 * 3 * 2 * 64 * 4, 0)
+    on_gpu = replace(SETUP, gpu=True, precision="fp16", stage=2)
+    assert _sizes("writing", on_gpu)["keys and values"] == (8 * 128 * 3 * 2 * 64 * 2, 0), "whole steps of 64 tokens, in fp16"
+
+
+def test_what_is_not_used_can_lie_in_main_memory() -> None:
+    offload = replace(AGENT, offload=True)
+    for phase, used in (("writing", []), ("reading", ["start policy"]), ("judging", ["judges"]), ("learning", [])):
+        for name, size in (("start policy", 4 * COUNT), ("judges", 8 * COUNT)):
+            assert _sizes(phase, agent=offload)[name] == ((size, 0) if name in used else (0, size))
+
+
+@pytest.mark.parametrize(
+    ("changes", "more"), [({}, False), ({"precision": "bf16"}, False), ({"precision": "bf16_pure"}, True), ({"stage": 3}, False),
+                          ({"precision": "fp16", "stage": 2}, True)]
+)  # fmt: skip
+def test_a_policy_that_is_not_fp32_is_held_so_once_more(changes: dict, more: bool) -> None:
+    assert ("policy to read with" in _sizes("learning", replace(SETUP, **changes))) == more
+
+
+def test_a_pass_without_gradients_is_measured_as_tensors_live() -> None:
+    model = GPT2LMHeadModel(SMALL_GPT2).eval()
+    model.set_attn_implementation(SETUP.attention)
+    ids = torch.zeros(2, 96, dtype=torch.int64)
+    batch = Batch(
+        input_ids_BT=ids, labels_BT=ids, positions_BT=torch.arange(96).expand(2, -1), documents_BT=ids, weights_BT=ids,
+        target_tokens=1,
+    )  # fmt: skip
+    with torch.no_grad(), LiveBytes() as live:
+        hidden_states(model, batch)
+    # Documents that are really there are attended to by themselves, and copied for it.
+    assert inference_bytes(SMALL_GPT2, SETUP.attention, 2, 96) == pytest.approx(live.peak, rel=0.2)
+    assert inference_bytes(SMALL_GPT2, SETUP.attention, 4, 96) == pytest.approx(2 * live.peak, rel=0.2)
+
+
+def test_so_many_distributions_are_held_as_a_policy_is_compared_with_the_start() -> None:
+    model = replace_ends(GPT2LMHeadModel(SMALL_GPT2).eval())
+    hidden = torch.randn(CHUNK_ROWS, SMALL_GPT2.hidden_size)
+    with torch.no_grad(), LiveBytes() as live:
+        _of_tokens(model, model, hidden, hidden, torch.zeros(CHUNK_ROWS, dtype=torch.int64))
+    assert live.peak == pytest.approx(DISTRIBUTIONS * 4 * CHUNK_ROWS * SMALL_GPT2.vocab_size, rel=0.05)
+
+
+def test_an_agent_that_does_not_fit_is_told_to_offload() -> None:
+    setup = _setup("model=gpt2-xl", "trainer.micro_batch=1", gpu="24GiB")
+    agent = replace(AGENT, judges=(setup.config, setup.config), slots=16, story=300)
+    room = capacity("24GiB")
+    assert not fit(phases_of(setup, agent), room)
+    advice = suggest_overrides(setup, room, agent)
+    assert advice is not None
+    assert advice.startswith("rollouts.offload=true")

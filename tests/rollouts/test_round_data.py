@@ -22,6 +22,7 @@ from rfr.objective.raw_weights import Constant, Exponential, Linear, Positive, T
 from rfr.objective.training_data import PairwiseObjective, PolicyGradientObjective, WeightedObjective
 from rfr.records import Batch, PreferenceBatch
 from rfr.rollouts.dealing import DealtRound, RoundLoader, deal
+from rfr.rollouts.people_stories import PeopleStories
 from rfr.rollouts.round_stories import story_rows
 
 PROMPTS, STORIES = 6, 4
@@ -42,7 +43,8 @@ def _round(prepared: Prepared, rewards: np.ndarray | None = None, steps: int = 1
     rewards = generator.normal(size=(PROMPTS, STORIES)) if rewards is None else rewards
     logprobs = -generator.uniform(50, 60, PROMPTS * STORIES)
     return RewardedStories(
-        rows=rows, rewards_PK=rewards, policy_logprobs=logprobs, start_logprobs=logprobs - 1, steps=steps,
+        rows=rows, rewards_PK=rewards, policy_logprobs=logprobs, start_logprobs=np.append(logprobs - 1, -7.0 - np.arange(people)),
+        steps=steps,
         people_weights=generator.uniform(0.5, 2, people),
     )  # fmt: skip
 
@@ -126,6 +128,30 @@ def test_dpo_compares_the_best_with_the_worst(prepared: Prepared) -> None:
     assert batch.reference_S.tolist() == pytest.approx(stories.start_logprobs[pairs.story].tolist())
     assert batch.target_tokens == stories.target_tokens[pairs.story].sum()
     assert sorted(np.unique(data.weights)) == [-1, 0, 1]
+
+
+def test_peoples_pairs_stand_beside_those_of_the_policy(prepared: Prepared) -> None:
+    stories = _round(prepared, people=4)
+    data = DPO_.round_data(stories)
+    assert isinstance(data.source, PairRows)
+    assert data.people.tolist() == [False] * PROMPTS + [True] * 2
+    pairs, own = data.source.comparisons, PROMPTS * STORIES
+    assert pairs.story[pairs.chosen][-2:].tolist() == [own, own + 2]
+    assert pairs.story[pairs.rejected][-2:].tolist() == [own + 1, own + 3]
+    assert data.source.batch(np.array([PROMPTS]), np.arange(len(data.source))).reference_S.tolist() == [-7, -8]
+    assert len(data.weights) == own, "people's stories are not kept with the round"
+
+
+def test_the_two_stories_of_a_pair_are_drawn_together(prepared: Prepared) -> None:
+    split = prepared.train
+    pairs = Pairing()(np.arange(len(split.stories), dtype=float), split.stories.column("thread_id"), split.target_tokens)
+    drawn = PeopleStories(split.rows, PairRows(split.rows, pairs), 7, 0)(1)
+    assert drawn.weights.tolist() == [1, -1] * 3, "a pair is whole or left out"
+    texts = {tuple(split.rows.tokens[text:end][: len(story)]): number
+             for number, (_, text, end) in enumerate(split.rows.stories) for story in drawn.stories}  # fmt: skip
+    numbers = [texts[tuple(story)] for story in drawn.stories]
+    known = set(zip(pairs.story[pairs.chosen].tolist(), pairs.story[pairs.rejected].tolist(), strict=True))
+    assert {(numbers[place], numbers[place + 1]) for place in (0, 2, 4)} <= known
 
 
 # --- rows

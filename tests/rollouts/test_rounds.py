@@ -216,7 +216,7 @@ def test_the_control_shuffles_scores_within_prompts_and_nothing_else(
     assert [stories.prompts for stories in _learned(one_dir)] == [stories.prompts for stories in _learned(twin_dir)]
 
 
-@pytest.mark.parametrize("objective", ["rwr", "rloo"])
+@pytest.mark.parametrize("objective", ["rwr", "rloo", "dpo"])
 def test_peoples_stories_can_be_mixed_in(folders: list[str], start: list[str], objective: str) -> None:
     judge, _ = _judges(start)
     settings = [*start, *ROUNDS, "rollouts.rounds=1", "trainer.max_steps=2", "reward=thread_rank", f"objective={objective}",
