@@ -24,7 +24,7 @@ AGENTS = {
     "agent_dpo": ["objective=dpo", "optimizer.lr=1e-4"],
     "agent_rloo": ["objective=rloo", "rollouts.rounds=6", "rollouts.steps=4", "trainer.validate_every=4"],
     "random_twin": ["objective=rwr", "rollouts.selection=random"],
-    "agent_truth": ["objective=rwr", "score=truth"],
+    "agent_truth": ["objective=rwr", "score=truth", "judge=null"],
 }
 LAST = ("random_twin",)  # judged after the last round: the watch judge would choose the round that does the least harm
 TEMPERATURES = (0.8, 1.0)
