@@ -29,7 +29,7 @@ from bench.lib.report import ROOT, Figure, record
 from bench.lib.train_costs import BLOCK, Corpus
 from bench.train import PARAMETERS, write_stories
 from rfr import config
-from rfr.commands.plan import needs_of, setup_of, totals
+from rfr.commands.plan import phases_of, setup_of, totals
 from rfr.strategy.memory import CUDA_CONTEXT
 from rfr.train.build import build
 from rfr.train.flops import peak_flops, training_flops_per_token
@@ -136,7 +136,7 @@ def gpt2(corpus: Corpus, stories: list[dict[str, str]]) -> list[Figure]:
 def gpt2_xl(corpus: Corpus, name: str, settings: list[str]) -> list[Figure]:
     """Speed and memory of gpt2-xl in fp16 with activation checkpointing, and what the plan says of it."""
     sizes = ["model=gpt2-xl", "precision=fp16", f"trainer.micro_batch={XL_ROWS}", f"trainer.max_steps={XL_STEPS}"]
-    planned = totals(needs_of(setup_of(Recipe.of(_config(corpus, [*sizes, *settings])))))["device"] - CUDA_CONTEXT
+    planned = totals(phases_of(setup_of(Recipe.of(_config(corpus, [*sizes, *settings])))))["device"] - CUDA_CONTEXT
     run = measured(f"xl_{name}", partial(train, corpus, [*sizes, *settings]), 1)
     settings_text = " ".join(settings)
     return [

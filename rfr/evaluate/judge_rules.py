@@ -22,34 +22,36 @@ class JudgeRule(Protocol):
     """Makes one judge of one or more; one alone is left as it is. `name` stands before the judges' folders. `makes_a_model`: of
     several models another one, which is held beside them."""
 
-    makes_a_model: ClassVar[bool] = False
-
     @property
     def name(self) -> str: ...
+    @property
+    def makes_a_model(self) -> bool: ...
 
     def __call__(self, judges: SequenceOf[RewardModelJudge]) -> Judge: ...
 
 
-class Mean(JudgeRule):
+class Mean:
     """The mean of the scores."""
 
     name: ClassVar[str] = "the mean"
+    makes_a_model: ClassVar[bool] = False
 
     def __call__(self, judges: SequenceOf[RewardModelJudge]) -> Judge:
         return lambda stories: _scores(judges, stories).mean(0)
 
 
-class Minimum(JudgeRule):
+class Minimum:
     """The least of the scores (Coste et al. 2023, worst-case optimisation), each less the judge's own mean score."""
 
     name: ClassVar[str] = "the least"
+    makes_a_model: ClassVar[bool] = False
 
     def __call__(self, judges: SequenceOf[RewardModelJudge]) -> Judge:
         means = _mean_scores(judges)
         return lambda stories: (_scores(judges, stories) - means).min(0)
 
 
-class Spread(JudgeRule):
+class Spread:
     """mean - penalty * standard deviation of the scores, each less the judge's own mean score.
 
     As uncertainty-weighted optimisation (Coste et al. 2023), which takes the variance.
@@ -57,6 +59,8 @@ class Spread(JudgeRule):
     Raises:
         UserError: the penalty is negative.
     """
+
+    makes_a_model: ClassVar[bool] = False
 
     def __init__(self, penalty: ZeroOrMore = 1.0) -> None:
         if penalty < 0:
@@ -73,7 +77,7 @@ class Spread(JudgeRule):
         return score
 
 
-class AveragedWeights(JudgeRule):
+class AveragedWeights:
     """One reward model whose weights are the mean of theirs (Rame et al. 2024, weight averaged reward models).
 
     Raises:

@@ -36,7 +36,7 @@ class PeopleStories:
 
     def __init__(self, rows: PackedRows, source: Any, count: int, seed: int) -> None:
         self._rows, self._seed = rows, seed
-        self._stories_UK, self._weights_UK = _drawn_together(source) if count else (np.zeros((0, 1), int), np.zeros((0, 1)))
+        self._stories_UK, self._weights_UK = _drawn_together(source)
         self._units = count // self._stories_UK.shape[1]
 
     def __call__(self, number: int) -> MixedIn:
