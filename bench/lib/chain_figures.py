@@ -112,16 +112,7 @@ def chain_table(seeds: Sequence[Seed]) -> dict[str, list[dict[str, str]]]:
 
 
 def _row(number: int, of_round: Sequence[Mapping[str, Any]]) -> dict[str, str]:
-    columns = {
-        "quality": ".3f",
-        "score": "+.3f",
-        "watch": "+.3f",
-        "kl": ".2f",
-        "length": ".0f",
-        "cut_off": ".1%",
-        "distinct_3": ".3f",
-    }
-    values = {key: f"{mean(row[key] for row in of_round):{form}}" for key, form in columns.items()}
+    values = {key: f"{mean(row[key] for row in of_round):{form}}" for key, form in COLUMNS.items()}
     return {"after round": str(number), **values}
 
 
