@@ -23,11 +23,10 @@ AGENT = [
     "objective=rwr", "rollouts=own", "rollouts.rounds=2", "rollouts.steps=2", "rollouts.stories=8",
     "rollouts.held_out.prompts=2", "rollouts.held_out.stories=2", "rollouts.shaping.standardise.stories=32",
 ]  # fmt: skip
-MODELS = {  # GPT-2 with random weights, so that its stories are as long as they may be
+MODELS = {  # GPT-2 with random weights, and as many stories as it has slots
     "tiny": ["corpus=demo", "model=tiny"],
     "gpt2": ["model=gpt2", "model.weights=random"],
 }
-CLONED = {"tiny": ["trainer.max_steps=200", "trainer.validate_every=200"], "gpt2": BRIEF}
 SIZES = {
     "tiny": ["rollouts.prompts=128", "trainer.micro_batch=4"],
     "gpt2": ["rollouts.prompts=8", "trainer.micro_batch=1"],
@@ -38,7 +37,7 @@ PHASES = ("writing", "reading", "judging", "learning")
 def compared(name: str, settings: list[str], folder: Path) -> list[Figure]:
     """The plan of an agent beside the most memory that its training process held."""
     where = [f"data_dir={folder / 'data'}", f"runs_dir={folder / 'runs'}", *settings, *COMMON]
-    _train([*where, *CLONED[name], "objective=bc", f"name={name}"])
+    _train([*where, *BRIEF, "objective=bc", f"name={name}"])
     start = [f"{key}={folder / 'runs' / name / 'model'}" for key in ("model.weights", "model.tokenizer")]
     _train([*where, *BRIEF, *start, "objective=reward_model", "objective.pairing.group=2", f"name={name}-judge"])
     judge = f"judge={folder / 'runs' / f'{name}-judge' / 'model'}"
