@@ -1,4 +1,4 @@
-"""What benchmarks on real stories share: the import of the stories, and rfr's commands."""
+"""Imports real stories and runs rfr's commands on them, for benchmarks."""
 
 from __future__ import annotations
 

@@ -74,8 +74,9 @@ def plan(recipe: Recipe, gpu: str | None = None) -> None:
     advice = None if fits else suggest_overrides(setup, room, agent)
     hopeless = "no combination of settings in rfr helps"
     print("it fits" if fits else f"it does not fit: {f'add {advice}' if advice else hopeless}")
-    told = {} if agent is None else {"phases": {phase: _gibs(totals({phase: items})) for phase, items in phases.items()}}
-    print(json.dumps({"fits": fits, "remedy": advice, **_gibs(totals(phases)), **told}), flush=True)
+    by_phase = {phase: _gibs(totals({phase: items})) for phase, items in phases.items()}
+    more = {} if agent is None else {"phases": by_phase}
+    print(json.dumps({"fits": fits, "remedy": advice, **_gibs(totals(phases)), **more}), flush=True)
 
 
 def _gibs(sizes: Mapping[str, float]) -> dict[str, float]:

@@ -26,7 +26,7 @@ START, JUDGES = "start policy", "judges"
 
 @dataclass(frozen=True, kw_only=True)
 class AgentSetup:
-    """What the memory of a run with own stories depends on, beside its training.
+    """The settings, beside those of training, that decide how much memory a run with own stories takes.
 
     Args:
         judges: the configs of all reward models, watching ones with them.
@@ -52,10 +52,11 @@ def agent_setup(recipe: Recipe) -> AgentSetup | None:
     rollouts, score = recipe.rollouts, recipe.score
     if rollouts is None:
         return None
-    folders, tokens = (score.models, score.tokens) if isinstance(score, JudgeScore) else ((), TOKENS_TO_JUDGE)
+    models, tokens = (score.models, score.tokens) if isinstance(score, JudgeScore) else ((), TOKENS_TO_JUDGE)
+    watching = [folder for folder in rollouts.watch_folders if folder not in models]
     longest = min(recipe.model.block_size, LONGEST_TITLE + rollouts.sampling.max_new_tokens)
     return AgentSetup(
-        judges=tuple(pretrained_config(folder, None) for folder in dict.fromkeys([*rollouts.watch_folders, *folders])),
+        judges=tuple(pretrained_config(folder, None) for folder in (*models, *watching)),
         judge_tokens=tokens,
         slots=min(rollouts.sampling.slots, rollouts.prompts * rollouts.stories),
         story=longest,
@@ -64,7 +65,7 @@ def agent_setup(recipe: Recipe) -> AgentSetup | None:
 
 
 def agent_phases(setup: MemorySetup, agent: AgentSetup) -> dict[str, list[MemoryItem]]:
-    """What one rank holds at the peak of each phase of a round."""
+    """The memory items of one rank in each phase of a round."""
     held, passes = held_and_passes(setup)
     start = FP32 * _count(setup.config)
     if not _writes_itself(setup):

@@ -14,7 +14,7 @@ from transformers import GPT2Config, GPT2LMHeadModel
 
 from rfr import config
 from rfr.commands.plan import GPUS, capacity, fit, phases_of, setup_of, suggest_overrides, totals
-from rfr.commands.rollout_plan import AgentSetup, agent_phases
+from rfr.commands.rollout_plan import AgentSetup, agent_phases, agent_setup
 from rfr.evaluate.policy_divergence import CHUNK_ROWS, DISTRIBUTIONS, _of_tokens
 from rfr.model.attention import hidden_states
 from rfr.model.embedding import replace_ends
@@ -207,6 +207,19 @@ def test_what_is_not_used_can_lie_in_main_memory() -> None:
     for phase, used in (("writing", []), ("reading", ["start policy"]), ("judging", ["judges"]), ("learning", [])):
         for name, size in (("start policy", 4 * COUNT), ("judges", 8 * COUNT)):
             assert _sizes(phase, agent=offload)[name] == ((size, 0) if name in used else (0, size))
+
+
+@pytest.mark.parametrize(("rule", "held"), [("mean", 3), ("averaged_weights", 4)])
+def test_every_judge_is_counted_once_and_averaged_weights_beside_them(tmp_path: Path, rule: str, held: int) -> None:
+    for name in ("one", "two", "watching"):
+        SMALL_GPT2.save_pretrained(tmp_path / name)
+    judges = f"judge=[{tmp_path / 'one'},{tmp_path / 'two'}]"
+    watch = f"rollouts.watch=[{tmp_path / 'two'},{tmp_path / 'watching'}]"
+    overrides = ["objective=rwr", "rollouts=own", judges, watch, f"judge_rule={rule}", f"model.weights={tmp_path / 'one'}"]
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        agent = agent_setup(Recipe.of(config.resolve(compose("train", overrides))))
+    assert agent is not None
+    assert len(agent.judges) == held
 
 
 @pytest.mark.parametrize(
