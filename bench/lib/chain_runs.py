@@ -21,8 +21,8 @@ CORES = 2  # runs beside one another, a thread each
 AGENTS = {
     "agent_rwr": ["objective=rwr"],
     "agent_raft": ["objective=filtered_bc"],
-    "agent_dpo": ["objective=dpo", "optimizer.lr=1e-4"],
-    "agent_rloo": ["objective=rloo", "rollouts.rounds=6", "rollouts.steps=4", "trainer.validate_every=4"],
+    "agent_dpo": ["objective=dpo", "optimizer.lr=2e-4"],
+    "agent_rloo": ["objective=rloo", "rollouts.rounds=3", "rollouts.steps=8", "trainer.validate_every=8"],
     "random_twin": ["objective=rwr", "rollouts.selection=random"],
     "agent_truth": ["objective=rwr", "score=truth", "judge=null"],
 }

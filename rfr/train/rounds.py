@@ -1,4 +1,4 @@
-"""The rounds of a run with `rollouts=own`: draws each, measures the policy between them, keeps the best by the watch judge."""
+"""The rounds of a run with `rollouts=own`: draws each, and measures the policy between them."""
 
 from __future__ import annotations
 
@@ -18,7 +18,6 @@ from transformers import PreTrainedModel
 
 from rfr.data.loader import Batching, RowDataModule
 from rfr.errors import UserError
-from rfr.model.save import export
 from rfr.objective.own_stories import RewardedStories, RoundData
 from rfr.rollouts.dealing import DealtRound, RoundLoader, deal
 from rfr.rollouts.health import round_health, round_line
@@ -31,8 +30,8 @@ from rfr.strategy.gather import gather_lists
 from rfr.strategy.precision import computing_in
 from rfr.train.build import Run
 from rfr.train.checkpoints import inside_accumulation
-from rfr.train.finish import BEST
 from rfr.train.policy import start_policy
+from rfr.train.watch import Watch
 from rfr.utils.files import remove
 from rfr.utils.malloc import give_back_freed_memory
 
@@ -57,7 +56,7 @@ class Rounds(Callback):
         self._batching, self._start_step = batching, start_step
         self._shaping = RewardShaping(self._settings.shaping, self._settings.selection == "random", run.recipe.seed)
         self._people = PeopleStories(run.prepared.train.rows, run.data.train, self._settings.people, run.recipe.seed)
-        self._watched: list[float] = []  # the watch judge's mean score after each round
+        self._watch = Watch(run) if run.agent.settings.watch else None
         self._spare: PreTrainedModel | None = None  # holds the policy's weights whole and in fp32, where the policy does not
         self._trainer: pl.Trainer | None = None
 
@@ -109,7 +108,8 @@ class Rounds(Callback):
             else:
                 stories = load_round(path)
             figures = self._fit_shaping(stories) if number == 0 else {}
-            self._watch(stories, trainer, is_new=is_new)
+            if self._watch is not None:
+                self._watch(float(stories.watch.mean()), trainer, is_new=is_new)
             if is_new:
                 self._save(replace(stories, reward=self._shaping(stories)), path, number, trainer)
             if is_new or number == self._start_step // self.steps:  # else it was told long ago
@@ -132,26 +132,6 @@ class Rounds(Callback):
     def _fit_shaping(self, start: RoundStories) -> dict[str, float]:
         score = self._agent.writer.score
         return self._shaping.fit(self._agent.people, start, lambda texts: score(texts, self._device)["score"])
-
-    def _watch(self, stories: RoundStories, trainer: pl.Trainer, *, is_new: bool) -> None:
-        """Keep the policy where the watch judge finds it better than all before; end the run where it has long found none.
-
-        Args:
-            is_new: the policy wrote these stories just now.
-        """
-        if not self._settings.watch:
-            return
-        score = float(stories.watch.mean())
-        if is_new and score > max(self._watched, default=-np.inf):
-            with gathered_parameters(trainer):  # on every rank: ZeRO-3 gathers parameters
-                if trainer.is_global_zero:
-                    info = {"step": trainer.global_step, "round": len(self._watched), "watch": score}
-                    model, tokenizer = self._run.model, self._run.prepared.tokenizer
-                    export(model, tokenizer, self._run.run_dir / BEST, info, self._run.learned)
-        self._watched.append(score)
-        since_best = len(self._watched) - 1 - int(np.argmax(self._watched))
-        if self._settings.patience is not None and since_best >= self._settings.patience:
-            trainer.should_stop = True
 
     def _prompts_of(self, number: int) -> list[str]:
         """Those of a round; a prompt comes again when all have come, but for a few that would not fill a round."""
