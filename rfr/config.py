@@ -20,7 +20,13 @@ def _times(one: Any, other: Any) -> int:
     return one * other if type(one) is int and type(other) is int else 1
 
 
+def _warmup(steps: Any) -> int:
+    """`${warmup:${steps}}`: a tenth of a run's optimizer steps, at least 1 where there are several, and at most 20."""
+    return max(0, min(20, max(1, steps // 10), steps - 1)) if type(steps) is int else 0
+
+
 OmegaConf.register_new_resolver("times", _times, replace=True)
+OmegaConf.register_new_resolver("warmup", _warmup, replace=True)
 
 
 def plain(cfg: DictConfig) -> dict[str, Any]:

@@ -83,12 +83,26 @@ def test_identity_is_what_a_run_is_not_where_it_lives() -> None:
     assert str(run_folder(elsewhere)) == "/x/g/n"
 
 
+@pytest.mark.parametrize(
+    ("settings", "steps"),
+    [
+        (["trainer.max_steps=1000"], 20), (["trainer.max_steps=80"], 8), (["trainer.max_steps=5"], 1),
+        (["trainer.max_steps=1"], 0), (["rollouts=own", "objective=rloo"], 3),
+        (["trainer.max_steps=80", "schedule.warmup_steps=50"], 50),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("schedule", ["constant", "cosine"])
+def test_a_short_run_warms_up_for_a_tenth_of_it(schedule: str, settings: list[str], steps: int) -> None:
+    with initialize_config_dir(str(ROOT / "conf"), version_base="1.3"):
+        assert config.resolve(compose("train", [f"schedule={schedule}", *settings])).schedule.warmup_steps == steps
+
+
 DEMO = ("model=tiny", "corpus=demo", "corpus.demo.threads=30", "logger=csv")
 BAD = [
     (("corpus=writingprompts", "model=tiny"), "run collect.py first"),
     (("model=gpt3",), "Available options in 'model':.*gpt2-xl"),
     (("optimizer.learning_rate=1",), "optimizer.learning_rate"),
-    ((*DEMO, "trainer.max_steps=10"), "schedule.warmup_steps=20 must be below"),
+    ((*DEMO, "trainer.max_steps=10", "schedule.warmup_steps=20"), "schedule.warmup_steps=20 must be below"),
     (
         (*DEMO, "objective=rwr", "objective.weight.target_ess=null", "objective.weight.beta=-1"),
         "objective.weight.beta must be a number above 0, or null, not -1",
