@@ -13,6 +13,7 @@ from rfr.evaluate.reward_model_judge import TOKENS as TOKENS_TO_JUDGE
 from rfr.evaluate.score import JudgeScore
 from rfr.generation.slot_attention import LENGTH_STEP
 from rfr.generation.slot_cache import slot_bytes
+from rfr.generation.written_out import is_worth_packing
 from rfr.model.load import pretrained_config
 from rfr.strategy.inference_activations import inference_bytes
 from rfr.strategy.memory import FP32, MemoryItem, MemorySetup, held_and_passes
@@ -72,7 +73,7 @@ def agent_phases(setup: MemorySetup, agent: AgentSetup) -> dict[str, list[Memory
         held = [*held, MemoryItem(name="policy to read with", device=start)]
     judges = FP32 * sum(map(_count, agent.judges))
     working = {
-        "writing": [_keys_and_values(setup, agent), _draws(setup, agent)],
+        "writing": [_keys_and_values(setup, agent), _draws(setup, agent), *_packed(setup)],
         "reading": [_read(setup, agent)],
         "judging": [_judge(setup, agent)],
         "learning": passes,
@@ -98,12 +99,22 @@ def _writes_itself(setup: MemorySetup) -> bool:
 def _keys_and_values(setup: MemorySetup, agent: AgentSetup) -> MemoryItem:
     """On a GPU slots have room for a multiple of some tokens; in main memory only what is written takes room."""
     tokens = -(-agent.story // LENGTH_STEP) * LENGTH_STEP if setup.gpu else agent.story
-    dtype = torch.float32 if setup.stage == 0 and setup.precision != PURE else DTYPE[setup.precision]
-    return MemoryItem(name="keys and values", device=agent.slots * slot_bytes(setup.config, dtype, tokens))
+    return MemoryItem(name="keys and values", device=agent.slots * slot_bytes(setup.config, _writing_dtype(setup), tokens))
+
+
+def _writing_dtype(setup: MemorySetup) -> torch.dtype:
+    return torch.float32 if setup.stage == 0 and setup.precision != PURE else DTYPE[setup.precision]
 
 
 def _draws(setup: MemorySetup, agent: AgentSetup) -> MemoryItem:
     return MemoryItem(name="draws", device=DRAWN_FROM * FP32 * agent.slots * setup.config.vocab_size)
+
+
+def _packed(setup: MemorySetup) -> list[MemoryItem]:
+    """The copies of matrices that the compiled forward pass reads; counted for every architecture, as if all had one."""
+    parameters = _count(setup.config)
+    is_packed = not setup.gpu and is_worth_packing(parameters, _writing_dtype(setup))
+    return [MemoryItem(name="packed matrices", device=FP32 * parameters)] if is_packed else []
 
 
 def _read(setup: MemorySetup, agent: AgentSetup) -> MemoryItem:

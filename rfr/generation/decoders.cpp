@@ -3,6 +3,7 @@
 #include <torch/extension.h>
 
 #include <optional>
+#include <string_view>
 #include <vector>
 
 using Tensors = std::vector<torch::Tensor>;
@@ -13,9 +14,20 @@ torch::Tensor attend(const torch::Tensor& query, const std::optional<torch::Tens
 
 namespace {
 
-// x times a matrix that is stored as (in, out), plus a bias. A few rows times such a matrix are faster the other way round.
+using LinearPointwise = torch::Tensor(const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&,
+                                      std::string_view, c10::List<std::optional<at::Scalar>>, std::optional<std::string_view>);
+
+// x times a packed matrix, plus a bias. What torch.compile calls for weights that stay as they are.
+torch::Tensor packed_linear(const torch::Tensor& x, const torch::Tensor& matrix, const std::optional<torch::Tensor>& bias) {
+  static const auto operation =
+      c10::Dispatcher::singleton().findSchemaOrThrow("mkldnn::_linear_pointwise", "").typed<LinearPointwise>();
+  return operation.call(x, matrix, bias, "none", c10::List<std::optional<at::Scalar>>(), "");
+}
+
+// x times a matrix that is packed, or the transpose of one that is stored as (in, out), plus a bias. A few rows times such a matrix
+// are faster the other way round.
 torch::Tensor product(const torch::Tensor& x, const torch::Tensor& matrix, const torch::Tensor& bias) {
-  return at::mm(matrix.t(), x.t()).t().contiguous().add_(bias);
+  return matrix.is_mkldnn() ? packed_linear(x, matrix, bias) : at::mm(matrix, x.t()).t().contiguous().add_(bias);
 }
 
 torch::Tensor heads_of(const torch::Tensor& x, int64_t width) { return x.unflatten(1, {-1, width}); }
@@ -27,6 +39,11 @@ torch::Tensor turned(const torch::Tensor& x, const torch::Tensor& cos, const tor
 }
 
 }  // namespace
+
+// x times a matrix (out, in), which may be packed, plus a bias.
+torch::Tensor affine(const torch::Tensor& x, const torch::Tensor& matrix, const std::optional<torch::Tensor>& bias) {
+  return matrix.is_mkldnn() ? packed_linear(x, matrix, bias) : at::linear(x, matrix, bias);
+}
 
 // ids, places: int64 (slots). ends: the embedding of tokens and of positions, the last norm's weight and bias. layers: 12 tensors
 // each, as `written_out.py` lists them. Gives hidden states, (slots, D).
@@ -60,12 +77,12 @@ torch::Tensor llama(const torch::Tensor& ids, const torch::Tensor& places, const
     const auto& w = layers[l];
     const auto& b = biases[l];
     const auto h = at::rms_norm(x, width, w[7], epsilon);
-    const auto q = turned(heads_of(at::linear(h, w[0], b[0]), head_width), cos, sin);
-    const auto k = turned(heads_of(at::linear(h, w[1], b[1]), head_width), cos, sin);
-    const auto v = heads_of(at::linear(h, w[2], b[2]), head_width);
-    x = x + at::linear(attend(q, k, v, keys[l], values[l], places, scaling).flatten(1), w[3], b[3]);
+    const auto q = turned(heads_of(affine(h, w[0], b[0]), head_width), cos, sin);
+    const auto k = turned(heads_of(affine(h, w[1], b[1]), head_width), cos, sin);
+    const auto v = heads_of(affine(h, w[2], b[2]), head_width);
+    x = x + affine(attend(q, k, v, keys[l], values[l], places, scaling).flatten(1), w[3], b[3]);
     const auto g = at::rms_norm(x, width, w[8], epsilon);
-    x = x + at::linear(at::silu(at::linear(g, w[4], b[4])) * at::linear(g, w[5], b[5]), w[6], b[6]);
+    x = x + affine(at::silu(affine(g, w[4], b[4])) * affine(g, w[5], b[5]), w[6], b[6]);
   }
   return at::rms_norm(x, width, ends[1], epsilon);
 }

@@ -224,10 +224,13 @@ torch::Tensor llama(const torch::Tensor&, const torch::Tensor&, const torch::Ten
                     const std::vector<std::vector<std::optional<torch::Tensor>>>&, std::vector<torch::Tensor>&,
                     std::vector<torch::Tensor>&, int64_t, double, double);
 
+torch::Tensor affine(const torch::Tensor&, const torch::Tensor&, const std::optional<torch::Tensor>&);
+
 PYBIND11_MODULE(TORCH_EXTENSION_NAME, module) {
   using without_lock = pybind11::call_guard<pybind11::gil_scoped_release>;
   module.def("attend", &attend, without_lock());
   module.def("draw", &draw, without_lock());
   module.def("gpt2", &gpt2, without_lock());
   module.def("llama", &llama, without_lock());
+  module.def("affine", &affine, without_lock());
 }

@@ -79,10 +79,11 @@ class SlotSampler:
     ) -> None:  # fmt: skip
         self._model, self._eos, self._truncation = model, eos, truncation
         self._body, self._head = body_of(model), model.get_output_embeddings()
-        self._pass = written_out(model)
+        compiled = written_out(model)
         of_size = torch.get_num_threads() if model.num_parameters() < LANES_BELOW else 1
-        self._lanes = 1 if self._pass is None else min(lanes or of_size, slots)
+        self._lanes = 1 if compiled is None else min(lanes or of_size, slots)
         self._slots = -(-slots // self._lanes)  # of a lane
+        self._pass = None if compiled is None else compiled(self._slots)
 
     def __call__(self, asked: SequenceOf[Request]) -> Iterator[WrittenTokens]:
         """The stories as they end. Short prompts come first, the requests of one prompt one after the other."""
@@ -150,7 +151,7 @@ class SlotSampler:
     def _logits(self, slots: _Slots) -> torch.Tensor:
         """Of the next token of each story, (slots, V)."""
         if self._pass is not None:
-            return self._head(self._pass.forward(slots.ids_S, slots.cache))
+            return self._pass.logits(slots.ids_S, slots.cache)
         with _attention(self._model, ATTENTION):
             places = slots.cache.places_S[:, None]
             hidden = self._forward(slots.ids_S[:, None], places, slots.cache, places[:, :, None, None])

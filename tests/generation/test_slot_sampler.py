@@ -34,7 +34,8 @@ CONFIGS: dict[str, PretrainedConfig] = {
         intermediate_size=160, max_position_embeddings=96, bos_token_id=0, eos_token_id=0, attention_bias=True,
     ),
 }  # fmt: skip
-WAYS = ("compiled", "modules", "sdpa")  # whole models compiled; modules with the compiled kernels; modules and torch alone
+# Whole models compiled, with packed matrices or as they are; modules with the compiled kernels; modules and torch alone.
+WAYS = ("compiled", "packed", "modules", "sdpa")
 
 
 def _model(name: str, dtype: torch.dtype = torch.float32) -> PreTrainedModel:
@@ -57,7 +58,9 @@ def way(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
 
 
 def _take(way: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    if way != "compiled":
+    if way == "packed":
+        monkeypatch.setattr("rfr.generation.written_out.PACKED", (0, VOCABULARY**9))
+    elif way != "compiled":
         monkeypatch.setattr(slot_sampler, "written_out", lambda _: None)
     if way == "sdpa":
         for module in (slot_attention, token_draw):
