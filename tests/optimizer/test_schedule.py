@@ -14,6 +14,7 @@ from torch.optim import SGD, Optimizer
 from torch.optim import lr_scheduler as theirs
 from transformers import get_inverse_sqrt_schedule, get_wsd_schedule
 
+from rfr import config
 from rfr.errors import UserError
 from rfr.optimizer.schedule import (
     Constant,
@@ -89,7 +90,11 @@ def test_schedules_are_those_of_torch_and_transformers(schedule: Schedule, refer
 
 
 def test_every_schedule_has_a_config_that_builds_it() -> None:
-    configs = {path.stem: instantiate(OmegaConf.load(path)) for path in (ROOT / "conf" / "schedule").glob("*.yaml")}
+    run = {"trainer": {"max_steps": 1000}}
+    configs = {
+        path.stem: instantiate(config.resolve(OmegaConf.create({**run, "schedule": OmegaConf.load(path)})).schedule)
+        for path in (ROOT / "conf" / "schedule").glob("*.yaml")
+    }
     assert sorted(configs) == [
         "constant", "cosine", "cosine_restarts", "inverse_sqrt", "linear", "one_cycle", "polynomial", "wsd",
     ]  # fmt: skip
