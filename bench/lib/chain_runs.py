@@ -22,7 +22,7 @@ AGENTS = {
     "agent_rwr": ["objective=rwr"],
     "agent_raft": ["objective=filtered_bc"],
     "agent_dpo": ["objective=dpo", "optimizer.lr=2e-4"],
-    "agent_rloo": ["objective=rloo", "rollouts.rounds=3", "rollouts.steps=8", "trainer.validate_every=8"],
+    "agent_rloo": ["objective=rloo", "rollouts.steps=8"],
     "random_twin": ["objective=rwr", "rollouts.selection=random"],
     "agent_truth": ["objective=rwr", "score=truth", "judge=null"],
 }

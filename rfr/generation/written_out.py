@@ -43,7 +43,8 @@ def written_out(model: PreTrainedModel) -> Callable[[int], CompiledPass] | None:
 
 
 def _gpt2(model: Any, slots: int) -> CompiledPass:
-    body, kernels, pack, head = model.transformer, kernels_for(model.device), _packer(model, slots), _head(model, slots)
+    body, kernels, pack = model.transformer, kernels_for(model.device), _packer(model, slots)
+    head = _head(model, pack)
     ends = [body.wte.weight, body.wpe.weight, body.ln_f.weight, body.ln_f.bias]
     layers = [
         [tensor for norm, matrices in ((b.ln_1, (b.attn.c_attn, b.attn.c_proj)), (b.ln_2, (b.mlp.c_fc, b.mlp.c_proj)))
@@ -59,7 +60,8 @@ def _gpt2(model: Any, slots: int) -> CompiledPass:
 
 
 def _llama(model: Any, slots: int) -> CompiledPass:
-    body, kernels, pack, head = model.model, kernels_for(model.device), _packer(model, slots), _head(model, slots)
+    body, kernels, pack = model.model, kernels_for(model.device), _packer(model, slots)
+    head = _head(model, pack)
     matrices = [
         [b.self_attn.q_proj, b.self_attn.k_proj, b.self_attn.v_proj, b.self_attn.o_proj, b.mlp.gate_proj, b.mlp.up_proj,
          b.mlp.down_proj]
@@ -81,9 +83,9 @@ def _llama(model: Any, slots: int) -> CompiledPass:
     return CompiledPass(logits, (len(layers), model.config.num_key_value_heads, attention.head_dim))
 
 
-def _head(model: Any, slots: int) -> Callable[[torch.Tensor], torch.Tensor]:
+def _head(model: Any, pack: Callable[[torch.Tensor], torch.Tensor]) -> Callable[[torch.Tensor], torch.Tensor]:
     """The output layer, hidden states (S, D) to logits."""
-    layer, kernels, pack = model.get_output_embeddings(), kernels_for(model.device), _packer(model, slots)
+    layer, kernels = model.get_output_embeddings(), kernels_for(model.device)
     if not isinstance(layer, nn.Linear):
         return layer
     weight, bias = pack(layer.weight), layer.bias

@@ -12,7 +12,7 @@ from rfr.train.finish import BEST
 
 
 class Watch:
-    """Of one run, whose folder gets the best policy.
+    """Watches one run, and keeps its best policy in `best/` of the run folder.
 
     Args:
         run: with an agent.
@@ -33,8 +33,8 @@ class Watch:
             with gathered_parameters(trainer):  # on every rank: ZeRO-3 gathers parameters
                 if trainer.is_global_zero:
                     info = {"step": trainer.global_step, "round": len(self._scores), "watch": score}
-                    run = self._run
-                    export(run.model, run.prepared.tokenizer, run.run_dir / BEST, info, run.learned)
+                    model, tokenizer = self._run.model, self._run.prepared.tokenizer
+                    export(model, tokenizer, self._run.run_dir / BEST, info, self._run.learned)
         self._scores.append(score)
         since_best = len(self._scores) - 1 - int(np.argmax(self._scores))
         if self._patience is not None and since_best >= self._patience:
