@@ -17,6 +17,7 @@ from rfr.errors import Interrupted, RunFailed, UserError
 from rfr.runs.outcome import RESULT, forget_failure, record_failure
 from rfr.strategy.ranks import ranks
 from rfr.train.watchdog import exit_with_parent, mark_parent
+from rfr.utils.dead_locks import remove_dead_locks
 from rfr.utils.exits import INTERRUPTED, exit_code, in_one_line
 
 AGAIN = "RFR_AGAIN"  # environment variable: how to go on with a run that is interrupted
@@ -36,6 +37,7 @@ def train_in_child(config: Mapping[str, Any], run_dir: Path, lock: int, *, again
         RunFailed: with the child's exit code; why is in the run's folder.
     """
     forget_failure(run_dir)
+    remove_dead_locks()  # of DeepSpeed's parts, which are compiled on first use
     code = _run(config, run_dir, at_once, lock, again)
     if (run_dir / RESULT).exists():  # result.json is written last, so a crash after it does not matter
         code = 0
