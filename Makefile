@@ -38,7 +38,7 @@ chain: demo
 	$(BIN)/python evaluate.py report=chain corpus=demo threads=2 model.weights=runs/demo/rwr/model against=[runs/demo/bc/model,runs/demo/rwr-karma/model,runs/demo/rwr/model,runs/chain/rwr-score/best,runs/chain/rwr-random/model] judge=runs/demo-judge/half-1/model gold=runs/demo-judge/half-2/model out=runs/chain/report
 
 # A process per core, each with one thread, is twice as fast as one process with all of them.
-PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder
 
 test: $(READY)
 	$(PYTEST) -m "not slow"

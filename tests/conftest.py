@@ -29,6 +29,16 @@ os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["WANDB_MODE"] = "offline"
 
 
+# The files that take longest come first, so that no process is left with one of them when the others are done.
+LONG = ("sweep/test_failures", "test_readme", "train/test_train_kill", "strategy/test_nvme", "strategy/test_exact",
+        "commands/test_config_values", "rollouts/test_round_kills", "rollouts/test_rounds")  # fmt: skip
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    files = [f"{ROOT / 'tests' / name}.py" for name in LONG]
+    items.sort(key=lambda item: files.index(str(item.path)) if str(item.path) in files else len(files))
+
+
 @pytest.fixture(autouse=True)
 def _loopback_only(monkeypatch: pytest.MonkeyPatch) -> None:
     real = socket.socket.connect

@@ -87,7 +87,7 @@ def _many(few: int, many: int) -> Any:
 # --- texts
 
 
-@_many(500, 20_000)
+@_many(500, 8_000)
 def test_no_text_stops_cleaning_preparation_export_or_purge(tmp_path: Path, examples: int) -> None:
     seen: list[str] = []
     clean = Clean(min_words=20)

@@ -107,6 +107,7 @@ def test_the_share_that_is_named_holds_out_as_many() -> None:
     assert Split(validation_share=0.1, salt="rfr", cutoff="2023-01-01").held_out_by(titles, 20) is None, "a date decides"
 
 
+@pytest.mark.slow
 def test_a_report_on_no_thread_says_so(tmp_path: Path) -> None:
     """A store of one thread has none to hold out, or none to train on; its karma tells nothing."""
     row = {"title": "[WP] A door.", "score": 3, "body": "The door stood in the field and nobody had the key to it. " * 3}

@@ -135,6 +135,7 @@ def test_stories_that_are_compared_stand_in_one_row() -> None:
     assert activations("objective=reward_model", "objective.pairing.group=2") == pytest.approx(2 * alone, rel=0.05)
 
 
+@pytest.mark.slow
 def test_the_advised_overrides_fit() -> None:
     advised = 0
     assert set(GPUS) == set(get_args(Gpu))
@@ -152,6 +153,7 @@ def test_the_advised_overrides_fit() -> None:
     assert advised >= 3
 
 
+@pytest.mark.slow
 def test_the_command_tells_and_trains_nothing(tmp_path: Path) -> None:
     output = command(["train.py", "model=gpt2", "plan=V100-16", f"runs_dir={tmp_path / 'runs'}"])
     plan_ = last_json(output)

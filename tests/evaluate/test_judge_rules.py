@@ -144,6 +144,7 @@ def test_trained_judges_know_their_start_and_their_mean_score(folders: list[str]
     assert np.isfinite(Spread()(judges)(STORIES)).all()
 
 
+@pytest.mark.slow
 def test_judges_of_two_seeds_from_one_policy_can_be_averaged(folders: list[str], tmp_path: Path) -> None:
     cloned, _ = train_small(folders, "cloned")
     begun = [f"model.{key}={cloned / 'model'}" for key in ("weights", "tokenizer")]

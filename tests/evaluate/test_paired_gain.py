@@ -77,6 +77,7 @@ def test_policies_are_compared_on_the_same_prompts_only() -> None:
         paired_gain([[]], [[]])
 
 
+@pytest.mark.slow
 def test_two_policies_side_by_side(command: Callable[..., tuple[int, str, str]], folders: list[str], tmp_path: Path) -> None:
     one, other = (train_small(folders, name, f"seed={seed}")[0] / "model" for seed, name in enumerate(("one", "other")))
     judge = train_small(folders, "judge", "objective=reward_model", "reward=residual", "reward.iterations=5")[0] / "model"

@@ -47,9 +47,9 @@ def train_small(folders: list[str], name: str, *overrides: str) -> tuple[Path, d
     return run_folder(cfg), train(Recipe.of(cfg), run_folder(cfg))
 
 
-def command(arguments: list[str], **options: Any) -> subprocess.CompletedProcess[str]:
+def command(arguments: list[str], timeout: float = 600, **options: Any) -> subprocess.CompletedProcess[str]:
     """In a process of its own."""
-    return subprocess.run([sys.executable, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=600, **options)
+    return subprocess.run([sys.executable, *arguments], cwd=ROOT, text=True, capture_output=True, timeout=timeout, **options)
 
 
 @contextmanager

@@ -195,6 +195,7 @@ def test_a_reward_model_is_no_policy_and_a_policy_no_reward_model(judge: Path, f
     assert AutoTokenizer.from_pretrained(judge / "model").eos_token_id is not None
 
 
+@pytest.mark.slow
 def test_dpo_goes_on_from_a_policy(folders: list[str]) -> None:
     start, _ = train_small(folders, "start", "trainer.max_steps=3")
     weights = [f"model.weights={start}/model", f"model.tokenizer={start}/model"]

@@ -130,6 +130,7 @@ def _embeddings(run: Run) -> torch.Tensor:
     return rows.detach()
 
 
+@pytest.mark.slow
 def test_a_conditional_policy_is_trained_sampled_and_evaluated(
     folders: list[str], tmp_path: Path, command: Callable[..., tuple[int, str, str]]
 ) -> None:

@@ -181,9 +181,8 @@ class _PrefersAWord:
     def require(self, prompts: Sequence[str]) -> None: ...
 
 
-@pytest.mark.parametrize(
-    "objective", ["rwr", pytest.param("rloo", marks=pytest.mark.slow), pytest.param("dpo", marks=pytest.mark.slow)]
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("objective", ["rwr", "rloo", "dpo"])
 def test_a_judge_that_prefers_a_letter_makes_an_agent_that_writes_it(
     folders: list[str], start: list[str], objective: str
 ) -> None:

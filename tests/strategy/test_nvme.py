@@ -7,9 +7,16 @@ from pathlib import Path
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.helpers.runs import SMALL, column, command, largest_difference, last_json, train_small
 
 SEVERAL = "strategy.sub_group_size=5000"  # parameters: several groups, of which some are too small to be swapped
+
+
+@pytest.fixture(autouse=True)
+def _quick_compiler(monkeypatch: pytest.MonkeyPatch) -> None:
+    """DeepSpeed compiles its parts with debug symbols, which takes twice as long."""
+    monkeypatch.setenv("CXX", str(ROOT / "tests" / "helpers" / "g++_without_symbols"))
 
 
 def _settings(strategy: str) -> list[str]:
@@ -34,7 +41,8 @@ def test_offloading_trains_as_one_plain_process_does_and_resumes_to_the_bit(
         _require_libaio()
         settings.append(SEVERAL)
     reference, _ = train_small(folders, f"plain-{strategy}", "objective=rwr", "trainer.validate_every=6")
-    whole = Path(last_json(command(["train.py", *SMALL, *folders, f"name={strategy}", *settings]))["run_dir"])
+    done = command(["train.py", *SMALL, *folders, f"name={strategy}", *settings], timeout=1800)  # on first use it compiles
+    whole = Path(last_json(done)["run_dir"])
     assert column(whole, "train/loss") == pytest.approx(column(reference, "train/loss"), rel=1e-4)
     assert column(whole, "grad_norm")[0] == pytest.approx(column(reference, "grad_norm")[0], rel=1e-5)
     assert not (whole / "offload").exists(), "what was offloaded is cleared away"

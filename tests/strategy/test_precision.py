@@ -13,6 +13,14 @@ from tests.conftest import ROOT
 from tests.helpers.runs import SMALL, column, command, last_json, train_small
 
 CURVE = ["objective=rwr", "trainer.max_steps=20", "trainer.validate_every=20", "samples.prompts=0", "trainer.keep_best=false"]
+BRIEF = [
+    "trainer.max_steps=1",
+    "schedule.warmup_steps=0",
+    "trainer.validate_every=1",
+    "trainer.validation_rows=1",
+    "samples.prompts=0",
+    "evaluation.stories=0",
+]
 # Relative, of the first loss and of each of 20, to those of one process in fp32; printed in docs/training.md.
 TOLERANCES = {"fp32": (1e-5, 1e-4), "bf16": (1e-3, 5e-3), "bf16_pure": (1e-3, 5e-3), "fp16": (1e-3, 5e-3)}
 OFFLOADED = [["strategy=deepspeed_offload", "optimizer=cpu_adam"], ["strategy=deepspeed_offload_all", "optimizer=cpu_adam"]]
@@ -20,8 +28,8 @@ ZERO = [["strategy=deepspeed_1"], ["strategy=deepspeed_2"], ["strategy=deepspeed
 TWO_RANKS = ["strategy=ddp", "trainer.ranks=2", "trainer.micro_batch=2"]
 CHECKPOINTED = ["model.activation_checkpointing=true", "trainer.micro_batch=2", "trainer.accumulate=2"]
 COMPILED = ["model.compile=true", "model.activation_checkpointing=true"]
-RUNS = [
-    *[("fp32", layout) for layout in (*ZERO, *OFFLOADED, TWO_RANKS, CHECKPOINTED, COMPILED)],
+RUNS = [  # in fp32, test_exact.py has ZeRO and several ranks, test_nvme.py has offloading
+    *[("fp32", layout) for layout in (CHECKPOINTED, COMPILED)],
     *[("bf16", layout) for layout in ([], *ZERO, *OFFLOADED, TWO_RANKS, CHECKPOINTED)],
     *[("fp16", layout) for layout in ([], ["strategy=deepspeed_2"])],
     ("bf16_pure", ["optimizer=split_adamw"]),
@@ -75,9 +83,9 @@ def test_bf16_without_masters_is_warned_of(
     folders: list[str], monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(rfr.strategy.precision, "native_precisions", lambda: ["bf16"])  # slow where it is emulated, but right
-    train_small(folders, "warned", "precision=bf16_pure", "trainer.max_steps=3")
+    train_small(folders, "warned", "precision=bf16_pure", *BRIEF)
     assert "warning: torch_adamw rounds bf16 parameters to the nearest, so updates below a 256th" in capsys.readouterr().out
-    train_small(folders, "not-warned", "precision=bf16_pure", "optimizer=stochastic_adamw", "trainer.max_steps=3")
+    train_small(folders, "not-warned", "precision=bf16_pure", "optimizer=stochastic_adamw", *BRIEF)
     assert "warning" not in capsys.readouterr().out
 
 

@@ -22,7 +22,7 @@ from rfr.runs.outcome import FINISHED, failure_of, result_of, state_of
 from tests.conftest import ROOT
 from tests.helpers.runs import SMALL, column, command
 
-TWELVE = ["optimizer.lr=1e-4,3e-4,1e-3,3e-3", "schedule=constant,linear,cosine"]
+EIGHT = ["optimizer.lr=1e-4,3e-4,1e-3,3e-3", "schedule=constant,cosine"]
 
 
 def _sweep(folders: list[str], group: str, *overrides: str) -> list[str]:
@@ -92,7 +92,7 @@ def test_a_sweep_killed_ten_times_ends_with_all_its_runs(folders: list[str]) -> 
     assert command(_sweep(folders, "one")).returncode == 0
     took = time.monotonic() - began  # of a sweep of one run; this machine may be slow
     for _ in range(10):
-        sweep = _start(_sweep(folders, "killed", *TWELVE))
+        sweep = _start(_sweep(folders, "killed", *EIGHT))
         time.sleep(moments.uniform(0.1, 1.5) * took)
         ended = sweep.poll()
         sweep.kill()  # nothing else, even where it has ended by now
@@ -100,11 +100,11 @@ def test_a_sweep_killed_ten_times_ends_with_all_its_runs(folders: list[str]) -> 
         assert ended is None, out
         for result in group.glob("*/result.json"):
             assert finished_at.setdefault(result, result.stat().st_mtime_ns) == result.stat().st_mtime_ns
-    assert 0 < len(finished_at) < 12
-    done = command(_sweep(folders, "killed", *TWELVE))
+    assert 0 < len(finished_at) < 8
+    done = command(_sweep(folders, "killed", *EIGHT))
     assert done.returncode == 0, done.stderr[-3000:]
-    assert f"12 runs, {len(finished_at)} finished" in " ".join(done.stdout.split())
-    assert len(_run_dirs(group)) == 12
+    assert f"8 runs, {len(finished_at)} finished" in " ".join(done.stdout.split())
+    assert len(_run_dirs(group)) == 8
     assert {state_of(run_dir) for run_dir in _run_dirs(group)} == {FINISHED}
     assert all(result.stat().st_mtime_ns == before for result, before in finished_at.items())
     assert not _processes_in(group)
@@ -192,17 +192,17 @@ def test_runs_of_two_ranks_in_a_sweep(folders: list[str]) -> None:
     """DeepSpeed, two processes each: the same curves as one process gives."""
     if len(os.sched_getaffinity(0)) < 2:
         pytest.skip("takes two cores")
-    four = ["optimizer.lr=1e-3,3e-3", "schedule=constant,cosine", "strategy=deepspeed_2", "trainer.micro_batch=1"]
-    done = command(_sweep(folders, "ranks", *four, "trainer.ranks=2"))
+    two = ["optimizer.lr=1e-3,3e-3", "strategy=deepspeed_2", "trainer.micro_batch=1"]
+    done = command(_sweep(folders, "ranks", *two, "trainer.ranks=2"))
     assert done.returncode == 0, done.stderr[-3000:]
-    alone = command(_sweep(folders, "alone", *four, "trainer.accumulate=2"))
+    alone = command(_sweep(folders, "alone", *two, "trainer.accumulate=2"))
     assert alone.returncode == 0, alone.stderr[-3000:]
     losses = {}
     for name in ("ranks", "alone"):
         for run_dir in _run_dirs(_group(folders, name)):
             cfg = load(run_dir)
             assert state_of(run_dir) == FINISHED
-            losses[name, cfg.optimizer.lr, cfg.schedule._target_] = (result_of(run_dir) or {})["val/nll_per_token"]
-    assert len(losses) == 8
-    for (name, *point), loss in losses.items():
-        assert loss == pytest.approx(losses["alone", point[0], point[1]], rel=1e-3), (name, point)
+            losses[name, cfg.optimizer.lr] = (result_of(run_dir) or {})["val/nll_per_token"]
+    assert len(losses) == 4
+    for (name, rate), loss in losses.items():
+        assert loss == pytest.approx(losses["alone", rate], rel=1e-3), (name, rate)

@@ -32,6 +32,7 @@ def test_every_ready_sweep_is_tested() -> None:
     assert {path.stem for path in (ROOT / "sweep").glob("*.yaml")} == {*POINTS, *WANDB}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", POINTS)
 def test_every_point_of_a_ready_sweep_composes(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """As the command in its first lines would; of a search, every choice and both ends of every interval."""

@@ -89,6 +89,7 @@ exit ${{code:-0}}
 """
 
 
+@pytest.mark.slow
 def test_a_full_disk_ends_with_the_last_checkpoint_intact(folders: list[str], finished: Path, tmp_path: Path) -> None:
     """A real file system of its own that has room for one checkpoint and not for two."""
     unshare = ["unshare", "--mount", "--map-root-user"]

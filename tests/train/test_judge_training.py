@@ -49,6 +49,7 @@ def test_halves_of_the_held_out_threads_have_no_thread_in_common(folders: list[s
         assert (pairs.group[pairs.chosen] == pairs.group[pairs.rejected]).all()
 
 
+@pytest.mark.slow
 def test_the_best_by_one_half_is_what_is_left(folders: list[str]) -> None:
     cloned, _ = train_small(folders, "cloned", "trainer.max_steps=20", "trainer.validate_every=20")
     start = [f"model.weights={cloned}/model", f"model.tokenizer={cloned}/model"]

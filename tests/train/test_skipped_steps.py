@@ -38,7 +38,7 @@ def test_every_schedule_is_kept_under_accumulation_and_over_a_resume(folders: li
     assert len(set(rates)) > 2 or name == "constant"
 
 
-FP16 = ["precision=fp16", "schedule=linear", "schedule.warmup_steps=0"]
+FP16 = ["precision=fp16", "trainer.validation_rows=1", "evaluation.stories=0", "schedule=linear", "schedule.warmup_steps=0"]
 
 
 def _check_skips(run_dir: Path, peak: float) -> None:
@@ -83,7 +83,7 @@ train(Recipe.of(config.load_yaml(Path(sys.argv[1]))), Path(sys.argv[2]))
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("stage", [1, 2, 3])
+@pytest.mark.parametrize("stage", [2, 3])
 def test_a_step_that_deepspeed_skips_does_not_spend_the_schedule(folders: list[str], tmp_path: Path, stage: int) -> None:
     several = [f"strategy=deepspeed_{stage}", "+strategy.initial_scale_power=24", "+strategy.hysteresis=1"]
     cfg = small_config(folders, f"skipping-{stage}", *PLAIN, *FP16, *several)

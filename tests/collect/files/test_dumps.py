@@ -256,7 +256,10 @@ def test_genuine_dump_records_import_with_no_reject(shared_data: Path, tmp_path:
     assert kept > 31  # the submissions and the top-level comments
 
 
-@pytest.mark.parametrize("launcher", [(), ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")])
+JOBLIB = ("hydra/launcher=joblib", "hydra.launcher.n_jobs=2")
+
+
+@pytest.mark.parametrize("launcher", [(), pytest.param(JOBLIB, marks=pytest.mark.slow)])
 def test_many_files_at_once_give_the_store_of_one_after_the_other(tmp_path: Path, launcher: tuple[str, ...]) -> None:
     lines = _lines()
     for number in range(3):
