@@ -125,7 +125,7 @@ def test_parameters_that_zero_3_fetches_ahead_are_exported(folders: list[str], t
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM], ids=lambda number: number.name)
 def test_a_signal_leaves_a_resumable_run(folders: list[str], number: signal.Signals) -> None:
     """Not only what the last checkpoint held: SIGTERM, too, is answered with one of its own."""
-    arguments = ["train.py", *SMALL, *folders, "strategy=deepspeed_2", "trainer.max_steps=300", "trainer.checkpoint_every=5"]
+    arguments = ["train.py", *SMALL, *folders, "strategy=deepspeed_2", "trainer.max_steps=60", "trainer.checkpoint_every=5"]
     child = subprocess.Popen(
         [sys.executable, *arguments, f"name={number.name}"], cwd=ROOT, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE
     )
@@ -139,8 +139,8 @@ def test_a_signal_leaves_a_resumable_run(folders: list[str], number: signal.Sign
     saved = checkpoints.checkpoints(run_dir / "checkpoints")[-1]
     assert f"stopped at step {checkpoints.step_of(saved)}; go on with: python train.py resume={run_dir}" in err
     assert "Traceback" not in err
-    assert 0 < checkpoints.step_of(saved) < 300
-    assert last_json(command(["train.py", f"resume={run_dir}"]))["steps"] == 300
+    assert 0 < checkpoints.step_of(saved) < 60
+    assert last_json(command(["train.py", f"resume={run_dir}"]))["steps"] == 60
     again = command(["train.py", f"resume={run_dir}"])
     assert again.returncode == 2
     assert "is finished" in again.stderr
