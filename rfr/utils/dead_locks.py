@@ -7,21 +7,28 @@ from pathlib import Path
 
 import psutil
 
-COMPILED = Path.home() / ".cache" / "torch_extensions"  # where torch does, unless TORCH_EXTENSIONS_DIR says otherwise
-
 
 def remove_dead_locks() -> list[Path]:
-    """Those of no running process of this user's. Torch waits for a lock for ever, and without a word.
+    """Locks of this user's that no running process holds. Torch waits for a lock for ever, and without a word.
 
     Call it before processes start that need extensions. One that is held on another machine, in a home that two share, can't
     be told from a dead one: both machines then compile.
     """
-    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or COMPILED)
+    cache = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    root = Path(os.environ.get("TORCH_EXTENSIONS_DIR") or f"{cache}/torch_extensions")  # as torch looks for it
     locks = {path.resolve() for pattern in ("*/lock", "*/*/lock") for path in root.glob(pattern)}
-    dead = sorted(locks - _open_files()) if locks else []
+    own = {path for path in locks if _is_own(path)}  # others' open files can't be seen
+    dead = sorted(own - _open_files()) if own else []
     for path in dead:
         path.unlink(missing_ok=True)
     return dead
+
+
+def _is_own(path: Path) -> bool:
+    try:
+        return path.stat().st_uid == os.getuid()
+    except FileNotFoundError:  # released in the meantime
+        return False
 
 
 def _open_files() -> set[Path]:

@@ -43,7 +43,7 @@ WRONG: tuple[Any, ...] = ("abc", [1, 2], True, None, math.nan, math.inf, -1, -0.
 
 
 def _configs(command: str, choices: bool) -> Iterator[tuple[list[str], DictConfig]]:
-    """The command's config, and the one under every choice of every group."""
+    """The command's config; with choices, also that under every choice of every group."""
     yield [], compose(command, BASE[command])
     if not choices:
         return

@@ -35,5 +35,19 @@ def test_only_the_locks_of_the_dead_are_removed(tmp_path: Path, monkeypatch: pyt
         holder.kill()
         holder.wait()
     assert lock.exists(), "the dead leave it behind"
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "getuid", lambda: 12345)
+        assert remove_dead_locks() == [], "another user's processes can't be looked into"
     assert remove_dead_locks() == [lock]
     assert os.listdir(lock.parent) == []
+
+
+def test_locks_are_looked_for_where_torch_makes_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from torch.utils.cpp_extension import get_default_build_root
+
+    monkeypatch.delenv("TORCH_EXTENSIONS_DIR", raising=False)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    lock = Path(get_default_build_root()) / "py311_cpu" / "cpu_adam" / "lock"
+    lock.parent.mkdir(parents=True)
+    lock.touch()
+    assert remove_dead_locks() == [lock]
