@@ -2,6 +2,8 @@
 // than to compute them, and several threads would wait for Python's lock in between.
 #include <torch/extension.h>
 
+#include <algorithm>
+#include <cmath>
 #include <optional>
 #include <string_view>
 #include <vector>
@@ -32,10 +34,76 @@ torch::Tensor product(const torch::Tensor& x, const torch::Tensor& matrix, const
 
 torch::Tensor heads_of(const torch::Tensor& x, int64_t width) { return x.unflatten(1, {-1, width}); }
 
-// Rotary positions (Su et al. 2021) as Llama has them; x: (slots, heads, D), cos and sin: (slots, 1, D).
+constexpr int64_t WORTH_SHARING = 32768;  // numbers; less work is done before another thread has begun with it
+
+template <typename Work>
+void each_row(int64_t rows, int64_t width, const Work& work) {
+  at::parallel_for(0, rows, std::max<int64_t>(1, WORTH_SHARING / width), [&](int64_t begin, int64_t end) {
+    for (int64_t row = begin; row < end; ++row) work(row);
+  });
+}
+
+// The three parts of Llama below are at:: calls that each read and write tensors several times, here once. Numbers that have fewer
+// bits than a float are rounded at the end.
+#define WITH_NUMBERS_OF(x, ...) \
+  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, (x).scalar_type(), __func__, __VA_ARGS__)
+
+// Root mean square norm (Zhang and Sennrich 2019); x: (slots, D).
+torch::Tensor rms_norm(const torch::Tensor& x, const torch::Tensor& weight, double epsilon) {
+  auto out = torch::empty_like(x);
+  const int64_t width = x.size(1);
+  WITH_NUMBERS_OF(x, [&] {
+    const scalar_t *numbers = x.data_ptr<scalar_t>(), *w = weight.data_ptr<scalar_t>();
+    scalar_t* normed = out.data_ptr<scalar_t>();
+    each_row(x.size(0), width, [&](int64_t row) {
+      const scalar_t* from = numbers + row * width;
+      scalar_t* to = normed + row * width;
+      float squares = 0;
+      for (int64_t d = 0; d < width; ++d) squares += static_cast<float>(from[d]) * static_cast<float>(from[d]);
+      const float scale = static_cast<float>(1 / std::sqrt(squares / static_cast<double>(width) + epsilon));
+      for (int64_t d = 0; d < width; ++d)
+        to[d] = static_cast<scalar_t>(static_cast<float>(from[d]) * scale * static_cast<float>(w[d]));
+    });
+  });
+  return out;
+}
+
+// Rotary positions (Su et al. 2021) as Llama has them; x: (slots, heads, D), contiguous; cos and sin: (slots, 1, D).
 torch::Tensor turned(const torch::Tensor& x, const torch::Tensor& cos, const torch::Tensor& sin) {
-  const auto halves = x.chunk(2, -1);
-  return x * cos + at::cat({-halves[1], halves[0]}, -1) * sin;
+  auto out = torch::empty_like(x);
+  const int64_t heads = x.size(1), width = x.size(2), half = width / 2;
+  WITH_NUMBERS_OF(x, [&] {
+    const scalar_t *numbers = x.data_ptr<scalar_t>(), *all_cos = cos.data_ptr<scalar_t>(), *all_sin = sin.data_ptr<scalar_t>();
+    scalar_t* all_turned = out.data_ptr<scalar_t>();
+    each_row(x.size(0) * heads, width, [&](int64_t row) {
+      const scalar_t *one = numbers + row * width, *other = one + half;
+      const scalar_t *c = all_cos + row / heads * width, *s = all_sin + row / heads * width;
+      scalar_t* to = all_turned + row * width;
+      for (int64_t d = 0; d < half; ++d) {
+        const float a = one[d], b = other[d];
+        to[d] = static_cast<scalar_t>(a * static_cast<float>(c[d]) - b * static_cast<float>(s[d]));
+        to[half + d] = static_cast<scalar_t>(b * static_cast<float>(c[half + d]) + a * static_cast<float>(s[half + d]));
+      }
+    });
+  });
+  return out;
+}
+
+// silu(gate) * up (Shazeer 2020); both (slots, D).
+torch::Tensor gated(const torch::Tensor& gate, const torch::Tensor& up) {
+  auto out = torch::empty_like(gate);
+  const int64_t width = gate.size(1);
+  WITH_NUMBERS_OF(gate, [&] {
+    const scalar_t *g = gate.data_ptr<scalar_t>(), *u = up.data_ptr<scalar_t>();
+    scalar_t* to = out.data_ptr<scalar_t>();
+    each_row(gate.size(0), width, [&](int64_t row) {
+      for (int64_t at = row * width; at < (row + 1) * width; ++at) {
+        const float x = g[at];
+        to[at] = static_cast<scalar_t>(x / (1 + std::exp(-x)) * static_cast<float>(u[at]));
+      }
+    });
+  });
+  return out;
 }
 
 }  // namespace
@@ -72,17 +140,16 @@ torch::Tensor llama(const torch::Tensor& ids, const torch::Tensor& places, const
                     int64_t head_width, double epsilon, double scaling) {
   const c10::InferenceMode inference;
   auto x = ends[0].index_select(0, ids);
-  const std::vector<int64_t> width{x.size(1)};
   for (size_t l = 0; l < layers.size(); ++l) {
     const auto& w = layers[l];
     const auto& b = biases[l];
-    const auto h = at::rms_norm(x, width, w[7], epsilon);
+    const auto h = rms_norm(x, w[7], epsilon);
     const auto q = turned(heads_of(affine(h, w[0], b[0]), head_width), cos, sin);
     const auto k = turned(heads_of(affine(h, w[1], b[1]), head_width), cos, sin);
     const auto v = heads_of(affine(h, w[2], b[2]), head_width);
     x = x + affine(attend(q, k, v, keys[l], values[l], places, scaling).flatten(1), w[3], b[3]);
-    const auto g = at::rms_norm(x, width, w[8], epsilon);
-    x = x + affine(at::silu(affine(g, w[4], b[4])) * affine(g, w[5], b[5]), w[6], b[6]);
+    const auto g = rms_norm(x, w[8], epsilon);
+    x = x + affine(gated(affine(g, w[4], b[4]), affine(g, w[5], b[5])), w[6], b[6]);
   }
-  return at::rms_norm(x, width, ends[1], epsilon);
+  return rms_norm(x, ends[1], epsilon);
 }

@@ -1,5 +1,5 @@
-// What a sampler does for each slot on a CPU: attention of one new token to its own story, and the draw of the next one. A slot reads
-// its own story and its own logits, nothing else: what it gives does not depend on its neighbours.
+// Draws the next token of each slot on a CPU, names all compiled functions. A slot reads its own logits, nothing else: what it
+// gives does not depend on its neighbours.
 #include <torch/extension.h>
 
 #include <algorithm>
@@ -11,34 +11,6 @@
 #include <vector>
 
 namespace {
-
-// WIDTH is known to the compiler for common widths of a head; 0: it is `any_width`.
-template <typename Number, int64_t WIDTH>
-void attend_one(const Number* query, const Number* keys, const Number* values, Number* output, int64_t length, int64_t any_width,
-                float scaling, float* q, float* scores, float* sum) {
-  const int64_t width = WIDTH ? WIDTH : any_width;
-  for (int64_t d = 0; d < width; ++d) q[d] = static_cast<float>(query[d]) * scaling;
-  float most = -FLT_MAX;
-  for (int64_t t = 0; t < length; ++t) {
-    const Number* key = keys + t * width;
-    float score = 0;
-#pragma omp simd reduction(+ : score)
-    for (int64_t d = 0; d < width; ++d) score += q[d] * static_cast<float>(key[d]);
-    scores[t] = score;
-    most = std::max(most, score);
-  }
-  float total = 0;
-#pragma omp simd reduction(+ : total)
-  for (int64_t t = 0; t < length; ++t) total += scores[t] = std::exp(scores[t] - most);
-  for (int64_t d = 0; d < width; ++d) sum[d] = 0;
-  for (int64_t t = 0; t < length; ++t) {
-    const float weight = scores[t];
-    const Number* value = values + t * width;
-#pragma omp simd
-    for (int64_t d = 0; d < width; ++d) sum[d] += weight * static_cast<float>(value[d]);
-  }
-  for (int64_t d = 0; d < width; ++d) output[d] = static_cast<Number>(sum[d] / total);
-}
 
 constexpr float LEAST = -1e30f;   // in the place of logits of minus infinity, with which -ffast-math can't compute
 constexpr int64_t BLOCK = 64;     // tokens whose probabilities are added up first
@@ -157,45 +129,6 @@ std::tuple<int64_t, float, float> draw_one(const Number* row, int64_t size, doub
 
 }  // namespace
 
-// One new token per slot. Its key and value are put in their place in the slot's rows, unless they are there already; then it
-// attends to all tokens up to itself.
-//   query: (slots, heads, D); key, value: (slots, shared heads, D) or None; heads lie one behind the other, slots may be apart.
-//   keys, values: (slots, shared heads, room, D), contiguous; places: int64 (slots), where the new token stands.
-torch::Tensor attend(const torch::Tensor& query, const std::optional<torch::Tensor>& key,
-                     const std::optional<torch::Tensor>& value, torch::Tensor& keys, torch::Tensor& values,
-                     const torch::Tensor& places, double scaling) {
-  const int64_t slots = query.size(0), heads = query.size(1), width = query.size(2);
-  const int64_t shared = keys.size(1), room = keys.size(2), group = heads / shared;
-  for (const auto* one : {&query, key ? &*key : &query, value ? &*value : &query})
-    TORCH_CHECK(one->stride(2) == 1 && one->stride(1) == width, "heads must lie one behind the other");
-  TORCH_CHECK(keys.is_contiguous() && values.is_contiguous());
-  auto output = torch::empty({slots, heads, width}, query.options());
-  const int64_t* place = places.data_ptr<int64_t>();
-  AT_DISPATCH_FLOATING_TYPES_AND2(at::kBFloat16, at::kHalf, query.scalar_type(), "attend", [&] {
-    const scalar_t* q = query.data_ptr<scalar_t>();
-    const scalar_t* new_k = key ? key->data_ptr<scalar_t>() : nullptr;
-    const scalar_t* new_v = value ? value->data_ptr<scalar_t>() : nullptr;
-    scalar_t *k = keys.data_ptr<scalar_t>(), *v = values.data_ptr<scalar_t>(), *out = output.data_ptr<scalar_t>();
-    at::parallel_for(0, slots * shared, 1, [&](int64_t begin, int64_t end) {
-      std::vector<float> buffer(room + 2 * width);
-      for (int64_t at = begin; at < end; ++at) {
-        const int64_t slot = at / shared, head = at % shared, row = at * room * width, here = row + place[slot] * width;
-        if (new_k) std::copy_n(new_k + slot * key->stride(0) + head * width, width, k + here);
-        if (new_v) std::copy_n(new_v + slot * value->stride(0) + head * width, width, v + here);
-        for (int64_t g = 0; g < group; ++g) {
-          const auto one = width == 32   ? attend_one<scalar_t, 32>
-                           : width == 64 ? attend_one<scalar_t, 64>
-                                         : attend_one<scalar_t, 0>;
-          const int64_t asks = (head * group + g) * width;
-          one(q + slot * query.stride(0) + asks, k + row, v + row, out + slot * heads * width + asks, place[slot] + 1, width,
-              static_cast<float>(scaling), buffer.data(), buffer.data() + 2 * width, buffer.data() + width);
-        }
-      }
-    });
-  });
-  return output;
-}
-
 // logits: (slots, V); uniforms: float64 (slots). Gives ids, log-probabilities of the policy, and those of the drawn distribution.
 std::vector<torch::Tensor> draw(const torch::Tensor& logits, const torch::Tensor& uniforms, double temperature, int64_t top_k,
                                 double top_p) {
@@ -216,6 +149,8 @@ std::vector<torch::Tensor> draw(const torch::Tensor& logits, const torch::Tensor
   return {ids, policy, drawn};
 }
 
+torch::Tensor attend(const torch::Tensor&, const std::optional<torch::Tensor>&, const std::optional<torch::Tensor>&, torch::Tensor&,
+                     torch::Tensor&, const torch::Tensor&, double);
 torch::Tensor gpt2(const torch::Tensor&, const torch::Tensor&, const std::vector<torch::Tensor>&,
                    const std::vector<std::vector<torch::Tensor>>&, std::vector<torch::Tensor>&, std::vector<torch::Tensor>&, int64_t,
                    double, const std::vector<double>&);

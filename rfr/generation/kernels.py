@@ -1,4 +1,4 @@
-"""Compiles what the sampler does on a CPU: `kernels.cpp` for each slot, `decoders.cpp` for whole models."""
+"""Compiles what the sampler does on a CPU: it draws tokens, attends to stories, and computes whole models in one call."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from rfr.utils.cache import build_once
 from rfr.utils.hashing import key_of
 
 NAME = "rfr_kernels"
-SOURCES = ("kernels.cpp", "decoders.cpp")
+SOURCES = ("kernels.cpp", "story_attention.cpp", "decoders.cpp")
 FLAGS = ["-O3", "-march=native", "-ffast-math", "-fopenmp-simd"]
 
 

@@ -20,7 +20,7 @@ from rfr.generation.written_out import written_out
 from rfr.model.attention import body_of
 
 LANES_BELOW = 10_000_000  # parameters; operations of smaller models are too short to be shared out among threads
-PROMPTS_AT_ONCE, PROMPT_STEP = 16, 16  # prompts are read so many at a time, padded to a multiple of so many tokens
+PROMPTS_AT_ONCE, PROMPT_STEP = 8, 8  # prompts are read so many at a time, padded to a multiple of so many tokens
 
 
 @dataclass(frozen=True, kw_only=True)
