@@ -27,6 +27,6 @@ def test_each_slot_attends_to_its_own_story(width: int, group: int, dtype: torch
     for slot, place in enumerate(places.tolist()):
         assert torch.equal(keys[slot, :, place], key[slot])
         assert torch.equal(values[slot, :, place], value[slot])
-        story = (one[slot, :, : place + 1].float().repeat_interleave(group, 0) for one in (keys, values))
-        expected = scaled_dot_product_attention(query[slot, :, None].float(), *story, scale=SCALING)[:, 0]
+        known, said = (one[slot, :, : place + 1].float().repeat_interleave(group, 0) for one in (keys, values))
+        expected = scaled_dot_product_attention(query[slot, :, None].float(), known, said, scale=SCALING)[:, 0]
         assert (attended[slot].float() - expected).abs().max() <= TOLERANCE[dtype] * expected.abs().max()
