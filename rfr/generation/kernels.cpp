@@ -1,5 +1,5 @@
-// Draws the next token of each slot on a CPU, names all compiled functions. A slot reads its own logits, nothing else: what it
-// gives does not depend on its neighbours.
+// Draws the next token of each slot on a CPU, and lists all compiled functions. A slot reads its own logits, nothing else: what
+// it gives does not depend on its neighbours.
 #include <torch/extension.h>
 
 #include <algorithm>

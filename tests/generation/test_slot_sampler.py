@@ -18,6 +18,7 @@ from rfr.generation.slot_cache import SlotCache
 from rfr.generation.slot_sampler import Request, SlotSampler, WrittenTokens
 from rfr.generation.token_draw import Truncation
 from rfr.generation.uniforms import uniforms
+from rfr.generation.written_out import written_out
 from rfr.model.attention import NAME as ATTENTION
 from rfr.model.attention import hidden_states
 from rfr.model.embedding import replace_ends
@@ -253,3 +254,16 @@ def test_slots_that_do_not_fit_in_memory_are_refused(monkeypatch: pytest.MonkeyP
     with pytest.raises(UserError, match=r"6 stories of 64 tokens at once take .* GiB, .* are free: set sampling\.slots=5"):
         list(SlotSampler(model, 0, truncation, 6, lanes=1)([request]))
     assert len(list(SlotSampler(model, 0, truncation, 5, lanes=1)([request]))) == 1
+
+
+@torch.no_grad()
+def test_a_gate_far_below_zero_is_shut() -> None:
+    """Of such a gate e to the power of minus its input is more than a float can hold."""
+    model, ids = _model("llama"), torch.arange(1, 9)
+    for layer in model.model.layers:
+        layer.mlp.gate_proj.weight.mul_(1e4)
+    compiled = written_out(model)(len(ids))  # type: ignore[misc]
+    cache = SlotCache(len(ids), LENGTH_STEP, model.device)
+    cache.allocate(*compiled.cache_shape, model.dtype)
+    expected = model(input_ids=ids[:, None]).logits[:, 0]
+    assert (compiled.logits(ids, cache) - expected).abs().max() <= 1e-4 * expected.abs().max()
